@@ -1,0 +1,124 @@
+"""Real servers for tests: found or skipped with the line that installs them, on free ports, always stopped.
+
+With `WINDLASS_REQUIRE_SERVERS=1` a program that is missing fails the test instead of skipping it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+START_SECONDS_MAX = 10.0
+NGINX = """\
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    client_body_temp_path client_body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        default_type text/plain;
+        location = / {{ return 200 "nginx says hello\\n"; }}
+        location /files/ {{ alias {files}/; }}
+    }}
+}}
+"""
+
+
+def require_program_or_skip(program: str, install: str) -> str:
+    """The path of a program, or else a skip with the line that installs it (a failure where required)."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin:/sbin")
+    if path is None:
+        missing = f"{program} is not installed; to run this test: {install}"
+        if os.environ.get("WINDLASS_REQUIRE_SERVERS") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return path
+
+
+def unused_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class NginxBackend:
+    """A running nginx: `/` answers a short text, `/files/NAME` what was written into the folder `files`."""
+
+    port: int
+    files: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[[str, str], str]:
+    """`require_program("nginx", "apt-get install nginx")`: its path, or a skip that says how to get it."""
+    return require_program_or_skip
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """A function that finds a TCP port of 127.0.0.1 nobody listens on."""
+    return unused_port
+
+
+@pytest.fixture(scope="session")
+def nginx_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxBackend]:
+    """One nginx for the whole session, run from a temporary folder without privileges."""
+    program = require_program_or_skip("nginx", "apt-get install nginx")
+    folder = tmp_path_factory.mktemp("nginx")
+    folder.chmod(0o755)
+    files = folder / "files"
+    files.mkdir()
+    port = unused_port()
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(port=port, files=files))
+    with (folder / "stderr").open("wb") as errors:
+        process = subprocess.Popen(
+            [program, "-e", "stderr", "-p", str(folder), "-c", str(config)],
+            stdin=subprocess.DEVNULL,
+            stderr=errors,
+        )
+    try:
+        if not listens(port, process):
+            pytest.fail(f"nginx did not start: {(folder / 'stderr').read_text()}")
+        yield NginxBackend(port, files, process)
+    finally:
+        process.terminate()
+        process.wait(START_SECONDS_MAX)
+
+
+def listens(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the process accepts connections on the port; false if it ends or takes too long."""
+    pause = threading.Event()
+    for _ in range(int(START_SECONDS_MAX / 0.01)):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+            return True
+        except OSError:
+            if process.poll() is not None:
+                return False
+            pause.wait(0.01)
+    return False

@@ -1,0 +1,92 @@
+"""Rules of the house that a reader would have to check otherwise: docstrings, `__all__`, sizes, leftovers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LINES_MAX = 700
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+# Put together from halves, so that this file passes its own test.
+FORBIDDEN = [
+    first + second
+    for first, second in [
+        ("/wo", "rk/"),
+        ("/ro", "ot/"),
+        ("sha", "red/"),
+        ("DES", "IGN.md"),
+        ("LES", "SONS.md"),
+        ("BASE", "LINES.md"),
+        ("STY", "LE.md"),
+        ("TO", "DO"),
+        ("FIX", "ME"),
+        ("XX", "X:"),
+    ]
+]
+BINARY = {".png", ".ico", ".gz", ".pem"}
+
+
+def tracked() -> list[Path]:
+    """The files of the project: those git knows, or all outside of hidden folders where there is no git."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        paths = [ROOT / name for name in listed.decode().split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        paths = [
+            path
+            for path in ROOT.rglob("*")
+            if not any(part[0] == "." for part in path.relative_to(ROOT).parts)
+        ]
+    return [path for path in paths if path.is_file() and path.suffix not in BINARY]
+
+
+FILES = tracked()
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_are_there_and_typed(package: str) -> None:
+    folder = ROOT / package
+    assert (folder / "__init__.py").is_file()
+    assert (folder / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_open_with_their_theory_and_name_what_is_public(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "say in a few lines what the module is for and which rules it keeps"
+    assigned = {
+        ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
+    }
+    assert path.name == "__main__.py" or "__all__" in assigned
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".py"], ids=name_of)
+def test_files_are_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+def test_nothing_is_left_behind() -> None:
+    found = [
+        f"{name_of(path)}:{number}: {word}"
+        for path in FILES
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        for word in FORBIDDEN
+        if word in line
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    names = [path.name for path in FILES if path.parts[-1].startswith("test_")]
+    assert len(names) == len(set(names))

@@ -1,0 +1,125 @@
+"""The house has four floors and imports only go down; what is not deterministic comes in by named doors.
+
+`actors` imports nothing of ours, `pools` only `actors`, `protocols` only those two. Clocks, sockets, threads
+and other loops are imported only by the modules named in `DOORS`, each with its reason. Importing never needs
+a cycle.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {"actors": set(), "pools": {"actors"}, "protocols": {"actors", "pools"}}
+OURS = {*MAY_IMPORT, "examples", "tests", "benchmarks"}
+GUARDED = {
+    *("asyncio", "trio", "threading", "_thread", "concurrent", "multiprocessing", "queue"),
+    *("time", "random", "secrets", "socket", "select", "selectors"),
+}
+DOORS = {
+    "actors.kernel*": (
+        {"time", "random", "socket", "select", "selectors"},
+        "the real kernel: the one way to the system",
+    ),
+    "actors.resolver*": ({"threading", "queue", "socket"}, "getaddrinfo exists only as a blocking call"),
+    "actors.notifier*": ({"threading"}, "its subject is waking a loop from another thread"),
+    "actors.replies*": ({"threading"}, "`Reply.result()` is waited for in ordinary threads"),
+    "actors.current*": ({"threading"}, "which loop is current is a fact about a thread"),
+    "actors.embedding*": (
+        {"asyncio", "trio", "threading"},
+        "its subject is running beside other loops and threads",
+    ),
+    "actors.addresses*": ({"socket"}, "address families are constants of the socket module"),
+    "protocols.command*": ({"asyncio", "threading", "time", "random", "socket"}, "programs, not the runtime"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the three packages by its dotted name."""
+    found = {}
+    for package in MAY_IMPORT:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def import_statements(tree: ast.AST, *, at_import_time: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports that run: never those for the type checker, and those inside functions only when asked."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif is_type_checking(node):
+            for branch in node.orelse:  # type: ignore[attr-defined]
+                yield from import_statements(branch, at_import_time=at_import_time)
+        elif not (at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
+            yield from import_statements(node, at_import_time=at_import_time)
+
+
+def imports(name: str, path: Path, *, at_import_time: bool = False) -> Iterator[str]:
+    """Dotted names a module imports, made absolute; `from a import b` is `a.b` if that is a module."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in import_statements(ast.parse(path.read_text()), at_import_time=at_import_time):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+            continue
+        source = node.module or ""
+        if node.level:
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join([*base, source]) if source else ".".join(base)
+        for alias in node.names:
+            yield f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source
+
+
+def doors_of(name: str) -> set[str]:
+    return {
+        module for pattern, (allowed, _) in DOORS.items() if fnmatchcase(name, pattern) for module in allowed
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_only_go_down(name: str) -> None:
+    floor = name.partition(".")[0]
+    reached = {imported.partition(".")[0] for imported in imports(name, MODULES[name])} & OURS
+    assert reached <= {floor} | MAY_IMPORT[floor]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_not_deterministic_comes_in_by_a_named_door(name: str) -> None:
+    guarded = {imported.partition(".")[0] for imported in imports(name, MODULES[name])} & GUARDED
+    assert guarded <= doors_of(name), (
+        "take it from the loop's kernel, or name the module and its reason in DOORS"
+    )
+
+
+def test_importing_needs_no_cycle() -> None:
+    def reached(name: str, path: Path) -> set[str]:
+        # A package's `__init__` runs before its modules, so no module waits for the packages it lives in.
+        return {
+            other
+            for other in imports(name, path, at_import_time=True)
+            if not f"{name}.".startswith(f"{other}.")
+        }
+
+    graph = {name: reached(name, path) & MODULES.keys() for name, path in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail("modules that import each other: " + " -> ".join(error.args[1]))
+
+
+def test_every_door_says_why() -> None:
+    assert all(allowed <= GUARDED and reason for allowed, reason in DOORS.values())
