@@ -1,0 +1,8 @@
+"""The jobs, in the order in which they run and are shown."""
+
+from benchmarks.contest import Job
+from benchmarks.jobs import ask, hello, memory, proxy, timers
+
+__all__ = ["JOBS"]
+
+JOBS: tuple[Job, ...] = (hello.JOB, hello.PIPELINED, proxy.JOB, ask.JOB, timers.JOB, memory.JOB)

@@ -1,0 +1,1 @@
+"""Windlass measured from inside: programs that time one operation of the runtime."""

@@ -1,0 +1,1 @@
+"""The others: the programs and configurations that stand beside Windlass."""
