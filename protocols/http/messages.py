@@ -1,0 +1,313 @@
+"""Requests and responses as programs see them, and their way to bytes.
+
+Header names and values are checked when a message is made, never when it is sent: what is sent is either a
+block that a parser validated or one that `Headers` did. Framing belongs to the encoder: it writes
+Content-Length or Transfer-Encoding by the body it was given and leaves out whatever the headers say of it
+(RFC 9112 section 6), so an answer of a backend can be handed on as it is.
+"""
+
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, TypeVar, overload
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from protocols.http.bodies import encode_chunk, encode_last_chunk
+from protocols.http.head import CHUNKED, RequestHead, ResponseHead
+from protocols.http.headers import NO_HEADERS, TOKEN, Headers, HeadersLike
+
+__all__ = [
+    "CLOSE_LINE",
+    "KEEP_ALIVE_LINE",
+    "REASONS",
+    "Request",
+    "Response",
+    "date_line",
+    "encode_request",
+    "encode_request_head",
+    "encode_response",
+    "encode_response_head",
+    "json_response",
+    "text_response",
+    "validate_method",
+    "validate_target",
+]
+
+T = TypeVar("T")
+
+REASONS: dict[int, str] = {int(status): status.phrase for status in HTTPStatus} | {
+    413: "Content Too Large",  # the names of RFC 9110, which Python 3.11 does not have yet
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+"""Status to reason phrase (RFC 9110 section 15)."""
+
+CLOSE_LINE = b"Connection: close\r\n"
+KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
+
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
+_BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
+_CHUNKED_END = b"Transfer-Encoding: chunked\r\n\r\n"
+
+_is_method = re.compile(TOKEN + "+").fullmatch
+_is_target = re.compile(r'[!"$-~]+').fullmatch
+_charset = re.compile(r"(?i);[ \t]*charset=\"?([!#$%&'*+.^_`|~0-9a-z-]+)").search
+
+
+def validate_method(method: str) -> str:
+    """Return `method` if it is a token (RFC 9110 section 9.1), else raise `ValueError`."""
+    if _is_method(method) is None:
+        raise ValueError(f"method {method!r} is not a token: use letters, as in 'GET'")
+    return method
+
+
+def validate_target(target: str) -> str:
+    """Return `target` if it can stand in a request line, else raise `ValueError`."""
+    if _is_target(target) is None:
+        raise ValueError(
+            f"target {target!r} is not visible ASCII without '#': percent-encode it (urllib.parse.quote)"
+        )
+    return target
+
+
+def _text(headers: Headers, body: bytes) -> str:
+    found = _charset(headers.get("content-type") or "")
+    name = found[1] if found else "utf-8"
+    try:
+        return body.decode(name)
+    except LookupError:
+        raise ValueError(f"the body's charset {name!r} is not known here: decode `body` yourself") from None
+
+
+def _checked_body(body: bytes | bytearray | memoryview) -> bytes:
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    kind = type(body).__name__
+    raise TypeError(f"a body is bytes, not {kind}: encode it, or use json_response or text_response")
+
+
+class Request:
+    """One request, as a handler gets it: its body is complete."""
+
+    __slots__ = ("_head", "_headers", "body", "method", "minor", "params", "peer", "target", "trailers")
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: HeadersLike = NO_HEADERS,
+        body: bytes = b"",
+        *,
+        minor: int = 1,
+        peer: str = "",
+        params: Mapping[str, str] | None = None,
+        trailers: Headers = NO_HEADERS,
+    ) -> None:
+        self.method = validate_method(method)
+        self.target = validate_target(target)
+        self._head: RequestHead | None = None
+        self._headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.body = _checked_body(body)
+        self.minor = minor
+        self.peer = peer
+        """The client's address."""
+        self.params: Mapping[str, str] = params or {}
+        """What the router took from the path."""
+        self.trailers = trailers
+
+    @classmethod
+    def from_head(
+        cls, head: RequestHead, body: bytes = b"", peer: str = "", trailers: Headers = NO_HEADERS
+    ) -> "Request":
+        """The request that a parsed head and its body make; nothing is checked or split again."""
+        self = cls.__new__(cls)
+        self.method = head.method
+        self.target = head.target
+        self._head = head
+        self.body = body
+        self.minor = head.minor
+        self.peer = peer
+        self.params = _NO_PARAMS
+        self.trailers = trailers
+        return self
+
+    @property
+    def headers(self) -> Headers:
+        """The headers as they came."""
+        head = self._head
+        return self._headers if head is None else head.headers
+
+    @property
+    def version(self) -> str:
+        """`"HTTP/1.1"` or `"HTTP/1.0"`."""
+        return f"HTTP/1.{self.minor}"
+
+    @property
+    def path(self) -> str:
+        """The target up to the query, percent-encoded as it came."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The query's fields, decoded; a name may come more than once. At most 1,000 (`ValueError`)."""
+        fields: dict[str, list[str]] = {}
+        text = self.target.partition("?")[2]
+        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=1000):
+            fields.setdefault(name, []).append(value)
+        return fields
+
+    @overload
+    def json(self) -> Any: ...
+    @overload
+    def json(self, type: type[T]) -> T: ...
+    def json(self, type: Any = Any) -> Any:
+        """The body as JSON, validated as `type`. Raises `msgspec.DecodeError` if it is not that."""
+        return msgspec.json.decode(self.body, type=type)
+
+    def text(self) -> str:
+        """The body as text, by the charset of Content-Type or UTF-8. Raises `ValueError` if it is not."""
+        return _text(self.headers, self.body)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target} {self.version} {len(self.body)} bytes of body>"
+
+
+_NO_PARAMS: Mapping[str, str] = {}
+
+
+class Response:
+    """One response, with its whole body: what a handler returns and what a client gets."""
+
+    __slots__ = ("body", "headers", "reason", "status", "trailers")
+
+    def __init__(
+        self,
+        status: int = 200,
+        headers: HeadersLike = NO_HEADERS,
+        body: bytes = b"",
+        trailers: Headers = NO_HEADERS,
+    ) -> None:
+        if not 100 <= status <= 999:
+            raise ValueError(f"status {status!r} is not a number from 100 to 999")
+        self.status = status
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.body = body if body.__class__ is bytes else _checked_body(body)
+        self.trailers = trailers
+        self.reason = ""
+        """The reason phrase as it was received; of what is sent here, it comes from `REASONS`."""
+
+    @classmethod
+    def from_head(cls, head: ResponseHead, body: bytes = b"", trailers: Headers = NO_HEADERS) -> "Response":
+        """The response that a parsed head and its body make."""
+        self = cls(head.status, head.headers, body, trailers)
+        self.reason = head.reason
+        return self
+
+    @overload
+    def json(self) -> Any: ...
+    @overload
+    def json(self, type: type[T]) -> T: ...
+    def json(self, type: Any = Any) -> Any:
+        """The body as JSON, validated as `type`. Raises `msgspec.DecodeError` if it is not that."""
+        return msgspec.json.decode(self.body, type=type)
+
+    def text(self) -> str:
+        """The body as text, by the charset of Content-Type or UTF-8. Raises `ValueError` if it is not."""
+        return _text(self.headers, self.body)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {len(self.body)} bytes of body>"
+
+
+_JSON = Headers({"Content-Type": "application/json"})
+_TEXT = Headers({"Content-Type": "text/plain; charset=utf-8"})
+
+
+def json_response(obj: object, status: int = 200, headers: HeadersLike | None = None) -> Response:
+    """A response with `obj` as JSON: whatever msgspec encodes. `headers` are added, or replace the type."""
+    return Response(status, _JSON if headers is None else _JSON.with_(headers), msgspec.json.encode(obj))
+
+
+def text_response(text: str, status: int = 200, headers: HeadersLike | None = None) -> Response:
+    """A response with `text` as UTF-8. `headers` are added, or replace the type."""
+    return Response(status, _TEXT if headers is None else _TEXT.with_(headers), text.encode())
+
+
+def date_line(unix_seconds: float) -> bytes:
+    """The Date header (RFC 9110 section 6.6.1): make it once a second and pass it in `lines`."""
+    return b"Date: %b\r\n" % formatdate(unix_seconds, usegmt=True).encode()
+
+
+def _status_line(status: int, reason: str = "") -> bytes:
+    line = None if reason else _STATUS_LINES.get(status)
+    return line or f"HTTP/1.1 {status} {reason}\r\n".encode("latin-1")
+
+
+def _framing(length: int | None) -> bytes:
+    if length == CHUNKED:
+        return _CHUNKED_END
+    return b"\r\n" if length is None or length < 0 else b"Content-Length: %d\r\n\r\n" % length
+
+
+def encode_response_head(
+    status: int, block: bytes, length: int | None, lines: bytes = b"", reason: str = ""
+) -> bytes:
+    """A response's head, for a body that follows piece by piece.
+
+    `block`: validated lines without framing (`Headers.end_to_end`, `forwardable(…, framing=True)`); `length`:
+    bytes of body, `CHUNKED`, `UNTIL_CLOSE`, or None to say nothing (the answer to HEAD, when the block says
+    it); `lines`: what the server adds (Date, Connection); `reason`: validated, else from `REASONS`. A 1xx,
+    204 or 304 gets no framing whatever `length` is (RFC 9110 section 8.6).
+    """
+    if status < 200 or status == 204 or status == 304:
+        length = None
+    return b"%b%b%b%b" % (_status_line(status, reason), lines, block, _framing(length))
+
+
+def encode_response(response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1) -> bytes:
+    """A whole response to a `method` request of HTTP/1.`minor`, head and body. `lines` are what the server
+    adds: Date, Connection. The hot path of a server.
+
+    HEAD gets the length but no body; 1xx, 204 and 304 get neither. Trailers make the body chunked, and are
+    left out for HTTP/1.0.
+    """
+    status = response.status
+    body = response.body
+    headers = response.headers
+    block = headers._end_to_end
+    if block is None:
+        block = headers.end_to_end
+    if status < 200 or status == 204 or status == 304:
+        return b"%b%b%b\r\n" % (_status_line(status), lines, block)
+    if response.trailers is not NO_HEADERS and minor == 1:
+        return _encode_with_trailers(response, lines, block, method)
+    return b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
+        _STATUS_LINES.get(status) or _status_line(status),
+        lines,
+        block,
+        len(body),
+        b"" if method == "HEAD" else body,
+    )
+
+
+def _encode_with_trailers(response: Response, lines: bytes, block: bytes, method: str) -> bytes:
+    head = encode_response_head(response.status, block, CHUNKED, lines)
+    end = encode_last_chunk(response.trailers)
+    return head if method == "HEAD" else head + encode_chunk(response.body) + end
+
+
+def encode_request_head(method: str, target: str, block: bytes, length: int | None) -> bytes:
+    """A request's head. `block`: validated lines with Host and without framing; `length`: bytes of body,
+    `CHUNKED`, or None for a request without one. Raises `ValueError` for a bad method or target."""
+    line = f"{validate_method(method)} {validate_target(target)} HTTP/1.1\r\n".encode()
+    return b"%b%b%b" % (line, block, _framing(length))
+
+
+def encode_request(method: str, target: str, block: bytes, body: bytes = b"") -> bytes:
+    """A whole request. An empty body is announced only where one is usual: POST, PUT, PATCH (RFC 9110
+    section 8.6). Otherwise as `encode_request_head`."""
+    length = len(body) if body or method in _BODY_EXPECTED else None
+    return encode_request_head(method, target, block, length) + body
