@@ -133,7 +133,7 @@ class Server:
         """The last line it printed."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else "it said nothing"
+        return lines[-1].strip().replace(f"{ROOT}/", "") if lines else "it said nothing"
 
     def cpu(self) -> Cpu:
         """CPU time it has used up to now."""
