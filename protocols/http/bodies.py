@@ -63,7 +63,7 @@ section 6.5.1). Such fields are dropped when received and refused when sent."""
 
 _TOKEN = TOKEN.encode()
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
-_EXTENSION = rb"[ \t]*+;[ \t]*+%b++(?:[ \t]*+=[ \t]*+(?:%b++|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
+_EXTENSION = rb";%b++(?:=(?:%b++|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)  # no "bad white space", as llhttp
 _SIZE_LINE = rb"([0-9A-Fa-f]{1,16}+)(?:%b)*+\r\n" % _EXTENSION
 _first_size = re.compile(_SIZE_LINE).match
 _next_size = re.compile(rb"\r\n" + _SIZE_LINE).match
@@ -185,12 +185,14 @@ class ChunkedDecoder(BodyDecoder):
                     return
                 raise self._fault("a chunk is not followed by CRLF")
             head = head[2:]
-        if b"\n" in head:
-            raise self._fault("a chunk's size line is not hexadecimal digits, extensions and CRLF")
-        if len(head) >= self._limits.chunk_line_bytes:
-            raise self._fault(f"a chunk's size line is longer than {self._limits.chunk_line_bytes} bytes")
         if head and head[:1] not in b"0123456789abcdefABCDEF":
             raise self._fault("a chunk's size is not hexadecimal")
+        newline = head.find(b"\n")
+        limit = self._limits.chunk_line_bytes
+        if newline >= limit or (newline < 0 and len(head) >= limit):
+            raise self._fault(f"a chunk's size line is longer than {limit} bytes")
+        if newline >= 0:
+            raise self._fault("a chunk's size line is not hexadecimal digits, extensions and CRLF")
 
     def _feed_trailers(self, buffer: bytes | bytearray, start: int) -> int:
         """Trailer lines are taken one at a time, so that none is looked at twice."""

@@ -54,7 +54,7 @@ FIELD_LINE = rb"%b++:[\t\x20-\x7e\x80-\xff]*+\r\n" % _TOKEN
 _TARGET = rb"[!\x22$-~]"  # visible ASCII but "#": a fragment is never sent
 
 _quick_request = re.compile(
-    rb"(%b++) (/%b*+) HTTP/1\.1\r(\n((?:%b)*+))\r\n" % (_TOKEN, _TARGET, FIELD_LINE)
+    rb"(%b++) (/%b*+) HTTP/1\.([01])\r(\n((?:%b)*+))\r\n" % (_TOKEN, _TARGET, FIELD_LINE)
 ).match
 _quick_response = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?+\r(\n((?:%b)*+))\r\n" % FIELD_LINE
@@ -64,6 +64,7 @@ _request_line = re.compile(rb"(%b++) (%b++) HTTP/([0-9])\.([0-9])\r\n" % (_TOKEN
 _status_line = re.compile(
     rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?+\r\n"
 ).match
+_is_token = re.compile(_TOKEN + b"+").fullmatch
 _begins_request = re.compile(_TOKEN).match
 
 # The look-ahead is only for speed: most lines are passed over by looking at one byte. Underscores are taken
@@ -73,13 +74,15 @@ _special = re.compile(
     rb":[ \t]*+([^\r]*+)"
 ).findall
 
-_HOST = rb"(?:(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2}){1,255}+|\[[0-9A-Fa-f:.]{2,45}+\])(?::[0-9]{0,5}+)?+"
-_is_host = re.compile(_HOST).fullmatch
-_is_authority = re.compile(rb"(?:%b):[0-9]{1,5}" % _HOST.removesuffix(rb"(?::[0-9]{0,5}+)?+")).fullmatch
+_HOST_NAME = rb"(?:(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2}){1,255}+|\[[0-9A-Fa-f:.]{2,45}+\])"
+_is_host = re.compile(_HOST_NAME + rb"(?::[0-9]{0,5}+)?+").fullmatch
+_is_authority = re.compile(_HOST_NAME + rb":[0-9]{1,5}+").fullmatch
 _absolute_form = re.compile(rb"(?i:https?)://([^/?]*+)([/?].*+)?").fullmatch
-_host_line = re.compile(rb"(?i)(?:^|(?<=\n))host:[^\n]*+\n")
+_host_line = re.compile(rb"(?im)^host:[^\n]*+\n")
 _is_length = re.compile(rb"[0-9]{1,18}").fullmatch
-_is_options = re.compile(rb"(?:[ \t,]|%b)*+" % _TOKEN).fullmatch
+_is_options = re.compile(
+    rb"[ \t]*+(?:%b++[ \t]*+)?+(?:,[ \t]*+(?:%b++[ \t]*+)?+)*+" % (_TOKEN, _TOKEN)
+).fullmatch
 
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
 
@@ -173,20 +176,21 @@ def parse_request_head(
     if not scanned:
         match = _quick_request(buffer, start)
         if match is not None:
-            name, target, lines, block = match.groups()
+            verb, target, digit, lines, block = match.groups()
+            method = _METHODS.get(verb)
             end = match.end()
-            method = _METHODS.get(name) or name.decode()
             if (
-                method != "CONNECT"
+                method is not None
                 and end - start <= limits.head_bytes
                 and len(target) <= limits.target_bytes
                 and block.count(b"\n") <= limits.headers
             ):
+                minor = 1 if digit == b"1" else 0
                 host, length, keep_alive, expects, upgrade, connection = _request_framing(
-                    tuple(_special(lines)), 1
+                    tuple(_special(lines)), minor
                 )
                 return RequestHead(
-                    method, target.decode(), 1, block, end,
+                    method, target.decode(), minor, block, end,
                     host, length, keep_alive, expects, upgrade, connection,
                 )  # fmt: skip
     return _parse_request_slowly(buffer, start, limits, scanned)
@@ -308,7 +312,7 @@ def field_fault(line: bytes) -> str:
         return "a header line has no colon"
     if name.endswith((b" ", b"\t")):
         return "there is white space before a header's colon"
-    if not name or re.fullmatch(rb"%b+" % _TOKEN, name) is None:
+    if _is_token(name) is None:
         return "a header's name is not a token"
     return "a header's value has a control character"
 
@@ -377,7 +381,7 @@ def _request_length(fields: _Fields, minor: int) -> int:
         if minor == 0:
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding")
         codings = _codings(fields[b"transfer-encoding"])
-        if codings[-1] != b"chunked":
+        if codings[-1] != b"chunked" or b"" in codings:
             raise BadRequest("the last transfer coding of a request must be chunked")
         if codings.count(b"chunked") > 1:
             raise BadRequest("the body is chunked more than once")
