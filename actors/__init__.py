@@ -1,0 +1,106 @@
+"""Windlass's actor runtime: machines on a loop of their own, mailboxes, replies, flows, channels, transports.
+
+Start with `Loop`, `Machine` and the outcomes; `gather`, `sleep` and `deadline` compose request-reply flows.
+"""
+
+from __future__ import annotations
+
+from .addresses import Address, TcpAddress, UnixAddress, parse_address
+from .backoff import Backoff
+from .channels import Channel
+from .connectors import Connector
+from .current import current_loop
+from .errors import (
+    ActorError,
+    Cancelled,
+    ChannelClosed,
+    DeadlineExceeded,
+    DelimiterNotFound,
+    LoopFull,
+    MachineStopped,
+    MailboxFull,
+    Misuse,
+    NotSettled,
+    ResolveError,
+)
+from .flows import Flow, sleep
+from .kernel import ERROR, HANGUP, READABLE, WRITABLE, Kernel, SystemKernel
+from .listeners import Listener
+from .loop import Loop
+from .machine import Machine
+from .mailboxes import Mailbox
+from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
+from .replies import Reply, deadline, first, gather, settle_all, with_deadline
+from .scope import Scope
+from .streams import Stream, StreamProtocol
+from .transports import (
+    ANYTHING,
+    HIGH_WATERMARK,
+    LOW_WATERMARK,
+    SLEEP,
+    Bytes,
+    Delimiter,
+    Expectation,
+    Flush,
+    Sleep,
+    Transport,
+)
+
+__all__ = [
+    "ANYTHING",
+    "ERROR",
+    "HANGUP",
+    "HIGH_WATERMARK",
+    "LOW_WATERMARK",
+    "NEVER",
+    "READABLE",
+    "SLEEP",
+    "UNCHANGED",
+    "WRITABLE",
+    "ActorError",
+    "Address",
+    "Backoff",
+    "Bytes",
+    "Cancelled",
+    "Channel",
+    "ChannelClosed",
+    "Connector",
+    "Continue",
+    "DeadlineExceeded",
+    "Delimiter",
+    "DelimiterNotFound",
+    "Expectation",
+    "Flow",
+    "Flush",
+    "Kernel",
+    "Listener",
+    "Loop",
+    "LoopFull",
+    "Machine",
+    "MachineStopped",
+    "Mailbox",
+    "MailboxFull",
+    "Misuse",
+    "NotSettled",
+    "Outcome",
+    "Reply",
+    "ResolveError",
+    "Scope",
+    "Sleep",
+    "Stop",
+    "Stream",
+    "StreamProtocol",
+    "SystemKernel",
+    "TcpAddress",
+    "Timeout",
+    "Transport",
+    "UnixAddress",
+    "current_loop",
+    "deadline",
+    "first",
+    "gather",
+    "parse_address",
+    "settle_all",
+    "sleep",
+    "with_deadline",
+]

@@ -1,0 +1,575 @@
+"""The loop: slots of machines, and one tick at a time.
+
+A tick: poll; I/O events; wakeups, round after round until none is left (or `ROUNDS_MAX` rounds have passed:
+the rest goes first in the next tick); timers; and at last every transport that was written to is flushed,
+once. Nothing is written to a socket inside a handler, so all that one tick gives to a connection leaves in
+one system call.
+
+Rules:
+1. An exception out of a handler stops that machine alone, and is logged with the machine's repr.
+2. The clock is read once per tick.
+3. The number of machines is bounded; a full loop refuses a spawn with `LoopFull`.
+4. A loop belongs to one thread. Only `notifier.wake` may be called from another.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+import msgspec
+
+from .current import enter_loop
+from .errors import LoopFull, Misuse
+from .events import EventLog
+from .flows import Flow
+from .kernel import Kernel, SystemKernel
+from .machine import Machine
+from .notifier import Notifier
+from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
+from .replies import Reply
+from .scope import SLOT_BITS, SLOT_MASK, Scope
+from .timers import TimerHeap
+
+if TYPE_CHECKING:
+    from .transports import Transport
+
+__all__ = ["DeadLetter", "Loop", "LoopStatistics"]
+
+H = TypeVar("H")
+T = TypeVar("T")
+
+ROUNDS_MAX: Final = 64  # wakeup rounds per tick: machines that wake each other must not starve the sockets
+DEAD_LETTERS_KEPT: Final = 128
+OUTCOMES: Final = "a handler returns Continue, Timeout, Stop or UNCHANGED"
+DRAIN_SECONDS: Final = (
+    30.0  # what a first SIGTERM grants (nginx's worker_shutdown_timeout has no default; k8s grants 30)
+)
+
+
+class LoopStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of what a loop has done."""
+
+    machines: int
+    slots: int
+    spawned: int
+    stopped: int
+    crashed: int
+    ticks: int
+    events: int
+    wakeups: int
+    timeouts: int
+    dead_letters: int
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that reached nobody: to whom it was sent, and what it was."""
+
+    token: int
+    message: Any
+
+
+class Loop:
+    """An event loop for machines. `slots` bounds how many there may be at a time."""
+
+    def __init__(self, *, kernel: Kernel | None = None, slots: int = 1 << 20) -> None:
+        if not 1 <= slots <= SLOT_MASK:
+            raise ValueError(f"slots={slots}; write a number from 1 to {SLOT_MASK}")
+        self.kernel: Kernel = kernel or SystemKernel()
+        self.poller = self.kernel.poller()
+        self.now = self.kernel.monotonic()
+        self.woken: list[Scope] = []
+        self.dirty: list[Transport] = []
+        self.timers = TimerHeap()
+        self.inherited_deadline = NEVER
+        self.log = EventLog(self.kernel.monotonic)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self._clock = self.kernel.monotonic
+        self._by_fd: dict[int, Scope] = {}
+        self._slots: list[Scope | None] = []
+        self._generations: list[int] = []
+        self._free: deque[int] = deque()
+        self._slots_max = slots + 1  # and one for the notifier
+        self._ticking = False
+        self._stopping = False
+        self._closed = False
+        self._drain_asked: set[int] | None = None  # tokens; None: not draining
+        self._drain_until = NEVER
+        self._spawned = self._stopped = self._crashed = 0
+        self._ticks = self._events = self._wakeups = self._timeouts = self._dead = 0
+        enter_loop(self)
+        self.notifier = self.spawn(Notifier(self.kernel))
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "draining" if self._drain_asked is not None else "open"
+        return f"<Loop {state}, {self.machines} machines, {len(self.timers)} timers, tick {self._ticks}>"
+
+    # -- machines --------------------------------------------------------------------------------------------
+
+    @property
+    def machines(self) -> int:
+        """How many machines there are, the notifier not counted."""
+        return self._spawned - self._stopped - 1
+
+    @overload
+    def spawn(self, machine: Machine[H]) -> H: ...
+    @overload
+    def spawn(self, machine: Coroutine[Any, Any, T]) -> Reply[T]: ...
+    def spawn(self, machine: Any) -> Any:
+        """Start a machine, or a coroutine as a flow, and return its handle (a token, a pool, a reply …).
+
+        Raises `LoopFull` when all slots are taken, and whatever the machine's `start` raises: then nothing
+        was spawned.
+        """
+        if self._closed:
+            raise Misuse("the loop is closed; make a new one")
+        if not isinstance(machine, Machine):
+            machine = Flow(machine)
+        if not self._ticking:
+            self.now = self._clock()
+        scope = self._take_slot(machine)
+        before = enter_loop(self)
+        try:
+            outcome = machine.start(scope)
+            handle = machine.handle(scope)
+            self._apply(scope, outcome)
+        except BaseException as error:
+            self._end(scope, error)
+            raise
+        finally:
+            enter_loop(before if before is not None else self)
+        return handle
+
+    def _take_slot(self, machine: Machine[Any]) -> Scope:
+        if len(self._free) > 16 or (self._free and len(self._slots) >= self._slots_max):
+            slot = self._free.popleft()  # the one that has been free for longest
+        elif len(self._slots) < self._slots_max:
+            slot = len(self._slots)
+            self._slots.append(None)
+            self._generations.append(0)
+        else:
+            raise LoopFull(
+                f"all {self._slots_max - 1} slots are taken; raise Loop(slots=…) or spawn less at a time"
+            )
+        scope = Scope(self, self._generations[slot] << SLOT_BITS | slot, machine)
+        self._slots[slot] = scope
+        self._spawned += 1
+        return scope
+
+    def _scope(self, token: int) -> Scope | None:
+        slot = token & SLOT_MASK
+        scope = self._slots[slot] if slot < len(self._slots) else None
+        return scope if scope is not None and scope.token == token else None
+
+    def wake(self, token: int) -> None:
+        """Wake the machine with this token; nobody, if it has stopped."""
+        scope = self._scope(token)
+        if scope is not None:
+            scope.wake()
+
+    def kill(self, token: int, error: BaseException | None = None) -> bool:
+        """Stop a machine from outside; its `stopped` is called. Returns False if it had stopped already."""
+        scope = self._scope(token)
+        if scope is None:
+            return False
+        self._end(scope, error)
+        return True
+
+    def alive(self, token: int) -> bool:
+        """Whether the machine with this token has not stopped."""
+        return self._scope(token) is not None
+
+    def machine(self, token: int) -> Machine[Any] | None:
+        """The machine behind a token, to look at (its repr, its statistics); None if it has stopped."""
+        scope = self._scope(token)
+        return None if scope is None else scope.machine
+
+    def watch(self, token: int, callback: Callable[[BaseException | None], object]) -> None:
+        """Call `callback(error)` when the machine stops; at once if it has. It must be short and must not
+        raise."""
+        scope = self._scope(token)
+        if scope is None:
+            callback(None)
+        else:
+            scope.on_stop(callback)
+
+    def dead_letter(self, token: int, message: Any) -> None:
+        """Count a message that reached nobody, keep it to be looked at in `dead_letters`, and log the
+        fact."""
+        self._dead += 1
+        self.dead_letters.append(DeadLetter(token, message))
+        self.log.warning(
+            "dead letter", cause=f"dead letter {type(message).__name__}", message=repr(message)[:200]
+        )
+
+    # -- descriptors -----------------------------------------------------------------------------------------
+
+    def register(self, scope: Scope, fd: int, events: int) -> None:
+        """Have the machine's `ready` called on these events of a descriptor."""
+        self.poller.register(fd, events)
+        self._by_fd[fd] = scope
+        if scope.fd < 0:
+            scope.fd = fd
+        else:
+            scope.on_stop(lambda error: self.unregister(scope, fd))
+
+    def unregister(self, scope: Scope, fd: int) -> None:
+        """Watch a descriptor no longer."""
+        if self._by_fd.get(fd) is scope:
+            del self._by_fd[fd]
+            with suppress(OSError, ValueError):  # closed already: the kernel has forgotten it by itself
+                self.poller.unregister(fd)
+        if scope.fd == fd:
+            scope.fd = -1
+
+    def fileno(self) -> int:
+        """The loop's own epoll descriptor: readable when a tick has something to do. Another loop may watch
+        it."""
+        return self.poller.fileno()
+
+    # -- time ------------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Monotonic seconds: this tick's inside a tick, otherwise now."""
+        if not self._ticking:
+            self.now = self._clock()
+        return self.now
+
+    @property
+    def next_deadline(self) -> float:
+        """When `tick` must be called at the latest (monotonic seconds; `now` if wakeups are pending)."""
+        if self.woken or self.dirty:
+            return self.now
+        return min(self.timers.next_deadline(), self._drain_until)
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def tick(self, timeout: float | None = None) -> None:
+        """Do what is to be done, waiting at most `timeout` seconds for it (None: until there is
+        something)."""
+        if self._ticking:
+            raise Misuse("tick() inside a tick; a handler must return instead")
+        wait = self._wait(timeout)
+        before = enter_loop(self)
+        self._ticking = True
+        try:
+            events = self.poller.poll(wait)
+            self.now = self._clock()
+            self._ticks += 1
+            if events:
+                self._dispatch_events(events)
+            if self.woken:
+                self._dispatch_wakeups()
+            heap = self.timers.heap
+            if heap and heap[0][0] <= self.now:
+                self._dispatch_timers()
+            if self._drain_asked is not None:
+                self._drain_on()
+            if self.dirty:
+                self.flush()
+        finally:
+            self._ticking = False
+            enter_loop(before)
+
+    def _wait(self, timeout: float | None) -> float:
+        """How long to poll: seconds, or -1 for ever."""
+        if self.woken or self.dirty:
+            return 0
+        due = min(self.timers.next_deadline(), self._drain_until)
+        if due == NEVER:
+            return -1 if timeout is None else timeout
+        wait = due - self._clock()
+        if timeout is not None and timeout < wait:
+            wait = timeout
+        return max(0, wait)
+
+    def _dispatch_events(self, events: list[tuple[int, int]]) -> None:
+        """The hottest loop there is: `_apply` is written out for the common case, a machine that goes on as
+        itself."""
+        self._events += len(events)
+        by_fd = self._by_fd
+        for fd, mask in events:
+            scope = by_fd.get(fd)
+            if scope is None:
+                continue  # unregistered earlier in this very tick
+            machine = scope.machine
+            if machine is None:
+                continue
+            try:
+                outcome = machine.ready(scope, mask)
+                if outcome is UNCHANGED:
+                    continue
+                if outcome.machine is machine and outcome.value is None:
+                    scope.deadline = deadline = outcome.deadline
+                    if deadline < scope.scheduled:
+                        self.timers.schedule(scope, deadline)
+                else:
+                    self._apply(scope, outcome)
+            except Exception as error:
+                self._crash(scope, error)
+
+    def _dispatch_wakeups(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            batch, self.woken = self.woken, []
+            self._wakeups += len(batch)
+            for scope in batch:
+                scope.woken = False
+                machine = scope.machine
+                if machine is None:
+                    continue
+                try:
+                    outcome = machine.wakeup(scope)
+                    if outcome is UNCHANGED:
+                        continue
+                    if outcome.machine is machine and outcome.value is None:
+                        scope.deadline = deadline = outcome.deadline
+                        if deadline < scope.scheduled:
+                            self.timers.schedule(scope, deadline)
+                    else:
+                        self._apply(scope, outcome)
+                except Exception as error:
+                    self._crash(scope, error)
+                except BaseException:  # Ctrl-C, say: nobody else's wakeup may be lost by it
+                    self.woken[:0] = batch[batch.index(scope) + 1 :]
+                    raise
+            if not self.woken:
+                return
+
+    def _dispatch_timers(self) -> None:
+        for scope in self.timers.due(self.now):
+            machine = scope.machine
+            if machine is None or scope.deadline != NEVER:
+                continue  # stopped, or given a new deadline, by one that was due before it
+            self._timeouts += 1
+            try:
+                self._apply(scope, machine.timeout(scope))
+            except Exception as error:
+                self._crash(scope, error)
+        if self.woken:
+            self._dispatch_wakeups()
+
+    def flush(self) -> None:
+        """Write out every transport that was written to since the last flush. `tick` does it by itself."""
+        dirty, self.dirty = self.dirty, []
+        for transport in dirty:
+            try:
+                transport.flush()
+            except Exception as error:
+                scope = transport.scope
+                if scope is None:
+                    raise
+                self._crash(scope, error)
+
+    def _apply(self, scope: Scope, outcome: Outcome) -> None:
+        if isinstance(outcome, Stop):
+            self._end(scope, outcome.error)
+            return
+        if outcome is UNCHANGED:
+            return
+        if not isinstance(outcome, Continue | Timeout):
+            raise TypeError(f"{scope.machine!r} returned {outcome!r}; {OUTCOMES}")
+        if scope.machine is None:
+            return  # it was killed from inside its own handler
+        scope.machine = outcome.machine
+        scope.deadline = outcome.deadline
+        if outcome.deadline < scope.scheduled:
+            self.timers.schedule(scope, outcome.deadline)
+        if outcome.value is not None:
+            self.spawn(outcome.value)
+
+    def _crash(self, scope: Scope, error: Exception) -> None:
+        if scope.machine is None:
+            return
+        if (
+            isinstance(error, AttributeError)
+            and error.name in ("machine", "value")
+            and not isinstance(error.obj, Machine)
+        ):
+            error = TypeError(f"{scope.machine!r} returned {error.obj!r}; {OUTCOMES}")
+        self._crashed += 1
+        self.log.error(
+            "machine crashed",
+            cause=f"crash {type(scope.machine).__name__} {type(error).__name__}",
+            machine=repr(scope.machine),
+            error=repr(error),
+            exc_info=error,
+        )
+        self._end(scope, error)
+
+    def _end(self, scope: Scope, error: BaseException | None) -> None:
+        """The one way out for every machine."""
+        machine = scope.machine
+        if machine is None:
+            return
+        slot = scope.token & SLOT_MASK
+        scope.machine = None
+        scope.deadline = NEVER
+        self._slots[slot] = None
+        self._generations[slot] += 1
+        self._free.append(slot)
+        self._stopped += 1
+        if scope.fd >= 0:
+            self.unregister(scope, scope.fd)
+        try:
+            machine.stopped(scope, error)
+        except Exception as failure:
+            self.log.error("clean-up failed", machine=repr(machine), error=repr(failure), exc_info=failure)
+        for closer in scope.take_closers():
+            try:
+                closer(error)
+            except Exception as failure:  # the others, who settle replies perhaps, must still be called
+                self.log.error(
+                    "clean-up failed", machine=repr(machine), error=repr(failure), exc_info=failure
+                )
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def run(self, *, signals: bool = True, drain: float = DRAIN_SECONDS) -> None:
+        """Tick until `stop()`, or until no machine is left.
+
+        With `signals`, in the main thread: SIGINT or SIGTERM drains for at most `drain` seconds, a second one
+        stops at once. Handlers that the program has set itself are left alone.
+        """
+        self._stopping = False
+        with self._signals(drain) if signals else nullcontext():
+            while not self._stopping and self.machines > 0:
+                self.tick()
+
+    def run_until(self, reply: Reply[T]) -> T:
+        """Tick until the reply has settled; return its value or raise its error."""
+        while not reply.settled:
+            self.tick()
+        return reply.result()
+
+    def stop(self) -> None:
+        """Let `run` return after this tick. Machines stay as they are; `close` ends them."""
+        self._stopping = True
+        self.notifier.wake(0)
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Ask every machine to finish what it has begun and to stop: first those that serve, then those that
+        they use.
+
+        `run` returns when all have stopped; after `seconds` what is left is stopped where it is.
+        """
+        if self._drain_asked is None:
+            self._drain_asked = set()
+        self._drain_until = self.time() + seconds
+        self.notifier.wake(0)
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._drain_asked is not None
+
+    def _drain_on(self) -> None:
+        assert self._drain_asked is not None
+        if not self._drain_asked:
+            self.log.info("draining", seconds=round(self._drain_until - self.now, 3), machines=self.machines)
+            self._drain_asked.add(0)  # the notifier's token, so that this is said once
+        if self.now >= self._drain_until:
+            left = self.machines
+            self.log.warning("drain deadline passed", machines_left=left)
+            self._end_all(DrainDeadline(f"the drain's deadline has passed with {left} machines left"))
+            return
+        for _ in range(ROUNDS_MAX):
+            living = [
+                (scope.machine.drain_phase, scope)
+                for scope in self._slots
+                if scope is not None and scope.machine is not None
+            ]
+            phase = min((phase for phase, _ in living if phase is not None), default=None)
+            if phase is None:
+                self._end_all(None)  # only machines are left that others own
+                return
+            new = [
+                scope for asked, scope in living if asked == phase and scope.token not in self._drain_asked
+            ]
+            if not new:
+                return
+            for scope in new:
+                self._drain_asked.add(scope.token)
+                self._ask_to_drain(scope)
+            if self.woken:
+                self._dispatch_wakeups()
+
+    def _ask_to_drain(self, scope: Scope) -> None:
+        if scope.machine is not None:
+            try:
+                self._apply(scope, scope.machine.draining(scope))
+            except Exception as error:
+                self._crash(scope, error)
+
+    def _end_all(self, error: BaseException | None) -> None:
+        for scope in list(self._slots)[1:]:
+            if scope is not None:
+                self._end(scope, error)
+        self._drain_until = NEVER
+
+    def close(self) -> None:
+        """Stop every machine and give the descriptors back. The loop cannot be used again."""
+        if self._closed:
+            return
+        if self._ticking:
+            raise Misuse("close() inside a tick; call stop() there, and close() when run() has returned")
+        before = enter_loop(self)
+        self._end_all(None)
+        self.flush()
+        self._end_all(None)
+        notifier = self._slots[0]
+        if notifier is not None:
+            self._end(notifier, None)
+        self._closed = True
+        self.poller.close()
+        enter_loop(None if before is self else before)
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _signals(self, drain: float) -> Iterator[None]:
+        def arrived(number: int, frame: object) -> None:
+            if self.draining:
+                self.stop()
+            else:
+                self.drain(drain)
+
+        defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        ours = [number for number, default in defaults.items() if signal.getsignal(number) is default]
+        try:
+            for number in ours:
+                signal.signal(number, arrived)
+        except ValueError:  # not in the main thread, which alone may set handlers
+            ours = []
+        try:
+            yield
+        finally:
+            for number in ours:
+                signal.signal(number, defaults[number])
+
+    # -- looking at it ---------------------------------------------------------------------------------------
+
+    def statistics(self) -> LoopStatistics:
+        """What the loop has done so far."""
+        return LoopStatistics(
+            machines=self.machines,
+            slots=self._slots_max - 1,
+            spawned=self._spawned - 1,
+            stopped=self._stopped,
+            crashed=self._crashed,
+            ticks=self._ticks,
+            events=self._events,
+            wakeups=self._wakeups,
+            timeouts=self._timeouts,
+            dead_letters=self._dead,
+        )
+
+
+class DrainDeadline(TimeoutError):
+    """The time to drain was over before this machine had finished."""

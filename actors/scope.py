@@ -1,0 +1,100 @@
+"""The scope: what one machine sees of the loop, and what the loop knows of one machine.
+
+There is one scope per machine, from its spawn to its stop; states may change (become), the scope stays. A
+token is `generation << SLOT_BITS | slot`, so a token kept for too long names nobody instead of the slot's
+next occupant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .outcomes import NEVER
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+    from .loop import Loop
+    from .machine import Machine
+
+__all__ = ["SLOT_BITS", "SLOT_MASK", "Scope"]
+
+SLOT_BITS = 24
+SLOT_MASK = (1 << SLOT_BITS) - 1
+
+H = TypeVar("H")
+
+
+class Scope:
+    """A machine's own view of its loop. Handlers get it as their first argument."""
+
+    __slots__ = ("_closers", "deadline", "fd", "loop", "machine", "scheduled", "token", "woken")
+
+    def __init__(self, loop: Loop, token: int, machine: Machine[Any]) -> None:
+        self.loop = loop
+        self.token = token
+        self.machine: Machine[Any] | None = machine
+        self.deadline = NEVER
+        self.scheduled = NEVER  # when the timer heap next looks at this machine
+        self.woken = False
+        self.fd = -1  # the first descriptor it registered
+        self._closers: list[Callable[[BaseException | None], object]] | None = None
+
+    def __lt__(self, other: Scope) -> bool:  # the timer heap's tie-break
+        return self.token < other.token
+
+    def __repr__(self) -> str:
+        state = "stopped" if self.machine is None else type(self.machine).__name__
+        due = "" if self.deadline == NEVER else f", deadline in {self.deadline - self.loop.now:.3f} s"
+        return f"<Scope {self.token & SLOT_MASK}.{self.token >> SLOT_BITS} {state}{due}>"
+
+    @property
+    def now(self) -> float:
+        """The time of this tick (monotonic seconds)."""
+        return self.loop.now
+
+    @property
+    def kernel(self) -> Kernel:
+        """Everything non-deterministic: sockets, clock, resolver, random numbers."""
+        return self.loop.kernel
+
+    @property
+    def alive(self) -> bool:
+        """Whether the machine has not stopped yet."""
+        return self.machine is not None
+
+    def wake(self) -> None:
+        """Call the machine's `wakeup` soon; at most one wakeup is pending per machine."""
+        if not self.woken:
+            self.woken = True
+            self.loop.woken.append(self)
+
+    def spawn(self, machine: Machine[H]) -> H:
+        """`Loop.spawn`, from inside a handler."""
+        return self.loop.spawn(machine)
+
+    def register(self, fd: int, events: int) -> None:
+        """Have `ready` called on these events (level-triggered) of a descriptor until `unregister` or the
+        stop."""
+        self.loop.register(self, fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is watched on a registered descriptor."""
+        self.loop.poller.modify(fd, events)
+
+    def unregister(self, fd: int) -> None:
+        """Watch a descriptor no longer. Call before closing it."""
+        self.loop.unregister(self, fd)
+
+    def on_stop(self, closer: Callable[[BaseException | None], object]) -> None:
+        """Have `closer(error)` called when the machine has stopped, after its own `stopped`. It must not
+        raise."""
+        if self._closers is None:
+            self._closers = [closer]
+        else:
+            self._closers.append(closer)
+
+    def take_closers(self) -> list[Callable[[BaseException | None], object]]:
+        """What `on_stop` has gathered; the loop calls it once."""
+        closers, self._closers = self._closers, None
+        return closers or []
