@@ -45,6 +45,8 @@ UNTIL_CLOSE = -2
 
 LEADING_BLANK_LINES_MAX = 2
 """How many CRLF before a request are passed over (RFC 9112 section 2.2 asks for at least one)."""
+CONNECTION_OPTIONS_MAX = 32
+"""How many names Connection may list: each costs a proxy a look at every header."""
 START_LINE_SLACK = 64
 """What a request line may have beside its target: method (the longest registered has 17) and version."""
 
@@ -72,6 +74,9 @@ _begins_request = re.compile(_TOKEN).match
 _special = re.compile(
     rb"(?i)\n(?=[cehtu])(host|content[-_]length|transfer[-_]encoding|connection|expect|upgrade)"
     rb":[ \t]*+([^\r]*+)"
+).findall
+_special_of_response = re.compile(
+    rb"(?i)\n(?=[ctu])(content[-_]length|transfer[-_]encoding|connection|upgrade):[ \t]*+([^\r]*+)"
 ).findall
 
 _HOST_NAME = rb"(?:(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2}){1,255}+|\[[0-9A-Fa-f:.]{2,45}+\])"
@@ -339,6 +344,8 @@ def _persistence(
     joined = b",".join(values).lower()
     if _is_options(joined) is None:
         raise refuse("Connection is not a list of names")
+    if joined.count(b",") >= CONNECTION_OPTIONS_MAX:
+        raise refuse(f"Connection lists more than {CONNECTION_OPTIONS_MAX} names")
     options = {option.strip(b" \t") for option in joined.split(b",")}
     keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
     upgrade = None
@@ -405,12 +412,14 @@ def parse_response_head(
     `scanned` is as for `parse_request_head`. Raises `BadResponse` as soon as the bytes can no longer become
     a valid head. A 1xx is given as any other: with `length` 0, and the final response follows.
     """
-    match = None if scanned else _quick_response(buffer, start)
-    if match is None or match.end() - start > limits.head_bytes or match[5].count(b"\n") > limits.headers:
-        return _parse_response_slowly(buffer, start, limits, method, scanned)
-    digit, code, reason, lines, block = match.groups()
-    minor = 1 if digit == b"1" else 0
-    return _response(int(code), reason, minor, lines, block, match.end(), method)
+    if not scanned:
+        match = _quick_response(buffer, start)
+        if match is not None:
+            digit, code, reason, lines, block = match.groups()
+            end = match.end()
+            if end - start <= limits.head_bytes and block.count(b"\n") <= limits.headers:
+                return _response(code, reason, 1 if digit == b"1" else 0, lines, block, end, method)
+    return _parse_response_slowly(buffer, start, limits, method, scanned)
 
 
 def _parse_response_slowly(
@@ -429,7 +438,7 @@ def _parse_response_slowly(
     assert line is not None
     block = bytes(buffer[line.end() : end - 2])
     minor = 0 if line[2] == b"0" else 1
-    return _response(int(line[3]), line[4], minor, b"\n" + block, block, end, method)
+    return _response(line[3], line[4], minor, b"\n" + block, block, end, method)
 
 
 def _check_status_line(line: bytes, limits: Limits) -> None:
@@ -441,9 +450,10 @@ def _check_status_line(line: bytes, limits: Limits) -> None:
 
 
 def _response(
-    status: int, reason: bytes | None, minor: int, lines: bytes, block: bytes, end: int, method: str
+    code: bytes, reason: bytes | None, minor: int, lines: bytes, block: bytes, end: int, method: str
 ) -> ResponseHead:
-    length, keep_alive, upgrade, connection = _response_framing(tuple(_special(lines)), minor)
+    length, keep_alive, upgrade, connection = _response_framing(tuple(_special_of_response(lines)), minor)
+    status = int(code)
     # RFC 9112 section 6.3, rules 1 and 2: these have no body, whatever their headers say.
     if status < 200 or status == 204:
         if length > 0 or length == CHUNKED:
@@ -456,7 +466,7 @@ def _response(
         length = 0
     elif length == UNTIL_CLOSE:
         keep_alive = False
-    text = reason.decode("latin-1") if reason else ""
+    text = "OK" if reason == b"OK" else reason.decode("latin-1") if reason else ""
     return ResponseHead(status, text, minor, block, end, length, keep_alive, upgrade, connection)
 
 

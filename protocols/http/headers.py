@@ -11,7 +11,7 @@ The rules (RFC 9110 section 5, RFC 9112 section 5):
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Self, TypeAlias
 
@@ -180,18 +180,18 @@ def connection_options(value: bytes) -> tuple[bytes, ...]:
     return tuple([o for o in options if o and o not in _SELF_EVIDENT and o not in _UNLISTABLE])
 
 
-@lru_cache(maxsize=64)
-def _stripper(connection: tuple[bytes, ...], framing: bool, extra: tuple[bytes, ...]) -> re.Pattern[bytes]:
-    names = [*(name.encode() for name in sorted(HOP_BY_HOP)), *connection, *extra]
+@lru_cache(maxsize=32)
+def _stripper(extra: tuple[bytes, ...], framing: bool) -> Callable[[bytes, bytes], bytes]:
+    names = [*(name.encode() for name in sorted(HOP_BY_HOP)), *extra]
     if framing:
         names.append(b"content-length")
     firsts = b"".join(sorted({re.escape(name[:1].lower()) for name in names}))
     # The look-ahead is only for speed: most lines are passed over by looking at one byte.
-    return re.compile(rb"(?i)\n(?=[%b])(?:%b):[^\n]*+" % (firsts, b"|".join(map(re.escape, names))))
+    return re.compile(rb"(?i)\n(?=[%b])(?:%b):[^\n]*+" % (firsts, b"|".join(map(re.escape, names)))).sub
 
 
-_usual = _stripper((), False, ())
-_usual_and_framing = _stripper((), True, ())
+_strip = _stripper((), False)
+_strip_with_framing = _stripper((), True)
 
 
 def forwardable(
@@ -201,13 +201,15 @@ def forwardable(
 
     Goes: `HOP_BY_HOP`, the names in `connection` (lower case, from a parsed head), those in `extra`, and
     Content-Length if `framing` is true (when the sender frames the body anew). Order and case of the rest
-    stay as they were.
+    stay as they were. `extra` is the program's own: a pattern is made for each set of names and kept.
     """
-    if connection or extra:
-        pattern = _stripper(connection, framing, tuple([name.lower() for name in extra]))
+    if extra:
+        strip = _stripper(extra, framing)
     else:
-        pattern = _usual_and_framing if framing else _usual
-    lines = b"\n" + block
-    if pattern.search(lines) is None:
-        return block
-    return pattern.sub(b"", lines)[1:]
+        strip = _strip_with_framing if framing else _strip
+    block = strip(b"", b"\n" + block)[1:]
+    if connection:
+        # What a peer lists is looked up, not compiled: a pattern for each whim would be theirs to waste.
+        lines = block.splitlines(keepends=True)
+        block = b"".join([line for line in lines if line.partition(b":")[0].lower() not in connection])
+    return block

@@ -104,6 +104,7 @@ BAD_REQUESTS: list[tuple[str, bytes, int]] = [
     ("unknown expectation", _with(b"Expect: 200-ok\r\n"), 417),
     ("two expectations", _with(b"Expect: 100-continue, x=y\r\n"), 417),
     ("Connection is not a list of names", _with(b"Connection: a b\r\n"), 400),
+    ("Connection lists too many", _with(b"Connection: " + b"a," * 32 + b"a\r\n"), 400),
     ("Connection is quoted", _with(b'Connection: "close"\r\n'), 400),
     # Framing: what is read differently by two programs
     ("te and cl", _POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n1\r\nZ\r\nQ", 400),
