@@ -10,11 +10,13 @@ import re
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, TypeVar, overload
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from actors import Channel
 from protocols.http.bodies import encode_chunk, encode_last_chunk
 from protocols.http.head import CHUNKED, RequestHead, ResponseHead
 from protocols.http.headers import NO_HEADERS, TOKEN, Headers, HeadersLike
@@ -48,7 +50,13 @@ REASONS: dict[int, str] = {int(status): status.phrase for status in HTTPStatus} 
 CLOSE_LINE = b"Connection: close\r\n"
 KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
 
+STREAM_CAPACITY = 1 << 18
+"""Bytes of a body that wait between a connection and a streaming handler."""
+
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
+_BODIED = {s: line for s, line in _STATUS_LINES.items() if s >= 200 and s not in (204, 304)}
+_LENGTHS_KEPT = 1024
+_LENGTHS = [b"Content-Length: %d\r\n\r\n" % length for length in range(_LENGTHS_KEPT)]
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _CHUNKED_END = b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -89,10 +97,28 @@ def _checked_body(body: bytes | bytearray | memoryview) -> bytes:
     raise TypeError(f"a body is bytes, not {kind}: encode it, or use json_response or text_response")
 
 
+class HasPeer(Protocol):
+    """What knows the other end's address: a transport. Asked for only if somebody wants it."""
+
+    @property
+    def peer(self) -> str: ...
+
+
 class Request:
     """One request, as a handler gets it: its body is complete."""
 
-    __slots__ = ("_head", "_headers", "body", "method", "minor", "params", "peer", "target", "trailers")
+    __slots__ = (
+        "_head",
+        "_headers",
+        "_peer",
+        "_stream",
+        "body",
+        "method",
+        "minor",
+        "params",
+        "target",
+        "trailers",
+    )
 
     def __init__(
         self,
@@ -112,15 +138,15 @@ class Request:
         self._headers = headers if isinstance(headers, Headers) else Headers(headers)
         self.body = _checked_body(body)
         self.minor = minor
-        self.peer = peer
-        """The client's address."""
+        self._peer: str | HasPeer = peer
+        self._stream: Channel[bytes] | None = None
         self.params: Mapping[str, str] = params or {}
         """What the router took from the path."""
         self.trailers = trailers
 
     @classmethod
     def from_head(
-        cls, head: RequestHead, body: bytes = b"", peer: str = "", trailers: Headers = NO_HEADERS
+        cls, head: RequestHead, body: bytes = b"", peer: "str | HasPeer" = "", trailers: Headers = NO_HEADERS
     ) -> "Request":
         """The request that a parsed head and its body make; nothing is checked or split again."""
         self = cls.__new__(cls)
@@ -129,10 +155,24 @@ class Request:
         self._head = head
         self.body = body
         self.minor = head.minor
-        self.peer = peer
+        self._peer = peer
+        self._stream = None
         self.params = _NO_PARAMS
         self.trailers = trailers
         return self
+
+    @property
+    def peer(self) -> str:
+        """The client's address, without the port."""
+        peer = self._peer
+        return peer if isinstance(peer, str) else peer.peer
+
+    @property
+    def stream(self) -> Channel[bytes]:
+        """The body as it comes, for a handler that is marked `streaming`."""
+        if self._stream is None:
+            self._stream = Channel(STREAM_CAPACITY, weigh=len)
+        return self._stream
 
     @property
     def headers(self) -> Headers:
@@ -175,7 +215,7 @@ class Request:
         return f"<Request {self.method} {self.target} {self.version} {len(self.body)} bytes of body>"
 
 
-_NO_PARAMS: Mapping[str, str] = {}
+_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 
 
 class Response:
@@ -280,17 +320,18 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     block = headers._end_to_end
     if block is None:
         block = headers.end_to_end
-    if status < 200 or status == 204 or status == 304:
-        return b"%b%b%b\r\n" % (_status_line(status), lines, block)
+    status_line = _BODIED.get(status)
+    if status_line is None:
+        if status < 200 or status == 204 or status == 304:
+            return b"%b%b%b\r\n" % (_status_line(status), lines, block)
+        status_line = _status_line(status)
     if response.trailers is not NO_HEADERS and minor == 1:
         return _encode_with_trailers(response, lines, block, method)
-    return b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
-        _STATUS_LINES.get(status) or _status_line(status),
-        lines,
-        block,
-        len(body),
-        b"" if method == "HEAD" else body,
-    )
+    length = len(body)
+    framing = _LENGTHS[length] if length < _LENGTHS_KEPT else _framing(length)
+    if method == "HEAD":
+        body = b""
+    return b"".join((status_line, lines, block, framing, body))
 
 
 def _encode_with_trailers(response: Response, lines: bytes, block: bytes, method: str) -> bytes:

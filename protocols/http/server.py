@@ -1,0 +1,189 @@
+"""The HTTP/1.1 server: a listener whose connections speak HTTP (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import Final, Protocol
+
+import msgspec
+
+from actors import Address, Listener, Transport
+
+from .connections import ServerConnection
+from .head import RequestHead
+from .limits import DEFAULT_LIMITS, Limits
+from .messages import Request, Response, date_line, text_response
+from .routing import Handler, Route, Router
+from .timeouts import DEFAULT_TIMEOUTS, Timeouts
+
+__all__ = ["AccessSink", "Server", "ServerStatistics", "server"]
+
+
+HEADS_KEPT: Final = 512
+HEAD_KEPT_BYTES: Final = 1024
+
+_secret = re.compile(rb"(?i)\n(?:cookie|(?:proxy-)?authorization):").search
+
+
+class AccessSink(Protocol):
+    """Where answered requests are reported, when somebody asked for that."""
+
+    def add(self, transport: Transport, request: Request | None, status: int) -> None:
+        """One request (None: a refused one that could not be read) was answered with `status`."""
+
+
+class ServerStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of a server. `timeouts` counts by class, as named in `Timeouts`."""
+
+    address: str
+    connections: int
+    accepted: int
+    requests: int
+    refused: int
+    failed: int
+    timeouts: dict[str, int]
+
+
+class Server(Listener):
+    """A listener with what its connections share. Made by `server()`."""
+
+    __slots__ = (
+        "_timed_out",
+        "access_log",
+        "date",
+        "date_until",
+        "errors",
+        "half_close",
+        "heads",
+        "idle",
+        "limits",
+        "refused",
+        "requests",
+        "requests_max",
+        "route",
+        "router",
+        "timeouts",
+    )
+
+    def __init__(
+        self,
+        address: Address | str,
+        handler: Handler | Router,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        connections: int = 10_000,
+        requests_per_connection: int | None = None,
+        half_close: bool = False,
+        reuse_port: bool = False,
+        tls: ssl.SSLContext | None = None,
+        access_log: AccessSink | None = None,
+    ) -> None:
+        super().__init__(
+            address,
+            lambda: ServerConnection(self),
+            connections_max=connections,
+            reuse_port=reuse_port,
+            tls=tls,
+        )
+        if requests_per_connection is not None and requests_per_connection < 1:
+            raise ValueError(
+                f"requests_per_connection={requests_per_connection}; write 1 or more, or None for no limit"
+            )
+        self.router = handler if isinstance(handler, Router) else Router()
+        self.route = None if isinstance(handler, Router) else Route(handler)
+        self.limits = limits
+        self.timeouts = timeouts
+        self.idle = timeouts.idle
+        self.heads: dict[bytes | bytearray, RequestHead] = {}  # small heads that came before, byte for byte
+        self.requests_max = requests_per_connection or 1 << 62
+        self.half_close = half_close
+        self.access_log = access_log
+        self.requests = self.refused = self.errors = 0
+        self._timed_out = dict.fromkeys(
+            ("idle", "head_receiving", "body_receiving", "response_generation", "response_sending"), 0
+        )
+        self.date = b""
+        self.date_until = 0.0
+
+    def remember(self, data: bytes | bytearray, head: RequestHead) -> None:
+        """Keep a small head that came alone: whoever polls, or calls again and again, sends the same bytes again.
+
+        Nothing with credentials is kept, so that nobody can learn by timing whether he has guessed another's.
+        """
+        if len(data) <= HEAD_KEPT_BYTES and type(data) is bytes and _secret(data) is None:
+            if len(self.heads) >= HEADS_KEPT:
+                self.heads.clear()
+            self.heads[data] = head
+
+    def date_line(self) -> bytes:
+        """The Date header of this second (RFC 9110 section 6.6.1)."""
+        loop = self._scope.loop
+        if loop.now >= self.date_until:
+            wall = loop.kernel.wall_clock()
+            self.date = date_line(wall)
+            self.date_until = loop.now + 1.0 - wall % 1.0
+        return self.date
+
+    def failed(self, request: Request, error: Exception) -> Response:
+        """A handler has raised: log it, and make the answer."""
+        self.errors += 1
+        self._scope.loop.log.error(
+            "handler failed",
+            cause=f"handler {type(error).__name__}",
+            method=request.method,
+            target=request.target,
+            error=repr(error),
+            exc_info=error,
+        )
+        return text_response("internal server error\n", 500)
+
+    def timed_out(self, name: str) -> None:
+        """Count a timeout of this class."""
+        self._timed_out[name] += 1
+
+    def statistics(self) -> ServerStatistics:  # type: ignore[override]
+        """What the server has done so far."""
+        listener = super().statistics()
+        return ServerStatistics(
+            address=listener.address,
+            connections=listener.connections,
+            accepted=listener.accepted,
+            requests=self.requests,
+            refused=self.refused,
+            failed=self.errors,
+            timeouts=dict(self._timed_out),
+        )
+
+
+def server(
+    address: Address | str,
+    handler: Handler | Router,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    connections: int = 10_000,
+    requests_per_connection: int | None = None,
+    half_close: bool = False,
+    reuse_port: bool = False,
+    tls: ssl.SSLContext | None = None,
+    access_log: AccessSink | None = None,
+) -> Server:
+    """An HTTP server for `loop.spawn`. `address`: `"127.0.0.1:8080"`, `"unix:/run/app.sock"`.
+
+    `handler` is a function of the request (plain or `async def`) or a `Router`. At most `connections` are open at a time;
+    each is closed after `requests_per_connection`. Spawning raises `OSError` if the address is taken.
+    """
+    return Server(
+        address,
+        handler,
+        limits=limits,
+        timeouts=timeouts,
+        connections=connections,
+        requests_per_connection=requests_per_connection,
+        half_close=half_close,
+        reuse_port=reuse_port,
+        tls=tls,
+        access_log=access_log,
+    )

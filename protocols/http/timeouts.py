@@ -1,0 +1,34 @@
+"""The five timeout classes of an HTTP server, by name."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["DEFAULT_TIMEOUTS", "Timeouts"]
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """All in seconds. The last three may be set per request (`Route.timeouts`)."""
+
+    idle: float = 75.0
+    """A kept-alive connection without a request is closed. nginx 75, Go none, Apache 5."""
+
+    head_receiving: float = 10.0
+    """From a head's first byte to its last, else 408. nginx 60, Apache 20 to 40, gunicorn none."""
+
+    body_receiving: float = 30.0
+    """For a request's body, plus a second for every `body_rate_min` bytes that came, else 408: so a large
+    upload may take long, and one that drips may not. nginx 60 between two reads, Apache 20 and a rate."""
+
+    response_generation: float = 60.0
+    """From the complete request to the response's head, else 503 (504 from a proxy). nginx 60."""
+
+    response_sending: float = 60.0
+    """For a client to take what waits for it, plus a second for every `body_rate_min` bytes of that; the
+    connection is then reset. nginx 60 between two writes."""
+
+    body_rate_min: float = 500.0
+    """Bytes per second that a peer must keep up. Apache's mod_reqtimeout: 500."""
+
+
+DEFAULT_TIMEOUTS = Timeouts()
