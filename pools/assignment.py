@@ -1,0 +1,213 @@
+"""Who sends what, as a pure function: what waits and what the members could take go in, a plan comes out,
+nothing is changed.
+
+The pool calls `assign` once per wakeup for all that waits, and then carries the plan out. Rules:
+1. Units go in the order of the queue. The first that cannot be placed ends the plan: what is behind it waits
+   as well, so an exclusive unit, which needs an idle member, is not starved by those that could share one.
+2. Backends: `choose` names the preferred one for each unit, by default that with the least in flight. A
+   backend whose last connect failed is left out until its backoff is over, unless it still has connections.
+3. On a backend: the member that fell idle last; else the least loaded one with room, of the first
+   `SHARING_LOOKED_AT`.
+4. A unit that found no idle member where it was preferred makes its backend grow by one connection, lazily,
+   up to its limit, connections that are opening already being counted. With several opened at once the units
+   are not bound to them.
+5. Cost: per unit O(backends) and a heap step over at most `SHARING_LOOKED_AT` members, per call nothing that
+   grows with the members or with what stays in the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+__all__ = ["BackendView", "Choose", "Plan", "Slate", "assign", "least_in_flight"]
+
+SHARING_LOOKED_AT: Final = 32
+
+M = TypeVar("M", bound="MemberView")
+W = TypeVar("W", bound="WorkView")
+
+
+class WorkView(Protocol):
+    """What the plan needs to know of a waiting unit."""
+
+    @property
+    def unit(self) -> Any: ...
+
+
+class MemberView(Protocol):
+    """What the plan needs to know of a connection."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+
+class BackendView(Protocol[M]):
+    """What the plan needs to know of a backend."""
+
+    @property
+    def idle(self) -> dict[M, None]:
+        """Members with nothing in flight, the last to fall idle at the end."""
+
+    @property
+    def sharing(self) -> dict[M, None]:
+        """Members with something in flight and room for more."""
+
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def connections(self) -> int:
+        """Open and opening ones."""
+
+    @property
+    def opening(self) -> int: ...
+    @property
+    def retry_at(self) -> float:
+        """When it may be connected to again (monotonic seconds); 0 if the last attempt went well."""
+
+
+class Plan(NamedTuple, Generic[W, M]):
+    """Which unit goes to which member, in this order, and how many connections each backend (by its index)
+    opens.
+    """
+
+    sends: list[tuple[W, M]]
+    opens: list[tuple[int, int]]
+
+
+class Slate(Generic[M]):
+    """One backend's offer during one call: what is left of it as the plan goes on."""
+
+    __slots__ = ("_depth", "_idle", "_heap", "_sequence", "backend", "index", "load", "may_open", "wanted")
+
+    def __init__(
+        self, index: int, backend: BackendView[M], depth: int, connections_max: int, now: float
+    ) -> None:
+        self.index = index
+        self.backend = backend
+        self.load = backend.in_flight  # and what the plan has added
+        self.may_open = connections_max - backend.connections if backend.retry_at <= now else 0
+        self.wanted = -backend.opening  # connections, those that are opening taken off
+        self._depth = depth
+        self._idle: Iterator[M] | None = reversed(backend.idle) if backend.idle else None
+        self._heap: list[tuple[int, int, M]] | None = None if depth > 1 else []
+        self._sequence = 0
+
+    def take(self, pipelinable: bool) -> M | None:
+        """A member for one more unit, an idle one first; None if there is none."""
+        if self._idle is not None:
+            member = next(self._idle, None)
+            if member is not None:
+                self.load += 1
+                if pipelinable and self._depth > 1:
+                    self._sequence += 1
+                    heappush(self._shared(), (1, self._sequence, member))
+                return member
+            self._idle = None
+        self.wanted += 1
+        if not pipelinable:
+            return None
+        heap = self._shared()
+        if not heap:
+            return None
+        load, sequence, member = heap[0]
+        if load + 1 < self._depth:
+            heapreplace(heap, (load + 1, sequence, member))
+        else:
+            heappop(heap)
+        self.load += 1
+        return member
+
+    def _shared(self) -> list[tuple[int, int, M]]:
+        if self._heap is None:
+            members = list(islice(self.backend.sharing, SHARING_LOOKED_AT))
+            self._heap = [(member.in_flight, number, member) for number, member in enumerate(members)]
+            heapify(self._heap)
+            self._sequence = len(members)
+        return self._heap
+
+    @property
+    def opens(self) -> int:
+        """How many connections to open: as many as are wanted and allowed."""
+        return max(0, min(self.wanted, self.may_open))
+
+
+Choose = Callable[[list[Slate[Any]], Any], Slate[Any]]
+"""Picks the preferred one of at least two slates for a unit. This is where other ways of balancing are put
+in.
+"""
+
+
+def least_in_flight(slates: list[Slate[Any]], unit: Any) -> Slate[Any]:
+    """The backend with the least in flight, the first of equals."""
+    return min(slates, key=_load)
+
+
+def _load(slate: Slate[Any]) -> int:
+    return slate.load
+
+
+def assign(
+    waiting: Iterable[W],
+    count: int,
+    backends: Sequence[BackendView[M]],
+    *,
+    depth: int,
+    connections_max: int,
+    now: float,
+    choose: Choose = least_in_flight,
+) -> Plan[W, M]:
+    """Plan for the `count` units of `waiting`, with at most `depth` units per member and `connections_max`
+    per backend.
+    """
+    slates = [
+        Slate(index, backend, depth, connections_max, now)
+        for index, backend in enumerate(backends)
+        if backend.retry_at <= now or backend.connections
+    ]
+    sends: list[tuple[W, M]] = []
+    if len(slates) == 1:
+        take = slates[0].take
+        for work in waiting:
+            member = take(work.unit.pipelinable)
+            if member is None:
+                break
+            sends.append((work, member))
+        slates[0].wanted += max(0, count - len(sends) - 1)
+    elif slates:
+        for work in waiting:
+            member = _place(slates, work.unit, choose)
+            if member is None:
+                break
+            sends.append((work, member))
+        _spread(slates, count - len(sends) - 1)
+    return Plan(sends, [(slate.index, slate.opens) for slate in slates if slate.opens])
+
+
+def _place(slates: list[Slate[M]], unit: Any, choose: Choose) -> M | None:
+    """The preferred backend's member, or any other's that has one now."""
+    preferred: Slate[M] = choose(slates, unit)
+    member = preferred.take(unit.pipelinable)
+    if member is not None:
+        return member
+    for slate in sorted(slates, key=_load):
+        if slate is not preferred:
+            wanted = slate.wanted
+            member = slate.take(unit.pipelinable)
+            slate.wanted = wanted  # only the preferred one grows for this unit
+            if member is not None:
+                return member
+    return None
+
+
+def _spread(slates: list[Slate[M]], waiting: int) -> None:
+    """One connection more per unit that stays in the queue, in turns over the backends that may grow."""
+    while waiting > 0:
+        growing = [slate for slate in slates if slate.wanted < slate.may_open]
+        if not growing:
+            return
+        slate = min(growing, key=lambda slate: slate.load + max(0, slate.wanted))
+        slate.wanted += 1
+        waiting -= 1

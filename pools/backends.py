@@ -1,0 +1,118 @@
+"""Backends: one address each, the members that are connected to it, and what a pool tells of both."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from actors import Address, parse_address
+
+if TYPE_CHECKING:
+    from .members import Member
+
+__all__ = ["Backend", "BackendStatistics", "PoolStatistics", "as_backend"]
+
+
+class BackendStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of one backend."""
+
+    address: str
+    connections: int
+    opening: int
+    idle: int
+    in_flight: int
+    failures: int  # connects that failed since the last that went well
+    opened: int
+    closed: int
+    lost: int
+
+
+class PoolStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of a pool. `submitted == succeeded + sum(failed.values()) + queued + in_flight`, always."""
+
+    submitted: int
+    succeeded: int
+    failed: dict[str, int]  # by the error's name; cancelled ones are under Cancelled
+    queued: int
+    in_flight: int  # sent, and not answered
+    orphans: int  # sent, and nobody waits for the answer
+    retried: int
+    taken_back: int  # from a connection that died before they were sent
+    connections: int
+    opened: int  # connections that became ready
+    closed: int  # of them, in good order or while idle
+    lost: int  # of them, with units in flight
+    connects_failed: int
+    backends: list[BackendStatistics]
+
+
+class Backend:
+    """One address and the members that are connected to it."""
+
+    __slots__ = (
+        "address",
+        "closed",
+        "failures",
+        "idle",
+        "in_flight",
+        "last_error",
+        "lost",
+        "members",
+        "opened",
+        "opening",
+        "retry_at",
+        "server_hostname",
+        "sharing",
+        "tls",
+    )
+
+    def __init__(
+        self, address: Address, tls: ssl.SSLContext | None = None, server_hostname: str | None = None
+    ) -> None:
+        self.address = address
+        self.tls = tls
+        self.server_hostname = server_hostname
+        self.members: dict[Member, None] = {}  # open and opening
+        self.idle: dict[Member, None] = {}  # the last to fall idle at the end
+        self.sharing: dict[Member, None] = {}  # busy, with room for more
+        self.in_flight = 0
+        self.opening = 0
+        self.failures = 0
+        self.retry_at = 0.0
+        self.last_error: BaseException | None = None
+        self.opened = self.closed = self.lost = 0
+
+    def __repr__(self) -> str:
+        down = f", {self.failures} connects failed" if self.failures else ""
+        return (
+            f"<Backend {self.address} {len(self.members)} connections, {len(self.idle)} idle, "
+            f"{self.in_flight} in flight{down}>"
+        )
+
+    @property
+    def connections(self) -> int:
+        """Open and opening ones."""
+        return len(self.members)
+
+    def statistics(self) -> BackendStatistics:
+        """What is there now, and what has been."""
+        return BackendStatistics(
+            address=str(self.address),
+            connections=len(self.members),
+            opening=self.opening,
+            idle=len(self.idle),
+            in_flight=self.in_flight,
+            failures=self.failures,
+            opened=self.opened,
+            closed=self.closed,
+            lost=self.lost,
+        )
+
+
+def as_backend(backend: Address | Backend | str) -> Backend:
+    """A backend, from whatever way of naming one."""
+    if isinstance(backend, Backend):
+        return backend
+    return Backend(parse_address(backend) if isinstance(backend, str) else backend)

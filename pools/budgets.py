@@ -1,0 +1,52 @@
+"""The retry budget: what keeps retries from doubling the load of a backend that is failing already.
+
+After Finagle: a fifth of the requests of the last ten seconds, and ten per second besides. Costs nothing per
+unit: the pool counts its units anyway, and the budget looks at that count once per second.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+__all__ = ["RetryBudget"]
+
+SECONDS: Final = 10
+
+
+class RetryBudget:
+    """Grants retries: `share` of the units of the last ten seconds plus `per_second` for each of these."""
+
+    __slots__ = ("_retries", "_seconds", "next_look", "per_second", "share")
+
+    def __init__(self, share: float = 0.2, per_second: float = 10.0) -> None:
+        if share < 0 or per_second < 0:
+            raise ValueError(f"RetryBudget({share}, {per_second}); write 0 or more for each")
+        self.share = share
+        self.per_second = per_second
+        self.next_look = 0.0  # when `look` is due (monotonic seconds)
+        self._seconds: deque[tuple[float, int, int]] = deque(
+            maxlen=SECONDS
+        )  # its beginning, units, retries until then
+        self._retries = 0
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {self.share:.0%} + {self.per_second:g}/s, {self._retries} retries granted>"
+
+    def look(self, now: float, submitted: int) -> None:
+        """Begin another second, at which so many units had been submitted in all."""
+        while self._seconds and self._seconds[0][0] <= now - SECONDS:
+            self._seconds.popleft()
+        self._seconds.append((now, submitted, self._retries))
+        self.next_look = now + 1.0
+
+    def grant(self, now: float, submitted: int) -> bool:
+        """Whether one more retry is within the budget; if so it is counted."""
+        if now >= self.next_look:
+            self.look(now, submitted)
+        _, units_before, retries_before = self._seconds[0]
+        allowed = self.share * (submitted - units_before) + self.per_second * SECONDS
+        if self._retries - retries_before >= allowed:
+            return False
+        self._retries += 1
+        return True

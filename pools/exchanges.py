@@ -1,0 +1,232 @@
+"""Units of several exchanges (transactions): an `async def` that holds one connection and can wait for
+nothing else.
+
+Rules:
+1. The body may await what `Held.submit` returns and nothing else. Awaiting another pool's reply, `gather`, a
+   sleep, a channel or any foreign awaitable raises `HeldAcrossBackends` inside it, at once: a connection is
+   never held while something else is waited for. That is a property of the runtime, not a habit.
+2. What the body returns or raises settles the unit's reply. What it has left in flight is read and dropped,
+   then the wire says how the connection is brought back to a clean state (`Wire.restore`); if it cannot be,
+   it is discarded.
+3. A cancelled unit gets `Cancelled` at its next await, once the exchange in flight has been answered, so that
+   its clean-up can use the connection. Past the deadline there is no clean-up on the wire: `DeadlineExceeded`
+   is raised inside, the connection closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from actors import Misuse
+
+from .errors import Cancelled, ConnectionLost, DeadlineExceeded, HeldAcrossBackends, PoolClosed
+from .units import Unit, Work
+
+if TYPE_CHECKING:
+    from .members import Member
+
+__all__ = ["Driver", "Exchange", "Exchanges", "Held"]
+
+T = TypeVar("T")
+
+FOREIGN_MAX: Final = 64  # foreign awaits in a row before a body that swallows the error is ended
+EXCHANGES_MAX: Final = 1024  # in flight at a time
+
+
+class Exchanges(Unit[T]):
+    """A unit that needs several exchanges. Derive from it and write `body`; it has the member to itself."""
+
+    __slots__ = ()
+
+    pipelinable = False
+
+    def body(self, held: Held) -> Coroutine[Any, Any, T]:
+        """The work: `async def body(self, held): return await held.submit(...)`. Run anew if an idempotent
+        one is retried.
+        """
+        raise NotImplementedError
+
+
+class Exchange(Work[T]):
+    """One exchange inside such a unit: what its body awaits."""
+
+    __slots__ = ("driver",)
+
+    driver: Driver
+
+
+class Held:
+    """The connection as the body sees it."""
+
+    __slots__ = ("_driver",)
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def __repr__(self) -> str:
+        return f"<Held {self._driver.member!r}>"
+
+    @property
+    def wire(self) -> Any:
+        """The connection's wire, for what a protocol package needs to know of it (a transaction's status,
+        say).
+        """
+        return self._driver.member.wire
+
+    def submit(self, unit: Unit[T]) -> Exchange[T]:
+        """Send one exchange now; await it for its answer. Several may be in flight, answered in order."""
+        return self._driver.submit(unit)
+
+
+class Driver:
+    """Runs one body on one member. The member tells it when it is woken, unoccupied or lost."""
+
+    __slots__ = (
+        "_coroutine",
+        "_ended",
+        "_lost",
+        "_restoring",
+        "_sent",
+        "_throw",
+        "_waiting",
+        "member",
+        "work",
+    )
+
+    def __init__(self, member: Member, work: Work[Any]) -> None:
+        self.member = member
+        self.work = work
+        unit: Exchanges[Any] = work.unit  # type: ignore[assignment]
+        self._coroutine = unit.body(Held(self))
+        self._waiting: Exchange[Any] | None = None
+        self._throw: BaseException | None = None  # to be raised at the next await
+        self._lost: BaseException | None = None  # why there is no connection any more
+        self._ended = False
+        self._sent = False
+        self._restoring: Exchange[Any] | None = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else f"waiting for {self._waiting!r}"
+        return f"<Driver of {type(self.work.unit).__name__} {state}>"
+
+    def submit(self, unit: Unit[T]) -> Exchange[T]:
+        """Send one exchange."""
+        exchange: Exchange[T] = Exchange(self.member, unit, self.work.deadline)
+        exchange.driver = self
+        if self._lost is not None:
+            exchange.fail(self._lost)
+        elif self._ended and self._restoring is None:
+            raise Misuse("the unit has ended; its connection is no longer held")
+        elif self.member.in_flight > EXCHANGES_MAX:
+            raise Misuse(f"more than {EXCHANGES_MAX} exchanges in flight; await some of them")
+        else:
+            self._sent = True
+            self.member.exchange(exchange)
+        return exchange
+
+    def advance(self) -> None:
+        """The member was woken: run on if what the body waits for is there."""
+        if self._ended or (self._waiting is not None and not self._waiting.settled):
+            return
+        self._run()
+
+    def cancel(self) -> None:
+        """The asker has cancelled."""
+        self._throw = Cancelled("the unit was cancelled by its asker")
+        self.member.wake()
+
+    def unoccupied(self) -> None:
+        """Nothing is in flight: if the body has ended, clean up and let the member go."""
+        if not self._ended or self._lost is not None:
+            return
+        member = self.member
+        restoring, self._restoring = self._restoring, None
+        if restoring is not None:
+            if restoring.error is not None:
+                member.close(restoring.error)
+                return
+        else:
+            try:
+                unit = member.wire.restore()
+            except Exception as error:
+                member.close(error)
+                return
+            if unit is not None:
+                self._restoring = exchange = Exchange(member, unit, self.work.deadline)
+                exchange.driver = self
+                member.exchange(exchange)
+                return
+        member.driver = None
+        member.completed += 1
+        member.backend.in_flight -= 1
+
+    def lost(self, error: BaseException | None) -> None:
+        """The connection is gone: the body hears of it where it waits, then the reply settles or the unit is
+        sent anew.
+        """
+        if self._ended:
+            return
+        work, pool = self.work, self.member.pool
+        if not work.settled and (not self._sent or pool.may_retry(work)):
+            self._lost = ConnectionLost("the connection was lost; the unit is run anew")
+            self._ended = True
+            self._coroutine.close()
+            pool.requeue([work])
+            return
+        if isinstance(error, DeadlineExceeded | PoolClosed | ConnectionLost):
+            self._lost = error
+        else:
+            self._lost = ConnectionLost(
+                "the connection was lost between exchanges; what was sent may have been executed"
+            )
+            self._lost.__cause__ = error
+        self._throw = self._lost
+        self._run()
+
+    def _run(self) -> None:
+        loop = self.member.pool.loop
+        before, loop.inherited_deadline = loop.inherited_deadline, self.work.deadline
+        try:
+            value = self._step()
+        except Exception as error:
+            self._end(None, error)
+        else:
+            if self._waiting is None:
+                self._end(value, None)
+        finally:
+            loop.inherited_deadline = before
+
+    def _step(self) -> Any:
+        """To the next await of an exchange that has no answer yet, or to the end."""
+        self._waiting = None
+        coroutine = self._coroutine
+        for _ in range(FOREIGN_MAX + EXCHANGES_MAX):
+            error, self._throw = self._throw, None
+            try:
+                awaited = coroutine.send(None) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            if not (isinstance(awaited, Exchange) and awaited.driver is self):
+                self._throw = HeldAcrossBackends(
+                    f"{type(self.work.unit).__name__} awaited {awaited!r} while it holds a connection; "
+                    "await it before or after"
+                )
+            elif not awaited.settled:
+                self._waiting = awaited
+                awaited.attach(self.member.transport.scope)
+                return None
+        coroutine.close()
+        raise HeldAcrossBackends(
+            f"{type(self.work.unit).__name__} goes on awaiting what is not its own connection"
+        )
+
+    def _end(self, value: Any, error: BaseException | None) -> None:
+        self._ended = True
+        member, work = self.member, self.work
+        if error is not None:
+            member.pool.fail(work, error)
+        elif work.settle(value):
+            member.pool.succeeded += 1
+        if self._lost is None:
+            member.update()

@@ -1,0 +1,559 @@
+"""Members: one backend connection each, as an explicit state table.
+
+Rules:
+1. `TABLE` holds every transition there is. An event that a state has no entry for raises `Misuse` and changes
+   nothing.
+2. The FIFO of works in flight lives and dies with the connection. Answers settle its head, whatever became of
+   the asker: the answer to an orphan is read and dropped, so no answer ever reaches another unit.
+3. Nothing but the FIFO's end makes a member idle. A member whose unit ran past its deadline drains: it takes
+   nothing new, lets its living neighbours finish, and is closed when only orphans are left.
+4. There is one way out, `_leave`. What becomes of the units is decided by how far they got.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from actors import (
+    ANYTHING,
+    NEVER,
+    UNCHANGED,
+    Continue,
+    Expectation,
+    Misuse,
+    Outcome,
+    Stop,
+    StreamProtocol,
+    Timeout,
+    Transport,
+)
+
+from .errors import BackendError, DeadlineExceeded
+from .exchanges import Driver, Exchanges
+from .units import ABANDONED, EXCHANGE, SENT, Work
+
+if TYPE_CHECKING:
+    from .backends import Backend
+    from .pool import Pool
+    from .wires import Wire
+
+__all__ = ["TABLE", "Event", "Member", "State", "next_state"]
+
+
+class State(Enum):
+    """Where a connection is in its life."""
+
+    CONNECTING = "connecting"  # name resolution, TCP, TLS
+    HANDSHAKING = "handshaking"  # the wire's own greeting
+    READY = "ready"  # takes units
+    DRAINING = "draining"  # finishes what is in flight, takes nothing new
+    HANDED_OVER = "handed over"  # belongs to another protocol (a tunnel) until it closes
+    DEAD = "dead"
+
+
+class Event(Enum):
+    """What can happen to a connection."""
+
+    CONNECTED = "connected"
+    GREETED = "greeted"
+    RETIRED = "retired"
+    UPGRADED = "upgraded"
+    ENDED = "ended"
+
+
+TABLE: Final[dict[State, dict[Event, State]]] = {
+    State.CONNECTING: {Event.CONNECTED: State.HANDSHAKING, Event.ENDED: State.DEAD},
+    State.HANDSHAKING: {Event.GREETED: State.READY, Event.ENDED: State.DEAD},
+    State.READY: {Event.RETIRED: State.DRAINING, Event.UPGRADED: State.HANDED_OVER, Event.ENDED: State.DEAD},
+    State.DRAINING: {Event.UPGRADED: State.HANDED_OVER, Event.ENDED: State.DEAD},
+    State.HANDED_OVER: {Event.ENDED: State.DEAD},
+    State.DEAD: {},
+}
+
+
+def next_state(state: State, event: Event) -> State:
+    """What the table says. Raises `Misuse` for an event that is illegal in this state."""
+    try:
+        return TABLE[state][event]
+    except KeyError:
+        legal = ", ".join(event.value for event in TABLE[state]) or "nothing"
+        raise Misuse(f"a member that is {state.value} cannot be {event.value}; legal: {legal}") from None
+
+
+NOWHERE: Final = 0  # `_place`: on none of the backend's lists
+IDLE: Final = 1
+SHARING: Final = 2
+
+
+class Member(StreamProtocol):
+    """Drives one wire. Made by the pool; wires call the methods under "for the wire"."""
+
+    __slots__ = (
+        "_answered",
+        "_error",
+        "_exclusive",
+        "_fifo",
+        "_handling",
+        "_orphans",
+        "_place",
+        "_successor",
+        "backend",
+        "completed",
+        "driver",
+        "idle_since",
+        "opened_at",
+        "pool",
+        "ready_at",
+        "retire_at",
+        "state",
+        "token",
+        "transport",
+        "wire",
+    )
+
+    drain_phase: ClassVar[int | None] = None  # the pool asks its members itself
+
+    def __init__(self, pool: Pool, backend: Backend, wire: Wire, now: float) -> None:
+        self.pool = pool
+        self.backend = backend
+        self.wire = wire
+        self.transport: Transport = None  # type: ignore[assignment]  # until connected
+        self.token = -1
+        self.state = State.CONNECTING
+        self.driver: Driver | None = None  # of the unit of several exchanges that holds this member
+        self.completed = 0  # units
+        self.opened_at = now
+        self.ready_at = self.idle_since = now
+        self.retire_at = NEVER
+        self._fifo: deque[Work[Any]] = deque()
+        self._orphans = 0  # of them
+        self._answered = False  # the head has been answered, but not finished
+        self._exclusive = False  # what is in flight wants no company
+        self._place = NOWHERE
+        self._handling = False  # inside a handler, which sees to the rest when it returns
+        self._error: BaseException | None = None
+        self._successor: StreamProtocol | None = None
+        wire.member = self
+
+    def __repr__(self) -> str:
+        orphans = f", {self._orphans} orphans" if self._orphans else ""
+        return (
+            f"<Member {self.backend.address} {self.state.value}, {self.in_flight} in flight{orphans}, "
+            f"{self.completed} done>"
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Units sent and not finished, orphans included."""
+        return len(self._fifo) + (self.driver is not None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the connection has ended, for the pool; its socket may still be sending its last."""
+        return self.state is State.DEAD
+
+    @property
+    def orphans(self) -> int:
+        """Units in flight whose asker has gone."""
+        return self._orphans
+
+    @property
+    def pending(self) -> int:
+        """Units in flight whose reply has not settled."""
+        driver = self.driver
+        return sum(not work.settled for work in self._fifo if work.stage == SENT) + (
+            driver is not None and not driver.work.settled
+        )
+
+    @property
+    def due(self) -> float:
+        """The earliest deadline of what is in flight, or of the handshake."""
+        if self.state is State.CONNECTING or self.state is State.HANDSHAKING:
+            return self.opened_at + self.pool.connect_timeout if self.state is State.HANDSHAKING else NEVER
+        due = NEVER if self.driver is None else self.driver.work.deadline
+        for work in self._fifo:
+            if work.deadline < due and (work.stage != SENT or not work.settled):
+                due = work.deadline
+        return due
+
+    # -- for the wire ------------------------------------------------------------------------------
+
+    @property
+    def current(self) -> Work[Any] | None:
+        """The work whose answer comes next."""
+        return self._fifo[0] if self._fifo else None
+
+    def ready(self) -> None:
+        """The handshake is done."""
+        self.state = next_state(self.state, Event.GREETED)
+        self.pool.member_ready(self)
+        if not self._handling:
+            self.update()
+
+    def settle(self, value: Any, reusable: bool = True) -> None:
+        """The current unit's answer, complete."""
+        fifo = self._fifo
+        if not fifo:
+            raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
+        work = fifo.popleft()
+        self.backend.in_flight -= 1
+        self.completed += 1
+        self._answered = False
+        if work.settle(value):
+            if work.stage == SENT:
+                self.pool.succeeded += 1
+        elif work.stage == ABANDONED:
+            self._orphans -= 1
+        if not reusable:
+            self._close_behind()
+        elif not self._handling:
+            self.update()
+
+    def fail(self, error: BaseException, reusable: bool = True) -> None:
+        """The current unit's answer is an error of the backend's own."""
+        work = self.current
+        if work is not None and not work.settled and work.stage == SENT:
+            self.pool.fail(work, error)
+        elif work is not None:
+            work.fail(error)
+        self.settle(None, reusable)
+
+    def answer(self, value: Any) -> None:
+        """Settle the current unit's reply; the unit stays current until `finish`."""
+        if not self._fifo:
+            raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
+        self._answered = True
+        work = self._fifo[0]
+        if work.settle(value) and work.stage == SENT:
+            self.pool.succeeded += 1
+
+    def finish(self, reusable: bool = True) -> None:
+        """The current unit, answered before, is over."""
+        if self._fifo and not self._fifo[0].settled:
+            raise Misuse("finish() before answer(); use settle(value)")
+        self.settle(None, reusable)
+
+    def give_up(self, error: BaseException) -> None:
+        """The other side broke the protocol: the current unit fails with `error`, the connection closes."""
+        work = self.current
+        if work is not None and not work.settled and work.stage != EXCHANGE:
+            self.pool.fail(work, error)
+        self.close(error)
+
+    def wake(self) -> None:
+        """Have the wire's `wakeup` called."""
+        self.transport.scope.wake()
+
+    def hand_over(self, protocol: StreamProtocol) -> None:
+        """Give the connection to another protocol, from inside a handler. The current unit must have been
+        answered.
+        """
+        if not self._handling:
+            raise Misuse("hand_over() outside of a wire's handler; call wake() and do it in wakeup")
+        self.state = next_state(self.state, Event.UPGRADED)
+        self._successor = protocol
+        self.pool.tunnels[self.transport] = self
+        self._unlist()
+        self._settle_flight(None)
+
+    # -- for the pool ------------------------------------------------------------------------------
+
+    def send(self, work: Work[Any]) -> None:
+        """Hand a unit to the wire. The pool calls `update` afterwards, once for all that it sends."""
+        unit = work.unit
+        work.owner = self
+        work.stage = SENT
+        work.attempts += 1
+        self.backend.in_flight += 1
+        if not unit.pipelinable:
+            self._exclusive = True
+            if isinstance(unit, Exchanges):
+                self.driver = Driver(self, work)
+                self.transport.scope.wake()
+                return
+        self._write(work)
+
+    def exchange(self, work: Work[Any]) -> None:
+        """Send a part of the unit of several exchanges that holds this member."""
+        work.owner = self
+        work.stage = EXCHANGE
+        self.backend.in_flight += 1
+        self._write(work)
+
+    def _write(self, work: Work[Any]) -> None:
+        transport = self.transport
+        before = transport.unsent
+        self._fifo.append(work)
+        try:
+            self.wire.send(work)
+        except Exception as error:
+            if transport.unsent != before:
+                self.give_up(error)
+                return
+            self._fifo.pop()
+            self.backend.in_flight -= 1
+            if work.stage == SENT:
+                self.pool.fail(work, error)
+            else:
+                work.fail(error)
+            return
+        if self.wire.writable:
+            work.wire_bytes = transport.unsent - before
+
+    def update(self) -> None:
+        """See that this member is on the right list, and the pool awake if something waits for it."""
+        count = len(self._fifo)
+        place = NOWHERE
+        if self.driver is not None and count == 0:
+            self.driver.unoccupied()
+            count = len(self._fifo)
+        if self.state is State.READY and self.driver is None and self.wire.writable:
+            if count == 0:
+                place = IDLE
+                self._exclusive = False
+            elif count < self.pool.pipeline and not self._exclusive:
+                place = SHARING
+        elif self.state is State.DRAINING and count == self._orphans and self.driver is None:
+            self._retire_now(count)
+            return
+        if place != self._place:
+            self._move(place)
+        if (place and self.pool.queue.live) or (place == IDLE and self.pool.draining_now):
+            self.pool.wake()
+
+    def _move(self, place: int) -> None:
+        backend = self.backend
+        if self._place == IDLE:
+            backend.idle.pop(self, None)
+        elif self._place == SHARING:
+            backend.sharing.pop(self, None)
+        self._place = place
+        if place == IDLE:
+            backend.idle[self] = None
+            self.idle_since = self.transport.scope.loop.now
+        elif place == SHARING:
+            backend.sharing[self] = None
+
+    def _unlist(self) -> None:
+        if self._place != NOWHERE:
+            self._move(NOWHERE)
+
+    def cancelled(self, work: Work[Any]) -> None:
+        """The asker of something in flight here has cancelled."""
+        if work.stage == SENT:
+            self.pool.count_failure(work)
+            self._abandon(work)
+            if not self._handling:
+                self.update()
+
+    def _abandon(self, work: Work[Any]) -> None:
+        work.stage = ABANDONED
+        driver = self.driver
+        if driver is not None and driver.work is work:
+            driver.cancel()
+        else:
+            self._orphans += 1
+        self.wire.abandoned(work)
+
+    def expire(self, now: float) -> None:
+        """Fail what is past its deadline, and drain if there was any."""
+        if self.state is State.HANDSHAKING:
+            if self.due <= now:
+                self.close(TimeoutError(f"{self.backend.address} did not finish its handshake in time"))
+            return
+        late = False
+        driver = self.driver
+        if driver is not None and driver.work.deadline <= now:
+            self._expire_driver(driver)
+            return
+        for work in self._fifo:
+            if work.deadline <= now:
+                if work.stage == ABANDONED:
+                    late = True
+                elif work.stage == SENT and not work.settled:
+                    late = True
+                    self.pool.fail(
+                        work,
+                        DeadlineExceeded("no answer before the deadline; it may have been executed", "sent"),
+                    )
+                    self._abandon(work)
+        if late:
+            self.retire()
+
+    def _expire_driver(self, driver: Driver) -> None:
+        work = driver.work
+        error = DeadlineExceeded(
+            "the deadline passed between exchanges; what was sent may have been executed", "sent"
+        )
+        if not work.settled:
+            self.pool.fail(work, error)
+            work.stage = ABANDONED
+        self.wire.abandoned(work)
+        self.close(error)
+
+    def retire(self) -> None:
+        """Take nothing new; close when nothing living is left. At once if idle."""
+        if self.state is State.READY:
+            self.state = next_state(self.state, Event.RETIRED)
+            self._unlist()
+        if not self._handling:
+            self.update()
+
+    def _retire_now(self, orphans: int) -> None:
+        if not orphans:
+            self.wire.goodbye()
+        self.close(None)
+
+    def close(self, error: BaseException | None) -> None:
+        """Close the connection: its units are settled or taken back now, its socket in this tick."""
+        if self.state is State.DEAD:
+            return
+        state = self.state
+        self._leave(error)
+        if state is State.CONNECTING:
+            self.pool.loop.kill(self.token, error)
+        elif not self._handling:
+            self.transport.scope.wake()
+
+    def _close_behind(self) -> None:
+        """The connection is not to be used after the unit that was just finished."""
+        self._leave(None, len(self._fifo) if self.wire.spares_behind else -1)
+        if not self._handling:
+            self.transport.scope.wake()
+
+    def _leave(self, error: BaseException | None, unsent: int = -1) -> None:
+        """The one way out."""
+        before = self.state
+        self.state = next_state(before, Event.ENDED)
+        self._error = error
+        self._unlist()
+        if unsent < 0:
+            unsent = self._count_unsent()
+        if before is not State.CONNECTING and before is not State.HANDED_OVER:
+            self.wire.closed(error)
+        self.pool.member_gone(self, before, error)
+        self._settle_flight(error, unsent)
+
+    def _settle_flight(self, error: BaseException | None, unsent: int = 0) -> None:
+        works = list(self._fifo)
+        self._fifo.clear()
+        self._orphans = 0
+        driver, self.driver = self.driver, None
+        self.backend.in_flight -= len(works) + (driver is not None)
+        if works:
+            self.pool.take_back(self, works, len(works) - unsent, error)
+        if driver is not None:
+            driver.lost(error)
+
+    def _count_unsent(self) -> int:
+        """How many works at the FIFO's end have certainly not left: their bytes all still stand in the
+        output.
+        """
+        transport = self.transport
+        if transport is None or transport.output is None:
+            return 0
+        left = transport.unsent
+        count = 0
+        for work in reversed(self._fifo):
+            if work.wire_bytes < 0 or work.wire_bytes > left:
+                break
+            left -= work.wire_bytes
+            count += 1
+        return count
+
+    # -- for the stream ----------------------------------------------------------------------------
+
+    def connected(self, transport: Transport) -> Outcome:
+        """Begin the wire's handshake."""
+        self.transport = transport
+        self.wire.transport = transport
+        self.state = next_state(self.state, Event.CONNECTED)
+        self._handling = True
+        try:
+            expectation = self.wire.start()
+        except BackendError as error:
+            self.give_up(error)
+            expectation = None
+        return self._go_on(ANYTHING if expectation is None else expectation)
+
+    def received(self, transport: Transport) -> Outcome:
+        """Have the wire read. What comes unasked on an idle connection ends it."""
+        self._handling = True
+        if self._place == IDLE and not self.wire.pushes:
+            self.close(BackendError(f"{self.backend.address} sent {bytes(transport.input[:64])!r} unasked"))
+            return self._go_on(None)
+        try:
+            expectation = self.wire.received()
+        except BackendError as error:
+            self.give_up(error)
+            expectation = None
+        return self._go_on(expectation)
+
+    def flushed(self, transport: Transport) -> Outcome:
+        """The output has drained."""
+        self._handling = True
+        return self._go_on(self.wire.flushed())
+
+    def ended(self, transport: Transport) -> Outcome:
+        """The peer's end: news for the wire if something is in flight, otherwise a kept-alive connection that
+        timed out there.
+        """
+        self._handling = True
+        expectation = None
+        if self._fifo or self.state is State.HANDSHAKING:
+            try:
+                expectation = self.wire.ended()
+            except BackendError as error:
+                self.give_up(error)
+        if expectation is None and self._successor is None:
+            self.close(ConnectionResetError(f"{self.backend.address} closed the connection"))
+        return self._go_on(expectation)
+
+    def wakeup(self, transport: Transport) -> Outcome:
+        """For the unit that holds this member, and for the wire."""
+        if self.state is State.DEAD:
+            return Stop(self._error)
+        self._handling = True
+        if self.driver is not None:
+            self.driver.advance()
+        if self.over:
+            return self._go_on(None)
+        try:
+            expectation = self.wire.wakeup()
+        except BackendError as error:
+            self.give_up(error)
+            expectation = None
+        return self._go_on(expectation)
+
+    def timeout(self, transport: Transport) -> Outcome:
+        """The wire's own deadline."""
+        self._handling = True
+        self.wire.deadline = NEVER
+        return self._go_on(self.wire.timeout())
+
+    def draining(self, transport: Transport) -> Outcome:
+        """The pool's business."""
+        return UNCHANGED
+
+    def stopped(self, transport: Transport, error: BaseException | None) -> None:
+        """The connection is over, or was never made."""
+        if self.state is not State.DEAD:
+            self._leave(error or ConnectionAbortedError("the connection was stopped"))
+
+    def _go_on(self, expectation: Expectation | None) -> Outcome:
+        self._handling = False
+        if self.state is State.DEAD:
+            return Stop(self._error)
+        if self._successor is not None:
+            return self._successor.connected(self.transport)
+        self.update()
+        if self.over:  # it was draining, and only orphans are left
+            return Stop(self._error)
+        deadline = self.wire.deadline
+        if expectation is None and deadline == self.transport.scope.deadline:
+            return UNCHANGED
+        if deadline == NEVER:
+            return Continue(self, expectation)
+        return Timeout(self, deadline, expectation)

@@ -1,0 +1,580 @@
+"""Pools: the machine that owns the connections to one kind of backend. A caller submits a unit and gets a
+reply.
+
+Rules:
+1. There is no `acquire`. `submit` only queues and wakes the pool; one plan per wakeup sends what waits (see
+   `assignment`).
+2. Every unit settles exactly once, and is counted exactly once: submitted = succeeded + failed + queued + in
+   flight.
+3. A deadline counts queue wait, connecting and work together. The pool has one timer for all of them, a lower
+   bound that is corrected when it fires; a deadline may be noticed late by a microsecond per unit that waits,
+   never early.
+4. A unit that was not sent is never lost with a connection; one that was is sent again only if it is
+   idempotent, has tries left, and the retry budget allows it.
+5. A backend that cannot be connected to is left alone for its backoff. When none is left, what waits and what
+   comes fails with `BackendDown` at once instead of waiting for its deadline.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from actors import (
+    NEVER,
+    Address,
+    Backoff,
+    Connector,
+    Continue,
+    Loop,
+    Machine,
+    Misuse,
+    Outcome,
+    Reply,
+    Scope,
+    Stop,
+    Stream,
+    Timeout,
+    Transport,
+)
+from actors.streams import StreamOwner
+
+from .assignment import Choose, assign, least_in_flight
+from .backends import Backend, PoolStatistics, as_backend
+from .budgets import RetryBudget
+from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
+from .members import Member, State
+from .queues import PRIORITIES, UnitQueue
+from .units import QUEUED, SENT, Unit, Work
+from .wires import Wire
+
+__all__ = ["Pool"]
+
+T = TypeVar("T")
+
+LIFETIME_JITTER: Final = (
+    0.025  # as database/sql's users and HikariCP do, so that members are not renewed all at once
+)
+LATENESS: Final = 1e-6  # seconds by which a deadline may be noticed late, per unit that waits
+BRIEF_SECONDS: Final = 1.0  # a connection that ends so soon without having done anything counts as not made
+BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
+BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
+
+
+class Pool(StreamOwner, Machine["Pool"]):
+    """`wire` makes the protocol side of each connection to one of `backends` (addresses, or `Backend`s for
+    TLS).
+
+    `connections` is per backend, `pipeline` how many units one connection may have in flight, `queue` and
+    `queue_bytes` what may wait, `warm` how many connections per backend are kept open without need. Times are
+    in seconds. `attempts` is how often an idempotent unit is sent at most.
+    """
+
+    __slots__ = (
+        "_backoff",
+        "_down_until",
+        "_failed",
+        "_next",
+        "_scope",
+        "_stopped",
+        "_submitted",
+        "tunnels",
+        "attempts",
+        "backends",
+        "budget",
+        "choose",
+        "connect_timeout",
+        "connections",
+        "connects_failed",
+        "draining_now",
+        "idle_timeout",
+        "lifetime",
+        "loop",
+        "name",
+        "pipeline",
+        "queue",
+        "retried",
+        "succeeded",
+        "taken_back",
+        "timeout_default",
+        "warm",
+        "wire",
+    )
+
+    drain_phase = 1
+
+    def __init__(
+        self,
+        wire: Callable[[], Wire],
+        backends: Iterable[Address | Backend | str],
+        *,
+        connections: int = 10,
+        pipeline: int = 1,
+        queue: int = 1024,
+        queue_bytes: int = 64 << 20,
+        timeout: float = 5.0,
+        connect_timeout: float = 5.0,
+        idle_timeout: float = 600.0,
+        lifetime: float = 1800.0,
+        warm: int = 0,
+        attempts: int = 3,
+        budget: RetryBudget | None = None,
+        backoff: Backoff | None = None,
+        choose: Choose = least_in_flight,
+        name: str | None = None,
+    ) -> None:
+        self.backends = [as_backend(backend) for backend in backends]
+        if not self.backends:
+            raise ValueError("a pool without backends; name at least one address")
+        for option, value, least in (
+            ("connections", connections, 1),
+            ("pipeline", pipeline, 1),
+            ("queue", queue, 1),
+            ("attempts", attempts, 1),
+            ("warm", warm, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{option}={value}; write {least} or more")
+        if warm > connections:
+            raise ValueError(f"warm={warm} of connections={connections}; write at most as many")
+        self.wire = wire
+        self.connections = connections
+        self.pipeline = pipeline
+        self.queue = UnitQueue(queue, queue_bytes)
+        self.timeout_default = timeout
+        self.connect_timeout = connect_timeout
+        self.idle_timeout = idle_timeout
+        self.lifetime = lifetime
+        self.warm = warm
+        self.attempts = attempts
+        self.budget = budget or RetryBudget()
+        self.choose = choose
+        self.name = name or ", ".join(str(backend.address) for backend in self.backends[:3])
+        self._backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
+        self._scope: Scope | None = None
+        self.loop: Loop = None  # type: ignore[assignment]  # until spawned
+        self.draining_now = False
+        self._stopped = False
+        self._next = NEVER  # when the timer must fire at the latest
+        self._down_until = 0.0  # nothing can be reached before
+        self.tunnels: dict[Transport, Member] = {}  # handed over, and not closed yet
+        self._failed: Counter[str] = Counter()
+        self._submitted = self.succeeded = 0
+        self.retried = self.taken_back = self.connects_failed = 0
+
+    def __repr__(self) -> str:
+        state = (
+            "stopped"
+            if self._stopped
+            else "draining"
+            if self.draining_now
+            else "open"
+            if self._scope
+            else "not spawned"
+        )
+        members = sum(backend.connections for backend in self.backends)
+        in_flight = sum(backend.in_flight for backend in self.backends)
+        return (
+            f"<Pool {self.name} {state}, {len(self.queue)} queued, "
+            f"{in_flight} in flight on {members} connections>"
+        )
+
+    # -- for whoever asks --------------------------------------------------------------------------
+
+    def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
+        """Have a unit done within `timeout` seconds (the pool's default if None; a surrounding `deadline()`
+        if that is earlier).
+
+        `priority` 0 goes first, 3 last. Whatever happens is told by the reply: its value, or an error from
+        `pools.errors`.
+        """
+        loop = self.loop
+        if loop is None:
+            raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
+        now = loop.time()
+        due = now + (self.timeout_default if timeout is None else timeout)
+        if loop.inherited_deadline < due:
+            due = loop.inherited_deadline
+        if priority and not 0 <= priority < PRIORITIES:
+            raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
+        work: Work[T] = Work(self, unit, due, priority)
+        self._submitted += 1
+        queue = self.queue
+        if (
+            queue.live >= queue.limit
+            or queue.bytes >= queue.bytes_max
+            or self._down_until > now
+            or self.draining_now
+        ):
+            self.fail(work, self._refusal(now))
+            return work
+        queue.push(work)
+        if due < self._next:
+            self._next = due
+        scope = self._scope
+        if not scope.woken:  # type: ignore[union-attr]
+            scope.wake()  # type: ignore[union-attr]
+        return work
+
+    def _refusal(self, now: float) -> Exception:
+        if self._stopped or self.draining_now:
+            done = "has stopped" if self._stopped else "drains"
+            return PoolClosed(f"the pool of {self.name} {done}; the unit was not sent")
+        if self._down_until > now:
+            return self._down_error()
+        self.loop.log.warning(
+            "queue full", cause=f"queue full {self.name}", pool=self.name, queued=len(self.queue)
+        )
+        return QueueFull(f"{len(self.queue)} units wait for {self.name} already; the unit was not sent")
+
+    def drain(self) -> None:
+        """Take no more units, finish those that are there, then stop."""
+        self.draining_now = True
+        self.wake()
+
+    def statistics(self) -> PoolStatistics:
+        """What the pool has done so far, and what is there now."""
+        members = [member for backend in self.backends for member in backend.members]
+        return PoolStatistics(
+            submitted=self._submitted,
+            succeeded=self.succeeded,
+            failed=dict(self._failed),
+            queued=len(self.queue),
+            in_flight=sum(member.pending for member in members),
+            orphans=sum(member.orphans for member in members),
+            retried=self.retried,
+            taken_back=self.taken_back,
+            connections=len(members),
+            opened=sum(backend.opened for backend in self.backends),
+            closed=sum(backend.closed for backend in self.backends),
+            lost=sum(backend.lost for backend in self.backends),
+            connects_failed=self.connects_failed,
+            backends=[backend.statistics() for backend in self.backends],
+        )
+
+    # -- machine -----------------------------------------------------------------------------------
+
+    def handle(self, scope: Scope) -> Any:
+        """Spawning gives the pool itself."""
+        return self
+
+    def start(self, scope: Scope) -> Outcome:
+        """Open the warm connections."""
+        self._scope = scope
+        self.loop = scope.loop
+        if self.warm:
+            scope.wake()
+        return Continue(self)
+
+    def wake(self) -> None:
+        """Have the pool look at what waits, in this tick."""
+        if self._scope is not None:
+            self._scope.wake()
+
+    def wakeup(self, scope: Scope) -> Outcome:
+        """Send what can be sent, open what is to be opened."""
+        now = scope.loop.now
+        if now >= self._next:
+            self._sweep(now)
+        if now >= self.budget.next_look:
+            self.budget.look(now, self._submitted)
+        if self.warm and not self.draining_now:
+            self._keep_warm(now)
+        if self.queue.live:
+            self._dispatch(now)
+        if (
+            self.draining_now
+            and not self.queue.live
+            and not any(member.in_flight for backend in self.backends for member in backend.members)
+        ):
+            return Stop()
+        return Timeout(self, self._next)
+
+    timeout = wakeup
+
+    def draining(self, scope: Scope) -> Outcome:
+        """The loop drains."""
+        self.draining_now = True
+        return self.wakeup(scope)
+
+    def stopped(self, scope: Scope, error: BaseException | None) -> None:
+        """Settle everything, close every connection."""
+        self.draining_now = self._stopped = True
+        closed = PoolClosed(f"the pool of {self.name} has stopped")
+        for work in list(self.queue):
+            self._remove(work, closed)
+        for backend in self.backends:
+            for member in list(backend.members):
+                member.close(closed)
+        for stream in list(self.tunnels):
+            self.loop.kill(stream.scope.token)
+
+    def stream_stopped(self, stream: Stream) -> None:
+        """A connection that was handed over is closed."""
+        member = self.tunnels.pop(stream, None)
+        if member is not None:
+            member.stopped(stream, None)
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def _dispatch(self, now: float) -> None:
+        queue = self.queue
+        sends, opens = assign(
+            queue,
+            queue.live,
+            self.backends,
+            depth=self.pipeline,
+            connections_max=self.connections,
+            now=now,
+            choose=self.choose,
+        )
+        if sends:
+            queue.drop(len(sends))
+            refused: list[Work[Any]] = []
+            touched: dict[Member, None] = {}
+            for work, member in sends:
+                if member.wire.writable and member.state is State.READY:
+                    member.send(work)
+                    touched[member] = None
+                else:  # a unit before it in this very plan has changed that
+                    refused.append(work)
+            if refused:
+                self.requeue(refused)
+            for member in touched:
+                member.update()
+        for index, count in opens:
+            for _ in range(count):
+                self._open(self.backends[index], now)
+        if queue.live and not opens:
+            self._look_whether_down(now)
+
+    def _open(self, backend: Backend, now: float) -> None:
+        if backend.retry_at > now:
+            return  # the one before has failed at once
+        member = Member(self, backend, self.wire(), now)
+        backend.members[member] = None
+        backend.opening += 1
+        self._down_until = 0.0
+        connector = Connector(
+            backend.address,
+            member,
+            timeout=self.connect_timeout,
+            tls=backend.tls,
+            server_hostname=backend.server_hostname,
+            owner=self,
+        )
+        try:
+            member.token = self.loop.spawn(connector)
+        except Exception as error:
+            member.close(error)
+        self._wake_at(now + self.connect_timeout)
+
+    def _keep_warm(self, now: float) -> None:
+        for backend in self.backends:
+            while backend.connections < self.warm and backend.retry_at <= now:
+                self._open(backend, now)
+            if backend.connections < self.warm:
+                self._wake_at(backend.retry_at)
+
+    def _wake_at(self, when: float) -> None:
+        if when < self._next:
+            self._next = when
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _sweep(self, now: float) -> None:
+        """Everything that is due, and when to look again."""
+        gone, earliest = self.queue.expired(now)
+        for work in gone:
+            self._remove(work, self._late())
+        count = len(self.queue)
+        for backend in self.backends:
+            for member in list(backend.members):
+                if member.due <= now:
+                    member.expire(now)
+                earliest = min(earliest, member.due, self._renew(member, now))
+                count += member.in_flight
+        self._next = max(earliest, now + LATENESS * count)
+
+    def _late(self) -> DeadlineExceeded:
+        connecting = any(backend.opening for backend in self.backends) and not any(
+            backend.connections > backend.opening for backend in self.backends
+        )
+        if connecting:
+            return DeadlineExceeded(
+                f"{self.name} could not be connected to before the deadline; not sent", "connecting"
+            )
+        return DeadlineExceeded(
+            f"no connection to {self.name} was free before the deadline; not sent", "queued"
+        )
+
+    def _renew(self, member: Member, now: float) -> float:
+        """Retire a member that has been idle or has lived for too long; when to look at it again."""
+        backend = member.backend
+        if member.state is not State.READY:
+            return NEVER
+        if member not in backend.idle:
+            idle_at = now + self.idle_timeout
+        elif backend.connections > self.warm:
+            idle_at = member.idle_since + self.idle_timeout
+        else:
+            idle_at = NEVER
+        when = min(idle_at, member.retire_at)
+        if when > now:
+            return when
+        member.retire()
+        if self.warm:
+            self.wake()
+        return NEVER
+
+    # -- what members tell -------------------------------------------------------------------------
+
+    def member_ready(self, member: Member) -> None:
+        """A connection has come up."""
+        backend = member.backend
+        now = self.loop.now
+        backend.opening -= 1
+        backend.opened += 1
+        if backend.failures:
+            self.loop.log.info(
+                "reconnected",
+                cause=f"reconnected {backend.address}",
+                pool=self.name,
+                backend=str(backend.address),
+                failures=backend.failures,
+            )
+        backend.retry_at = 0.0
+        self._down_until = 0.0
+        member.ready_at = now
+        member.retire_at = now + self.lifetime * (1.0 - LIFETIME_JITTER * self.loop.kernel.random().random())
+        self._wake_at(min(member.retire_at, now + self.idle_timeout))
+        self.wake()
+
+    def member_gone(self, member: Member, before: State, error: BaseException | None) -> None:
+        """A connection has ended, or was never made."""
+        backend = member.backend
+        backend.members.pop(member, None)
+        now = self.loop.now
+        if before is State.CONNECTING or before is State.HANDSHAKING:
+            backend.opening -= 1
+            self._connect_failed(backend, error, now)
+        elif member.in_flight and error is not None:
+            backend.lost += 1
+        else:
+            backend.closed += 1
+        if member.completed:
+            backend.failures = 0
+        elif before is State.READY and error is not None and now - member.ready_at < BRIEF_SECONDS:
+            self._connect_failed(backend, error, now)
+        if self.queue.live or member.in_flight or self.warm or self.draining_now:
+            self.wake()
+
+    def _connect_failed(self, backend: Backend, error: BaseException | None, now: float) -> None:
+        if self._stopped:
+            return
+        self.connects_failed += 1
+        backend.failures += 1
+        backend.last_error = error
+        backend.retry_at = now + self._backoff.delay(backend.failures, self.loop.kernel.random())
+        self.loop.log.warning(
+            "cannot connect",
+            cause=f"cannot connect {backend.address} {type(error).__name__}",
+            pool=self.name,
+            backend=str(backend.address),
+            error=str(error),
+            retry_in=round(backend.retry_at - now, 3),
+        )
+
+    def _look_whether_down(self, now: float) -> None:
+        """If there is no connection, none opening and none to be tried now, nothing that waits will be served
+        soon.
+        """
+        if any(backend.connections or backend.retry_at <= now for backend in self.backends):
+            return
+        self._down_until = min(backend.retry_at for backend in self.backends)
+        for work in list(self.queue):
+            self._remove(work, self._down_error() if not work.attempts else self._lost(None))
+
+    def _down_error(self) -> BackendDown:
+        cause = next(
+            (backend.last_error for backend in self.backends if backend.last_error is not None), None
+        )
+        error = BackendDown(f"{self.name} cannot be reached ({cause}); the unit was not sent")
+        error.__cause__ = cause
+        return error
+
+    def _lost(self, cause: BaseException | None) -> ConnectionLost:
+        error = ConnectionLost(
+            f"the connection to {self.name} was lost ({cause}); the unit may have been executed"
+        )
+        error.__cause__ = cause
+        return error
+
+    # -- what becomes of units ---------------------------------------------------------------------
+
+    def fail(self, work: Work[Any], error: BaseException) -> None:
+        """Settle a unit with an error, and count it, unless it has settled before."""
+        if work.fail(error):
+            self._failed[type(error).__name__] += 1
+
+    def count_failure(self, work: Work[Any]) -> None:
+        """Count a unit that its asker has cancelled."""
+        self._failed[type(work.error).__name__] += 1
+
+    def cancelled(self, work: Work[Any]) -> None:
+        """The asker of a queued unit has cancelled."""
+        self.count_failure(work)
+        self.queue.settled(work)
+        if self.draining_now:
+            self.wake()
+
+    def _remove(self, work: Work[Any], error: BaseException) -> None:
+        if not work.settled:
+            self.queue.settled(work)
+            self.fail(work, error)
+
+    def take_back(
+        self, member: Member, works: list[Work[Any]], sent: int, error: BaseException | None
+    ) -> None:
+        """A connection is gone with these in flight, of which all but the first `sent` have certainly not
+        left.
+        """
+        again: list[Work[Any]] = []
+        for number, work in enumerate(works):
+            if work.settled:
+                continue
+            if work.stage != SENT:
+                work.fail(error or self._lost(None))
+            elif self.draining_now and self._stopped:
+                self.fail(work, error or PoolClosed("the pool has stopped"))
+            elif number >= sent:
+                self.taken_back += 1
+                work.attempts -= 1
+                again.append(work)
+            elif self.may_retry(work):
+                again.append(work)
+            else:
+                self.fail(work, self._lost(error))
+        if again:
+            self.requeue(again)
+
+    def may_retry(self, work: Work[Any]) -> bool:
+        """Whether a unit that was sent, and perhaps executed, may be sent again. Counts it if so."""
+        if self._stopped or not work.unit.idempotent or work.attempts >= self.attempts:
+            return False
+        now = self.loop.now
+        if work.deadline <= now or not self.budget.grant(now, self._submitted):
+            return False
+        self.retried += 1
+        return True
+
+    def requeue(self, works: list[Work[Any]]) -> None:
+        """Put units back at the head of the queue."""
+        for work in works:
+            work.owner = self
+            work.stage = QUEUED
+            work.wire_bytes = -1
+            self._wake_at(work.deadline)
+        self.queue.put_back(works)
+        self.wake()

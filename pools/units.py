@@ -1,0 +1,90 @@
+"""Units of work: data that says what is to be done, never how far it is.
+
+A protocol package derives its units from `Unit`: anything immutable will do (a class with `__slots__`, a
+frozen struct). The type argument is what the answer is. How far a unit has come lives in its `Work`, which is
+also the reply that the asker holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from actors import Reply
+
+from .errors import Cancelled
+
+__all__ = ["ABANDONED", "EXCHANGE", "QUEUED", "SENT", "Unit", "Work", "WorkOwner"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+QUEUED: Final = 0  # `Work.stage`: in the pool's queue, or settled from there
+SENT: Final = 1  # in a member's FIFO
+ABANDONED: Final = 2  # likewise, but nobody waits for the answer: an orphan
+EXCHANGE: Final = 3  # in a member's FIFO as a part of a unit of several exchanges
+
+
+class WorkOwner(Protocol):
+    """Who has a work: the pool that queues it, then the member that has sent it."""
+
+    def cancelled(self, work: Work[Any]) -> None:
+        """The asker has cancelled; the work has settled."""
+
+
+class Unit(Generic[T_co]):
+    """One piece of work. Override the attributes on the class or per instance (slot, field, property)."""
+
+    __slots__ = ()
+
+    idempotent: bool = False
+    """Whether doing it twice is the same as doing it once: only then is it sent again after a connection
+    died.
+    """
+
+    pipelinable: bool = True
+    """Whether it may share a connection with others in flight; if not, it gets a member to itself."""
+
+    size: int = 0
+    """About how many bytes it holds while it waits (for `Pool(queue_bytes=…)`)."""
+
+    key: Any = None
+    """What routing goes by, where a pool routes."""
+
+
+class Work(Reply[T]):
+    """A unit on its way, and the reply to it: one object, for there is one of each per unit.
+
+    A wire reads `unit`, `settled` (nobody waits any more: drop the answer unread) and `deadline`; it answers
+    through its member.
+    """
+
+    __slots__ = ("attempts", "owner", "priority", "stage", "unit", "wire_bytes")
+
+    def __init__(self, owner: WorkOwner, unit: Unit[T], deadline: float, priority: int = 0) -> None:
+        self._state = 0  # as Reply.__init__, written out: this is made for every unit
+        self._value = None
+        self._waiters = None
+        self._on_cancel = None
+        self.deadline = deadline
+        self.unit = unit
+        self.owner = owner
+        self.priority = priority
+        self.stage = QUEUED
+        self.attempts = 0  # how often it was sent
+        self.wire_bytes = -1  # what `send` wrote, to tell at the end whether it left; -1: unknown
+
+    def __repr__(self) -> str:
+        stage = ("queued", "sent", "abandoned", "exchange")[self.stage]
+        return f"<Work {type(self.unit).__name__} {stage}{', settled' if self._state else ''}>"
+
+    def cancel(self, error: BaseException | None = None) -> bool:
+        """Lose interest. Queued, the unit is removed; sent, its answer is read and dropped. False if it had
+        settled before.
+        """
+        if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
+            return False
+        hook, self._on_cancel = self._on_cancel, None
+        if hook is not None:
+            hook()
+        self.owner.cancelled(self)
+        return True

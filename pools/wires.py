@@ -1,0 +1,162 @@
+"""Wires: the protocol side of one connection, driven by a pool member. A protocol package derives its units
+and its wire:
+
+    class Ask(Unit[bytes]):                          # immutable; its attributes say how it may be treated
+        __slots__ = ("line",)
+        idempotent = True
+        def __init__(self, line: bytes) -> None:
+            self.line = line
+
+    class LineWire(Wire):
+        def send(self, work: Work[Any]) -> None:
+            # nothing leaves before the end of the tick
+            self.transport.write(work.unit.line + b"\\n")
+
+        def received(self) -> Expectation | None:
+            # answer the units in the order in which they were sent
+            transport, member = self.transport, self.member
+            *lines, rest = bytes(transport.input).split(b"\\n")
+            transport.input = rest
+            for line in lines:
+                member.settle(line)
+            return None
+
+    pool = loop.spawn(Pool(LineWire, ["127.0.0.1:7000"], connections=4, pipeline=16))
+    reply = pool.submit(Ask(b"hello"), timeout=1.0)
+
+The first argument of `Pool` makes one wire per connection: a class, or a function that closes over passwords
+and the like.
+
+**What the member calls**: `start` once connected, then `send`, `received`, `flushed`, `ended`, `wakeup`,
+`timeout`, and `closed` once at the end. All but `send`, `abandoned`, `goodbye` and `closed` may return what
+to expect of the stream next (`actors.Expectation`, on the *input*), or None: as before, so `received` is
+called again when *more* has come. Return `ANYTHING` to be called again at once if input is left over, `SLEEP`
+to stop reading (back-pressure: a consumer that is slow), `(ANYTHING, Flush(LOW_WATERMARK))` to be told by
+`flushed` when the output has drained. `send` has nothing to return: it is called from the pool's wakeup; if
+it needs another expectation, call `self.member.wake()` and return it from `wakeup`.
+
+**What the wire calls** on `self.member` (and `self.transport`, whose `input`, `consume`, `take`, `write`,
+`congested`, `scope` it uses):
+
+- `ready()`: the handshake is done, units may come. `start` calls it by default.
+- `current`: the `Work` whose answer comes next (None if nothing is in flight). `current.unit` is the unit;
+  `current.settled` says that nobody waits: read the answer off the wire all the same, but need not keep it.
+- `settle(value)` / `fail(error)`: the answer of the current unit, complete; the next one becomes current.
+  `fail` is for the backend's own answer (derive from `BackendError`); the connection goes on.
+- `answer(value)`: settles the reply, but the unit stays current (a streamed body follows); `finish()` ends
+  it. From `answer` on the unit has no deadline and is not sent again; guard what follows with the wire's own
+  `deadline`.
+- `settle/fail/finish(…, reusable=False)`: the connection is closed after this one; return at once. What is in
+  flight behind is treated as after a loss, or, if `spares_behind` is set on the wire, taken back as certainly
+  not executed.
+- `give_up(error)`: the other side broke the protocol. The current unit fails with this error, the others are
+  treated as after a loss, the connection is closed. Raising a `BackendError` out of a handler does the same;
+  before `ready()` it counts as a failed connect (a wrong password, say).
+- `wake()`: have `wakeup` called in this tick. `transport.scope.wake()` is the same, so a channel's or a
+  reply's `attach` works: `channel.attach_sender(self.transport.scope)`.
+- `hand_over(protocol)`: after an upgrade: another `StreamProtocol` takes the connection, which never returns
+  to the pool but counts against `connections` until it is closed. Its `connected(transport)` is called when
+  the handler returns, and it finds there what is left in the input. Answer the current unit before.
+
+**What the wire says about itself**: `writable` is False while a request body is still being written: no unit
+is sent meanwhile (set it in `send` or later; when it turns True again the pool notices after the handler).
+`deadline` (absolute, monotonic seconds): when to call `timeout`; read after each handler. `pushes`: the
+server may speak unasked; if not, input that comes while nothing is in flight closes the connection. `restore`
+and `goodbye`: see there.
+
+**When the connection ends** the member first calls `ended` if the peer sent its end (FIN): complete a
+close-delimited answer there with `settle(…, reusable=False)`, or return `SLEEP` if parts still have to be
+handed on. Then `closed(error)`: fail what the wire itself still feeds (a body's channel). Replies are the
+member's business: unsent units go back to the queue, idempotent ones are retried within the budget, others
+fail with `ConnectionLost`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actors import ANYTHING, NEVER, Expectation, Transport
+
+from .errors import ConnectionLost
+from .units import Unit, Work
+
+if TYPE_CHECKING:
+    from .members import Member
+
+__all__ = ["Wire"]
+
+
+class Wire:
+    """One connection's protocol. Derive from it; `send` and `received` are the least."""
+
+    __slots__ = ("deadline", "member", "transport", "writable")
+
+    pushes: bool = False
+    """Whether the server may send something while nothing is in flight."""
+
+    spares_behind: bool = False
+    """Whether units sent behind one that was answered with `reusable=False` were certainly not executed (RFC
+    9112 section 9.6).
+    """
+
+    member: Member
+    transport: Transport
+
+    def __init__(self) -> None:
+        self.writable = True
+        self.deadline = NEVER
+
+    def start(self) -> Expectation | None:
+        """Connected; `member` and `transport` are set. Begin the handshake, or say that there is none."""
+        self.member.ready()
+        return ANYTHING
+
+    def send(self, work: Work[Any]) -> None:
+        """Write the unit. An exception before anything was written fails this unit alone (it cannot be
+        encoded, say).
+        """
+        raise NotImplementedError
+
+    def received(self) -> Expectation | None:
+        """The input holds what was expected."""
+        raise NotImplementedError
+
+    def flushed(self) -> Expectation | None:
+        """The output has fallen to what `Flush` named."""
+        return None
+
+    def ended(self) -> Expectation | None:
+        """The peer sends nothing more. Return `SLEEP` to keep the connection for what is left to do; None
+        ends it.
+        """
+        return None
+
+    def wakeup(self) -> Expectation | None:
+        """Somebody woke this connection: a consumer made room, a body to be sent has more."""
+        return None
+
+    def timeout(self) -> Expectation | None:
+        """`deadline` has passed. By default the connection is given up."""
+        self.member.give_up(
+            ConnectionLost("the connection was silent for too long; the unit may have been executed")
+        )
+        return None
+
+    def abandoned(self, work: Work[Any]) -> None:
+        """The asker of a unit that was sent has gone (cancelled, deadline). Its answer is still to be read
+        and dropped.
+        """
+
+    def restore(self) -> Unit[Any] | None:
+        """After a unit of several exchanges: a unit that brings the connection back to a clean state, None if
+        it is clean.
+
+        Raise to have the connection discarded.
+        """
+        return None
+
+    def goodbye(self) -> None:
+        """An idle connection is about to be closed in good order: write what the protocol says then."""
+
+    def closed(self, error: BaseException | None) -> None:
+        """The connection is over. Called once, before the units in flight are settled or taken back."""
