@@ -5,6 +5,7 @@ Start with `Loop`, `Machine` and the outcomes; `gather`, `sleep` and `deadline` 
 
 from __future__ import annotations
 
+from ._siblings import check_siblings
 from .addresses import Address, TcpAddress, UnixAddress, parse_address
 from .backoff import Backoff
 from .channels import Channel
@@ -33,6 +34,8 @@ from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .replies import Reply, deadline, first, gather, settle_all, with_deadline
 from .scope import Scope
 from .streams import Stream, StreamProtocol
+from .supervision import Child, Supervisor, SupervisorGaveUp
+from .tls import TlsStream
 from .transports import (
     ANYTHING,
     HIGH_WATERMARK,
@@ -64,6 +67,7 @@ __all__ = [
     "Cancelled",
     "Channel",
     "ChannelClosed",
+    "Child",
     "Connector",
     "Continue",
     "DeadlineExceeded",
@@ -90,9 +94,12 @@ __all__ = [
     "Stop",
     "Stream",
     "StreamProtocol",
+    "Supervisor",
+    "SupervisorGaveUp",
     "SystemKernel",
     "TcpAddress",
     "Timeout",
+    "TlsStream",
     "Transport",
     "UnixAddress",
     "current_loop",
@@ -104,3 +111,5 @@ __all__ = [
     "sleep",
     "with_deadline",
 ]
+
+check_siblings("actors", __file__)

@@ -18,6 +18,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
@@ -124,6 +125,11 @@ class Loop:
         Raises `LoopFull` when all slots are taken, and whatever the machine's `start` raises: then nothing
         was spawned.
         """
+        return self.spawn_with_token(machine)[1]
+
+    def spawn_with_token(self, machine: Any) -> tuple[int, Any]:
+        """Like `spawn`; gives the token besides the handle, to whoever wants to watch or to kill any
+        machine."""
         if self._closed:
             raise Misuse("the loop is closed; make a new one")
         if not isinstance(machine, Machine):
@@ -141,7 +147,7 @@ class Loop:
             raise
         finally:
             enter_loop(before if before is not None else self)
-        return handle
+        return scope.token, handle
 
     def _take_slot(self, machine: Machine[Any]) -> Scope:
         if len(self._free) > 16 or (self._free and len(self._slots) >= self._slots_max):
@@ -214,7 +220,10 @@ class Loop:
         if scope.fd < 0:
             scope.fd = fd
         else:
-            scope.on_stop(lambda error: self.unregister(scope, fd))
+            scope.on_stop(partial(self._unregister_at_stop, scope, fd))
+
+    def _unregister_at_stop(self, scope: Scope, fd: int, error: BaseException | None) -> None:
+        self.unregister(scope, fd)
 
     def unregister(self, scope: Scope, fd: int) -> None:
         """Watch a descriptor no longer."""
