@@ -5,10 +5,26 @@
 
 from __future__ import annotations
 
+from .client import (
+    Fetch,
+    StreamedResponse,
+    delete,
+    follow,
+    get,
+    head,
+    options,
+    patch,
+    pool,
+    post,
+    put,
+    request,
+    stream,
+)
 from .errors import BadRequest, BadResponse, HttpError
 from .headers import Headers
 from .limits import Limits
 from .messages import Request, Response, json_response, text_response
+from .proxy import Proxy, proxy
 from .responders import Responder, StreamingResponse
 from .routing import Handler, Route, Router, streaming
 from .server import Server, server
@@ -17,20 +33,35 @@ from .timeouts import Timeouts
 __all__ = [
     "BadRequest",
     "BadResponse",
+    "Fetch",
     "Handler",
     "Headers",
     "HttpError",
     "Limits",
+    "Proxy",
     "Request",
     "Responder",
     "Response",
     "Route",
     "Router",
     "Server",
+    "StreamedResponse",
     "StreamingResponse",
     "Timeouts",
+    "delete",
+    "follow",
+    "get",
+    "head",
     "json_response",
+    "options",
+    "patch",
+    "pool",
+    "post",
+    "proxy",
+    "put",
+    "request",
     "server",
+    "stream",
     "streaming",
     "text_response",
 ]

@@ -347,6 +347,17 @@ class Exchange:
         """Stop or go on reading the request's body (back-pressure)."""
         self.body_held = hold
 
+    def take_whole_body(self) -> bytes | None:
+        """The request's body, if its length is known and all of it has come with the head; else it comes piece by piece."""
+        decoder = self._decoder
+        transport = self.transport
+        length = self.head.length
+        if decoder is None or length <= 0 or len(transport.input) < length or decoder.received:
+            return None
+        pieces: list[bytes] = []
+        transport.consume(decoder.feed(transport.input, 0, pieces))
+        return b"".join(pieces)
+
     def proceed(self) -> None:
         """Send 100 Continue if the client waits for it (RFC 9110 section 10.1.1)."""
         if self._continue and not self._answered:
@@ -360,29 +371,35 @@ class Exchange:
         if self.head.minor and not self._answered:
             self.transport.write(encode_response_head(status, block, None))
 
-    def send_head(self, status: int, block: bytes, length: int, reason: str = "") -> None:
+    def send_head(
+        self, status: int, block: bytes, length: int, reason: str = "", *, dated: bool = False
+    ) -> None:
         """The final head. `block`: validated lines without framing; `length`: bytes, `CHUNKED` or `UNTIL_CLOSE`.
 
-        An HTTP/1.0 client gets a body of unknown length until the close.
+        `dated`: the block has a Date already. An HTTP/1.0 client gets a body of unknown length until the close.
         """
-        server = self._connection.server
+        connection = self._connection
         self._answered = True
-        method = self.head.method
-        bodiless = method == "HEAD" or status in (204, 304)
+        bodiless = self.head.method == "HEAD" or status in (101, 204, 304)
         if length < 0 and self.head.minor == 0:
             length = UNTIL_CLOSE
         self._chunked = length == CHUNKED and not bodiless
-        if length == UNTIL_CLOSE and not bodiless:
+        if (
+            (length == UNTIL_CLOSE and not bodiless)
+            or connection.left <= 0
+            or not (self._decoder is None or self._decoder.done)
+        ):
             self._close = True
-        if self._connection.left <= 0 or not self.body_complete:
-            self._close = True
-        lines = server.date_line()
-        if self._close:
+        lines = b"" if dated else connection.server.date_line()
+        if status == 101:
+            pass                                     # the block says what the connection becomes
+        elif self._close:
             lines += CLOSE_LINE
         elif self.head.minor == 0:
             lines += KEEP_ALIVE_LINE
         self.transport.write(encode_response_head(status, block, length, lines, reason))
-        self._connection.log(self.transport, self.request, status)
+        if connection.server.access_log is not None:
+            connection.log(self.transport, self.request, status)
 
     def send(self, data: bytes) -> None:
         """A piece of the body."""

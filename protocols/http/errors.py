@@ -5,6 +5,8 @@ becomes a 502 wherever it is passed on. Misuse by the program itself (a header w
 say) is neither: that is a plain `ValueError` raised where the value was given.
 """
 
+from pools import BackendError
+
 __all__ = ["BadRequest", "BadResponse", "HttpError"]
 
 
@@ -27,5 +29,5 @@ class BadRequest(HttpError):
         return f"{self.status}: {self.reason}"
 
 
-class BadResponse(HttpError):
+class BadResponse(HttpError, BackendError):
     """The backend sent what is not HTTP, or is ambiguous: discard its connection."""

@@ -1,0 +1,359 @@
+"""The reverse proxy: a handler that forwards requests to a pool and its answers to the client (RFC 9110 section 7.6).
+
+Rules:
+1. Framing is never forwarded, always made anew; so are the fields that concern one connection.
+2. Nothing that the client says of itself (Forwarded, X-Forwarded-*) is believed, unless it is a trusted proxy.
+3. A small answer costs one unit and one write. A long one streams: up to the high watermark in memory, what a slow client has
+   not taken beyond that goes to a spool, so that it does not hold the backend's connection.
+4. A truncated answer is an abort, never a clean end.
+5. A failure before the answer's head: 502 for a bad or dead backend, 503 with Retry-After for a full queue, 504 for a deadline.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, Final
+
+from actors import Reply
+from pools import DeadlineExceeded, Pool, PoolClosed, QueueFull
+
+from .client import IDEMPOTENT
+from .connections import Exchange
+from .errors import BadResponse
+from .head import CHUNKED, UNTIL_CLOSE, ResponseHead
+from .headers import NO_HEADERS, Headers, forwardable
+from .messages import Request, Response, text_response
+from .responders import Responder
+from .spool import Spool
+from .tunnels import TunnelEnd, tunnel
+from .wire import BodyChannel, HttpUnit, Upload
+
+__all__ = ["Forward", "Proxy", "proxy"]
+
+SPOOL_MAX: Final = 1 << 30           # bytes per response; nginx's proxy_max_temp_file_size is 1 GiB too
+TUNNEL_IDLE_SECONDS: Final = 600.0   # nginx 60, HAProxy's examples an hour
+CACHED_BLOCK_MAX: Final = 1024       # bytes
+IDENTITY: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+
+_has_date = re.compile(rb"(?i)(?:^|\n)date:").search
+_max_forwards = re.compile(rb"(?i)(?:^|\n)max-forwards:[ \t]*([0-9]+)").search
+_quoted = re.compile(r'[^!#$%&\'*+\-.^_`|~0-9A-Za-z]').search
+
+
+class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
+    """A request to be forwarded: its head (or all of it) as bytes already."""
+
+    __slots__ = ("_end", "_interim", "idempotent", "method", "pipelinable", "raw", "size", "upload")
+
+    streamed = True
+
+    def __init__(self, method: str, raw: bytes, upload: Upload | None, interim: Callable[[ResponseHead], object],
+                 end: TunnelEnd | None) -> None:
+        self.method = method
+        self.raw = raw
+        self.upload = upload
+        self.size = len(raw)
+        self.idempotent = self.pipelinable = method in IDEMPOTENT and upload is None and end is None
+        self._interim = interim
+        self._end = end                              # the backend's end of a tunnel, if an upgrade is asked for
+
+    def __repr__(self) -> str:
+        return f"<Forward {self.raw[:64].partition(b' HTTP/')[0].decode('latin-1')}>"
+
+    def encode(self, host_line: bytes) -> bytes:
+        """As it was made."""
+        return self.raw
+
+    def whole(self, head: ResponseHead, body: bytes, trailers: Headers = NO_HEADERS) -> tuple[
+            ResponseHead, bytes, BodyChannel | None]:
+        """A small answer."""
+        return head, body, None
+
+    def begun(self, head: ResponseHead, body: BodyChannel) -> tuple[ResponseHead, bytes, BodyChannel | None]:
+        """A long answer's head."""
+        return head, b"", body
+
+    def interim(self, head: ResponseHead) -> None:
+        """1xx are passed on."""
+        self._interim(head)
+
+    def switched(self, head: ResponseHead) -> tuple[tuple[ResponseHead, bytes, None], TunnelEnd]:
+        """The backend's end takes its connection."""
+        if self._end is None:
+            raise BadResponse("the backend switches protocols unasked")
+        return (head, b"", None), self._end
+
+
+class Proxy:
+    """The handler. `http.server(address, http.proxy(pool))`."""
+
+    streams = True                                   # called with the head, see `streaming`
+
+    def __init__(self, pool: Pool, *, timeout: float | None = None, name: str = "windlass", trusted: Iterable[str] = (),
+                 secure: bool = False, spool_max: int = SPOOL_MAX, tunnel_idle: float = TUNNEL_IDLE_SECONDS) -> None:
+        self.pool = pool
+        self.timeout = timeout
+        self.name = name.encode("ascii")
+        self.spool_max = spool_max
+        self.tunnel_idle = tunnel_idle
+        self._proto = "https" if secure else "http"
+        self._trusted = [ipaddress.ip_network(network) for network in trusted]
+        # Clients and backends repeat themselves. Both are pure functions of their arguments, bounded in number and size.
+        self._small_request_block = lru_cache(maxsize=512)(self._make_request_block)
+        self._small_response_block = lru_cache(maxsize=512)(self._make_response_block)
+
+    def __repr__(self) -> str:
+        return f"<Proxy to {self.pool!r}>"
+
+    def __call__(self, request: Request) -> Responder | Response:
+        """Forward one request."""
+        if request.method == "CONNECT":
+            return text_response("CONNECT is for forward proxies\n", 501)
+        return ProxyResponder(self)
+
+    # -- heads, as pure functions -----------------------------------------------------------------------------------------
+
+    def request_block(self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int) -> bytes:
+        """What goes to the backend of a request's header lines, with what a proxy adds; framing left out."""
+        if len(block) <= CACHED_BLOCK_MAX:
+            return self._small_request_block(block, connection, peer, host, minor)
+        return self._make_request_block(block, connection, peer, host, minor)
+
+    def _make_request_block(self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int) -> bytes:
+        if self._is_trusted(peer):
+            kept = forwardable(block, connection, framing=True)
+            before = Headers.from_block(block)
+            chain = [*before.get_all("x-forwarded-for"), peer]
+            kept = forwardable(kept, (), b"x-forwarded-for")
+            forwarded = b"X-Forwarded-For: %b\r\n" % ", ".join(chain).encode("latin-1")
+        else:
+            kept = forwardable(block, connection, *IDENTITY, framing=True)
+            forwarded = self._identity(peer, host)
+        return b"%b%bVia: 1.%d %b\r\n" % (kept, forwarded, minor, self.name)
+
+    def _identity(self, peer: str, host: str) -> bytes:
+        node = f'"[{peer}]"' if ":" in peer else peer or "unknown"
+        by_host = f';host={quoted(host)}' if host else ""
+        lines = f"X-Forwarded-For: {peer or 'unknown'}\r\nX-Forwarded-Proto: {self._proto}\r\n"
+        if host:
+            lines += f"X-Forwarded-Host: {host}\r\n"
+        return f"{lines}Forwarded: for={node};proto={self._proto}{by_host}\r\n".encode("latin-1")
+
+    def _is_trusted(self, peer: str) -> bool:
+        if not self._trusted or not peer:
+            return False
+        address = ipaddress.ip_address(peer)
+        return any(address in network for network in self._trusted)
+
+    def response_block(self, head: ResponseHead, framing: bool) -> tuple[bytes, bool]:
+        """What goes to the client of a response's header lines, and whether there is a Date among them."""
+        if len(head.block) <= CACHED_BLOCK_MAX:
+            return self._small_response_block(head.block, head.connection, head.minor, framing)
+        return self._make_response_block(head.block, head.connection, head.minor, framing)
+
+    def _make_response_block(self, block: bytes, connection: tuple[bytes, ...], minor: int, framing: bool) -> tuple[bytes, bool]:
+        kept = forwardable(block, connection, framing=framing)
+        return b"%bVia: 1.%d %b\r\n" % (kept, minor, self.name), _has_date(kept) is not None
+
+    def refusal(self, error: BaseException) -> Response:
+        """The answer to a client whose unit has failed."""
+        if isinstance(error, QueueFull | PoolClosed):
+            return text_response("the backends are busy; try again\n", 503, {"Retry-After": "1"})
+        if isinstance(error, DeadlineExceeded):
+            return text_response("the backend did not answer in time\n", 504)
+        return text_response("the backend could not be reached or gave no proper answer\n", 502)
+
+
+class ProxyResponder(Responder):
+    """One request on its way to a backend, and its answer on the way back."""
+
+    __slots__ = ("_body", "_client_end", "_proxy", "_reply", "_spool", "_upload")
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._reply: Reply[Any] | None = None        # until the answer's head is there
+        self._upload: BodyChannel | None = None      # the request's body, while it comes
+        self._body: BodyChannel | None = None        # the answer's
+        self._spool: Spool | None = None
+        self._client_end: TunnelEnd | None = None
+
+    def __repr__(self) -> str:
+        doing = "waiting for the backend" if self._reply is not None else f"passing on {self._body!r} {self._spool or ''}"
+        return f"<ProxyResponder {doing}>"
+
+    def begin(self, exchange: Exchange) -> None:
+        """Submit the request."""
+        proxy, head = self._proxy, exchange.head
+        block = proxy.request_block(head.block, head.connection, exchange.transport.peer, head.host, head.minor)
+        if head.method in ("TRACE", "OPTIONS") and (found := _max_forwards(block)):
+            left = int(found[1])
+            if left == 0:
+                exchange.respond(Response(200 if head.method == "OPTIONS" else 405, NO_HEADERS if head.method == "OPTIONS"
+                                          else {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"}))
+                return
+            block = block[:found.start(1)] + b"%d" % (left - 1) + block[found.end(1):]
+        end = None
+        if head.upgrade is not None:
+            self._client_end, end = tunnel(proxy.tunnel_idle)
+            block += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade.encode("latin-1")
+        body, upload = self._request_body(exchange)
+        unit = Forward(head.method, b"%b %b HTTP/1.1\r\n%b%b%b" % (
+            head.method.encode(), head.target.encode("latin-1"), block, request_framing(head.length, len(body)), body),
+            upload, lambda interim: self._interim(exchange, interim), end)
+        self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
+        reply.attach(exchange.scope)
+
+    def _request_body(self, exchange: Exchange) -> tuple[bytes, Upload | None]:
+        """A small body that is there already goes with the head; another one through a channel."""
+        length = exchange.head.length
+        if length == 0:
+            return b"", None
+        whole = exchange.take_whole_body()
+        if whole is not None:
+            return whole, None
+        self._upload = BodyChannel()
+        self._upload.attach_sender(exchange.scope)
+        return b"", Upload(self._upload, None if length == CHUNKED else length)
+
+    def _interim(self, exchange: Exchange, head: ResponseHead) -> None:
+        if not exchange.finished:
+            exchange.send_interim(head.status, forwardable(head.block, head.connection, framing=True))
+
+    # -- the request's body -------------------------------------------------------------------------------------------------
+
+    def body(self, exchange: Exchange, pieces: list[bytes]) -> None:
+        """On to the backend, at its pace."""
+        upload = self._upload
+        if upload is None or upload.ended:
+            return                                   # the answer came first: what still arrives is dropped
+        upload.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        exchange.hold_body(not upload.writable)
+
+    def body_ended(self, exchange: Exchange, trailers: Headers) -> None:
+        """The request is complete."""
+        if self._upload is not None and not self._upload.ended:
+            self._upload.trailers = trailers
+            self._upload.close()
+
+    # -- the answer -------------------------------------------------------------------------------------------------------------
+
+    def wakeup(self, exchange: Exchange) -> None:
+        """The answer, more of it, or room for more of the request."""
+        if exchange.body_held and self._upload is not None:
+            exchange.hold_body(not self._upload.writable)
+        reply = self._reply
+        if reply is not None:
+            if not reply.settled:
+                return
+            self._reply = None
+            error = reply.error
+            if error is not None:
+                self._refuse(exchange, error)
+                return
+            self._relay(exchange, *reply.result())
+        elif self._body is not None:
+            self._move(exchange)
+
+    def writable(self, exchange: Exchange) -> None:
+        """The client has taken some."""
+        if self._body is not None:
+            self._move(exchange)
+
+    def abandoned(self, exchange: Exchange, error: BaseException | None) -> None:
+        """The client has gone: lose interest. The wire is the pool's business."""
+        if self._reply is not None:
+            self._reply.cancel()
+        if self._upload is not None:
+            self._upload.close(error or ConnectionAbortedError("the client has gone"))
+        if self._body is not None:
+            self._body.cancel()
+        if self._spool is not None:
+            self._spool.close()
+        if self._client_end is not None and not exchange.finished:
+            self._client_end.abandon()
+
+    def _refuse(self, exchange: Exchange, error: BaseException) -> None:
+        exchange.respond(self._proxy.refusal(error))
+
+    def _relay(self, exchange: Exchange, head: ResponseHead, body: bytes, channel: BodyChannel | None) -> None:
+        if head.status == 101:
+            self._switch(exchange, head)
+            return
+        length = head.length
+        keeps_length = exchange.head.method == "HEAD" or head.status == 304     # it tells of a body that does not follow
+        block, dated = self._proxy.response_block(head, not keeps_length)
+        if channel is None:
+            length = len(body)
+        elif length == UNTIL_CLOSE:
+            length = CHUNKED
+        exchange.send_head(head.status, block, UNTIL_CLOSE if keeps_length else length, head.reason, dated=dated)
+        if channel is None:
+            exchange.send(body)
+            exchange.finish()
+            return
+        self._body = channel
+        channel.attach_receiver(exchange.scope)
+        self._move(exchange)
+
+    def _move(self, exchange: Exchange) -> None:
+        """Client as fast as it takes it, spool for the rest, backend as fast as the spool takes it."""
+        channel, spool = self._body, self._spool
+        assert channel is not None
+        if exchange.finished:
+            return
+        if channel.error is not None:
+            exchange.abort(channel.error)
+            return
+        while spool is not None and len(spool) and not exchange.congested:
+            exchange.send(spool.take())
+        while len(channel):
+            if not exchange.congested and not (spool is not None and len(spool)):
+                exchange.send(channel.take())
+                continue
+            if spool is None:
+                self._spool = spool = Spool(exchange.scope.kernel, self._proxy.spool_max)
+            if spool.full:
+                return
+            spool.put(channel.take())
+        if channel.ended and not (spool is not None and len(spool)):
+            if channel.error is not None:
+                exchange.abort(channel.error)
+                return
+            exchange.finish(channel.trailers)
+            if spool is not None:
+                spool.close()
+
+    def _switch(self, exchange: Exchange, head: ResponseHead) -> None:
+        end = self._client_end
+        assert end is not None
+        block = forwardable(head.block, head.connection, framing=True)
+        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or exchange.head.upgrade or "").encode("latin-1")
+        exchange.send_head(101, block + upgrade, UNTIL_CLOSE, head.reason, dated=True)
+        exchange.switch(end)
+
+
+def request_framing(length: int, here: int) -> bytes:
+    """The framing of a forwarded request: `length` as announced, `here` bytes of it known already."""
+    if length == CHUNKED and not here:
+        return b"Transfer-Encoding: chunked\r\n\r\n"
+    return b"Content-Length: %d\r\n\r\n" % (here or length) if length else b"\r\n"
+
+
+def quoted(host: str) -> str:
+    """A value of Forwarded (RFC 7239 section 4): a token, or quoted."""
+    return f'"{host}"' if _quoted(host) else host
+
+
+def proxy(pool: Pool, *, timeout: float | None = None, name: str = "windlass", trusted: Iterable[str] = (),
+          secure: bool = False, spool_max: int = SPOOL_MAX, tunnel_idle: float = TUNNEL_IDLE_SECONDS) -> Proxy:
+    """A handler that forwards every request to `pool`.
+
+    `timeout`: seconds for a backend's answer (the pool's default if None). `name` stands in Via. `trusted`: networks
+    (`"10.0.0.0/8"`) whose X-Forwarded-For and Forwarded are kept and added to. `secure`: the clients come by TLS.
+    `spool_max`: bytes of one response that may wait on disk. `tunnel_idle`: seconds an upgraded connection may be silent.
+    """
+    return Proxy(pool, timeout=timeout, name=name, trusted=trusted, secure=secure, spool_max=spool_max, tunnel_idle=tunnel_idle)
+

@@ -1,0 +1,338 @@
+"""The client's side of one connection, driven by a pool's member: requests out, responses in, in order.
+
+Rules:
+1. A response that is complete in the input settles its unit at once. A longer one is gathered, or goes through a channel
+   whose receiver sets the pace: when the channel is full, nothing is read from the socket.
+2. A response is cut where RFC 9112 section 6.3 says, and nothing else: what comes after the last one is a protocol error.
+3. A truncated body is an error for whoever reads it, never a shorter body.
+4. An answer that is complete before its request is (an early refusal) ends the upload and the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from actors import ANYTHING, LOW_WATERMARK, NEVER, SLEEP, Channel, Expectation, Flush, StreamProtocol
+from pools import ConnectionLost, Unit, Wire, Work
+
+from .bodies import BodyDecoder, body_decoder, encode_chunk, encode_last_chunk
+from .errors import BadResponse
+from .head import ResponseHead, parse_response_head
+from .headers import NO_HEADERS, Headers
+from .limits import Limits
+
+__all__ = ["BodyChannel", "HttpUnit", "HttpWire", "Upload"]
+
+T = TypeVar("T")
+
+STREAM_CAPACITY: Final = 1 << 18     # bytes of a response's body between the connection and its reader
+SKIP_MAX: Final = 1 << 16            # bytes of an unwanted body that are read to save the connection; more closes it
+
+
+class BodyChannel(Channel[bytes]):
+    """A body on its way through this process: a channel of bytes, with the trailers that came at its end."""
+
+    __slots__ = ("trailers",)
+
+    def __init__(self, capacity: int = STREAM_CAPACITY) -> None:
+        super().__init__(capacity, weigh=len)
+        self.trailers = NO_HEADERS
+
+
+class Upload:
+    """A request's body that comes through a channel. `length` in bytes, or None: chunked."""
+
+    __slots__ = ("body", "length", "sent")
+
+    def __init__(self, body: Channel[bytes], length: int | None = None) -> None:
+        self.body = body
+        self.length = length
+        self.sent = 0
+
+
+class HttpUnit(Unit[T]):
+    """What the wire needs to know of a request, and what it tells it."""
+
+    __slots__ = ()
+
+    method: str
+    upload: Upload | None = None
+    streamed: bool = False
+    """Whether the reply settles with the head, and a body that is not there yet goes through a channel."""
+
+    def encode(self, host_line: bytes) -> bytes:
+        """The request as bytes; of one with an upload, its head."""
+        raise NotImplementedError
+
+    def whole(self, head: ResponseHead, body: bytes, trailers: Headers = NO_HEADERS) -> T:
+        """What the reply settles with, from a complete response."""
+        raise NotImplementedError
+
+    def begun(self, head: ResponseHead, body: BodyChannel) -> T:
+        """What the reply settles with, from a head whose body goes through a channel."""
+        raise NotImplementedError
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx response came first. Ignored, unless somebody passes it on."""
+
+    def switched(self, head: ResponseHead) -> tuple[T, StreamProtocol]:
+        """101: what the reply settles with, and who takes the connection. Raises if no upgrade was asked for."""
+        raise BadResponse("the backend switches protocols unasked")
+
+
+class HttpWire(Wire):
+    """HTTP/1.1 over one connection of a pool."""
+
+    __slots__ = ("_body_timeout", "_channel", "_decoder", "_head", "_host_line", "_hosts", "_limits", "_pieces", "_scanned",
+                 "_upload")
+
+    spares_behind = True
+
+    def __init__(self, hosts: Mapping[str, bytes], limits: Limits, body_timeout: float = 60.0) -> None:
+        super().__init__()
+        self._hosts = hosts
+        self._host_line = b""
+        self._limits = limits
+        self._body_timeout = body_timeout
+        self._scanned = 0
+        self._head: ResponseHead | None = None       # of the response whose body is being received
+        self._decoder: BodyDecoder | None = None
+        self._pieces: list[bytes] = []
+        self._channel: BodyChannel | None = None
+        self._upload: Upload | None = None
+
+    def __repr__(self) -> str:
+        receiving = f"receiving {self._head!r} {self._decoder!r}" if self._head is not None else "between responses"
+        return f"<HttpWire {receiving}{', sending a body' if self._upload is not None else ''}>"
+
+    def start(self) -> Expectation | None:
+        """HTTP has no greeting."""
+        self._host_line = self._hosts[str(self.member.backend.address)]
+        return super().start()
+
+    # -- requests ---------------------------------------------------------------------------------------------------------
+
+    def send(self, work: Work[Any]) -> None:
+        """Write the request; a body from a channel follows as it comes."""
+        unit: HttpUnit[Any] = work.unit
+        self.transport.write(unit.encode(self._host_line))
+        upload = unit.upload
+        if upload is not None:
+            self._upload = upload
+            self.writable = False
+            upload.body.attach_receiver(self.transport.scope)
+            self.member.wake()
+
+    def _pump(self) -> Expectation | None:
+        """Move the upload on."""
+        upload = self._upload
+        if upload is None:
+            return None
+        body, transport = upload.body, self.transport
+        while len(body) and not transport.congested:
+            piece = body.take()
+            upload.sent += len(piece)
+            transport.write(encode_chunk(piece) if upload.length is None else piece)
+        if body.ended:
+            self._end_upload(upload)
+        elif transport.congested:
+            return (SLEEP if self._blocked else ANYTHING, Flush(LOW_WATERMARK))
+        return None
+
+    def _end_upload(self, upload: Upload) -> None:
+        error = upload.body.error
+        if error is None and upload.length is not None and upload.sent != upload.length:
+            error = ValueError(f"the body has {upload.sent} bytes, not the {upload.length} that were announced")
+        if error is not None:
+            lost = ConnectionLost("the request's body came to no good end; the connection was closed in the middle of it")
+            lost.__cause__ = error
+            self.member.give_up(lost)
+            return
+        if upload.length is None:
+            self.transport.write(encode_last_chunk(getattr(upload.body, "trailers", NO_HEADERS)))
+        self._upload = None
+        self.writable = True
+
+    @property
+    def _blocked(self) -> bool:
+        return self._channel is not None and not self._channel.writable
+
+    # -- responses --------------------------------------------------------------------------------------------------------
+
+    def received(self) -> Expectation | None:
+        """Responses, or a part of one."""
+        return self._read_heads() if self._head is None else self._read_body()
+
+    def _read_heads(self) -> Expectation | None:
+        """Settle what is complete in the input. The hot path of a client."""
+        transport = self.transport
+        member = self.member
+        data = transport.input
+        size = len(data)
+        start = 0
+        while start < size:
+            work = member.current
+            if work is None:
+                raise BadResponse(f"the backend sent {bytes(data[start:start + 64])!r} unasked")
+            unit: HttpUnit[Any] = work.unit
+            head = parse_response_head(data, start, self._limits, unit.method, self._scanned)
+            if head is None:
+                transport.consume(start)
+                self._scanned = size - start
+                return None
+            self._scanned = 0
+            start = head.end
+            if head.status < 200:
+                if head.status == 101:
+                    transport.consume(start)
+                    return self._switch(work, head)
+                if not work.settled:
+                    unit.interim(head)
+                continue
+            length = head.length
+            if length < 0 or start + length > size:
+                transport.consume(start)
+                self._begin_body(work, head)
+                return self._read_body()
+            body = bytes(data[start:start + length]) if length else b""
+            start += length
+            reusable = head.keep_alive and self._upload is None
+            if not reusable or start == size:
+                transport.consume(start)
+            member.settle(None if work.settled else unit.whole(head, body), reusable)
+            if not reusable:
+                return None
+        if start:
+            transport.consume(start)
+        return None
+
+    def _begin_body(self, work: Work[Any], head: ResponseHead) -> None:
+        self._head = head
+        self._decoder = body_decoder(head.length, self._limits, BadResponse)
+        unit: HttpUnit[Any] = work.unit
+        if unit.streamed and not work.settled:
+            self._channel = channel = BodyChannel()
+            channel.attach_sender(self.transport.scope)
+            self.member.answer(unit.begun(head, channel))
+
+    def _read_body(self) -> Expectation | None:
+        transport, decoder, channel = self.transport, self._decoder, self._channel
+        assert decoder is not None
+        assert self._head is not None
+        if channel is not None and not channel.writable:
+            self.deadline = NEVER                    # the reader's pace is not the backend's fault
+            return SLEEP
+        pieces: list[bytes] = []
+        transport.consume(decoder.feed(transport.input, 0, pieces))
+        if channel is not None:
+            if channel.ended:
+                return self._unwanted(decoder, channel)
+            if pieces:
+                channel.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        else:
+            self._gather(pieces, decoder)
+        if decoder.done or (transport.ended and not transport.input and decoder.finish()):
+            return self._end_body(decoder)
+        if channel is not None and not channel.writable:
+            self.deadline = NEVER
+            return SLEEP
+        if transport.ended:
+            self.member.give_up(ConnectionLost("the backend closed the connection in the middle of a response"))
+            return None
+        self.deadline = transport.scope.now + self._body_timeout
+        return ANYTHING if not transport.input else None
+
+    def _gather(self, pieces: list[bytes], decoder: BodyDecoder) -> None:
+        work = self.member.current
+        limit = self._limits.body_bytes
+        if limit is not None and decoder.received > limit:
+            raise BadResponse(f"the response's body is larger than {limit} bytes; raise Limits.body_bytes, or stream it")
+        if work is not None and not work.settled:
+            self._pieces += pieces
+
+    def _unwanted(self, decoder: BodyDecoder, channel: BodyChannel) -> Expectation | None:
+        """The reader has gone: read a short rest for the connection's sake, close it over a long one."""
+        head = self._head
+        assert head is not None
+        if not decoder.done and not 0 <= head.length - decoder.received <= SKIP_MAX:
+            self._forget()
+            self.member.finish(reusable=False)
+            return None
+        self._channel = None
+        return self._end_body(decoder) if decoder.done else ANYTHING
+
+    def _end_body(self, decoder: BodyDecoder) -> Expectation | None:
+        head, channel, pieces = self._head, self._channel, self._pieces
+        assert head is not None
+        member = self.member
+        work = member.current
+        answered = work is not None and work.settled
+        reusable = head.keep_alive and self._upload is None and not self.transport.ended
+        self._forget()
+        if channel is not None:
+            channel.trailers = decoder.trailers
+            channel.close()
+        if answered or work is None:
+            member.settle(None, reusable)
+        else:
+            unit: HttpUnit[Any] = work.unit
+            member.settle(unit.whole(head, b"".join(pieces), decoder.trailers), reusable)
+        if reusable and self.transport.input:
+            return self._read_heads() or ANYTHING
+        return ANYTHING
+
+    def _forget(self) -> None:
+        self._head = self._decoder = self._channel = None
+        self._pieces = []
+        self.deadline = NEVER
+
+    def _switch(self, work: Work[Any], head: ResponseHead) -> Expectation | None:
+        unit: HttpUnit[Any] = work.unit
+        value, protocol = unit.switched(head)
+        self.member.answer(value)
+        self.member.hand_over(protocol)
+        return None
+
+    # -- what else happens --------------------------------------------------------------------------------------------------
+
+    def flushed(self) -> Expectation | None:
+        """Room for more of the upload."""
+        return self._pump()
+
+    def wakeup(self) -> Expectation | None:
+        """The upload has more, or the reader of the body has made room."""
+        expectation = self._pump()
+        if self._head is not None and self._channel is not None and self._channel.writable:
+            reading = self._read_body()
+            return expectation or reading
+        return expectation
+
+    def ended(self) -> Expectation | None:
+        """The backend's end: the proper one of a body that lasts until then, or a truncation."""
+        decoder = self._decoder
+        if decoder is None:
+            return None
+        if self._blocked:
+            return SLEEP                             # what is left is read when there is room, see `_read_body`
+        if not decoder.finish():
+            return None
+        self._end_body(decoder)
+        return None
+
+    def abandoned(self, work: Work[Any]) -> None:
+        """Nobody wants the answer: let its body go by."""
+        if work is self.member.current:
+            self._pieces.clear()
+
+    def closed(self, error: BaseException | None) -> None:
+        """Tell the reader of a body that was cut off, and the source of one that was being sent."""
+        channel, upload = self._channel, self._upload
+        self._forget()
+        self._upload = None
+        if channel is not None:
+            lost = ConnectionLost("the connection was lost in the middle of the response's body")
+            lost.__cause__ = error
+            channel.close(lost)
+        if upload is not None:
+            upload.body.cancel()
