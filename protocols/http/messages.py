@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -104,24 +104,31 @@ class HasPeer(Protocol):
     def peer(self) -> str: ...
 
 
-class Request:
-    """One request, as a handler gets it: its body is complete."""
+_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 
-    __slots__ = (
-        "_head",
-        "_headers",
-        "_peer",
-        "_stream",
-        "body",
-        "method",
-        "minor",
-        "params",
-        "target",
-        "trailers",
-    )
 
-    def __init__(
-        self,
+class Request(msgspec.Struct, eq=False):
+    """One request, as a handler gets it: its body is complete, unless the handler is marked `streaming`.
+
+    The constructor checks nothing: it is for what a parser has checked. A test of a handler writes
+    `Request.make("GET", "/x")`.
+    """
+
+    method: str
+    target: str
+    _head: RequestHead | None
+    _peer: "str | HasPeer" = ""
+    body: bytes = b""
+    minor: int = 1
+    params: Mapping[str, str] = _NO_PARAMS
+    """What the router took from the path, percent-decoded."""
+    trailers: Headers = NO_HEADERS
+    _headers: Headers = NO_HEADERS
+    _stream: Channel[bytes] | None = None
+
+    @classmethod
+    def make(
+        cls,
         method: str,
         target: str,
         headers: HeadersLike = NO_HEADERS,
@@ -129,37 +136,20 @@ class Request:
         *,
         minor: int = 1,
         peer: str = "",
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str] = _NO_PARAMS,
         trailers: Headers = NO_HEADERS,
-    ) -> None:
-        self.method = validate_method(method)
-        self.target = validate_target(target)
-        self._head: RequestHead | None = None
-        self._headers = headers if isinstance(headers, Headers) else Headers(headers)
-        self.body = _checked_body(body)
-        self.minor = minor
-        self._peer: str | HasPeer = peer
-        self._stream: Channel[bytes] | None = None
-        self.params: Mapping[str, str] = params or {}
-        """What the router took from the path."""
-        self.trailers = trailers
+    ) -> "Request":
+        """A request from its parts. Raises `ValueError` or `TypeError` for what cannot be sent."""
+        method, target, body = validate_method(method), validate_target(target), _checked_body(body)
+        fields = headers if isinstance(headers, Headers) else Headers(headers)
+        return cls(method, target, None, peer, body, minor, params, trailers, fields)
 
     @classmethod
     def from_head(
         cls, head: RequestHead, body: bytes = b"", peer: "str | HasPeer" = "", trailers: Headers = NO_HEADERS
     ) -> "Request":
         """The request that a parsed head and its body make; nothing is checked or split again."""
-        self = cls.__new__(cls)
-        self.method = head.method
-        self.target = head.target
-        self._head = head
-        self.body = body
-        self.minor = head.minor
-        self._peer = peer
-        self._stream = None
-        self.params = _NO_PARAMS
-        self.trailers = trailers
-        return self
+        return cls(head.method, head.target, head, peer, body, head.minor, _NO_PARAMS, trailers)
 
     @property
     def peer(self) -> str:
@@ -215,36 +205,42 @@ class Request:
         return f"<Request {self.method} {self.target} {self.version} {len(self.body)} bytes of body>"
 
 
-_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+class Response(msgspec.Struct, eq=False):
+    """One response, with its whole body: what a handler returns and what a client gets.
 
+    Raises `ValueError` or `TypeError` for a status, headers or a body that cannot be sent.
+    """
 
-class Response:
-    """One response, with its whole body: what a handler returns and what a client gets."""
+    status: int = 200
+    headers: Headers = NO_HEADERS
+    body: bytes = b""
+    trailers: Headers = NO_HEADERS
+    reason: str = ""
+    """The reason phrase as it was received; of what is sent here, it comes from `REASONS`."""
 
-    __slots__ = ("body", "headers", "reason", "status", "trailers")
+    if TYPE_CHECKING:
 
-    def __init__(
-        self,
-        status: int = 200,
-        headers: HeadersLike = NO_HEADERS,
-        body: bytes = b"",
-        trailers: Headers = NO_HEADERS,
-    ) -> None:
-        if not 100 <= status <= 999:
-            raise ValueError(f"status {status!r} is not a number from 100 to 999")
-        self.status = status
-        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
-        self.body = body if body.__class__ is bytes else _checked_body(body)
-        self.trailers = trailers
-        self.reason = ""
-        """The reason phrase as it was received; of what is sent here, it comes from `REASONS`."""
+        def __init__(
+            self,
+            status: int = 200,
+            headers: HeadersLike = NO_HEADERS,
+            body: bytes = b"",
+            trailers: Headers = NO_HEADERS,
+            reason: str = "",
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        if not 100 <= self.status <= 999:
+            raise ValueError(f"status {self.status!r} is not a number from 100 to 999")
+        if self.headers.__class__ is not Headers:
+            self.headers = Headers(self.headers)
+        if self.body.__class__ is not bytes:
+            self.body = _checked_body(self.body)
 
     @classmethod
     def from_head(cls, head: ResponseHead, body: bytes = b"", trailers: Headers = NO_HEADERS) -> "Response":
         """The response that a parsed head and its body make."""
-        self = cls(head.status, head.headers, body, trailers)
-        self.reason = head.reason
-        return self
+        return cls(head.status, head.headers, body, trailers, head.reason)
 
     @overload
     def json(self) -> Any: ...

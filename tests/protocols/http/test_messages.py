@@ -60,7 +60,7 @@ class TestRequest:
         assert received(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").params == {}
 
     def test_made_by_hand(self) -> None:
-        request = Request("GET", "/x", {"A": "b"}, b"c", peer="p", params={"q": "r"})
+        request = Request.make("GET", "/x", {"A": "b"}, b"c", peer="p", params={"q": "r"})
         assert (request.headers.get("a"), request.body, request.params["q"]) == ("b", b"c", "r")
         assert (request.path, request.query, len(request.trailers)) == ("/x", {}, 0)
 
@@ -80,13 +80,13 @@ class TestRequest:
     )
     def test_start_line_injection_is_refused(self, method: str, target: str) -> None:
         with pytest.raises(ValueError, match=r"is not a token|percent-encode"):
-            Request(method, target)
+            Request.make(method, target)
         with pytest.raises(ValueError, match=r"is not a token|percent-encode"):
             encode_request(method, target, b"Host: a\r\n")
 
     def test_json_errors_are_msgspecs(self) -> None:
         with pytest.raises(msgspec.ValidationError):
-            Request("GET", "/", {}, b"{}").json(Point)
+            Request.make("GET", "/", {}, b"{}").json(Point)
 
     @pytest.mark.parametrize(
         ("content_type", "body", "text"),
@@ -98,14 +98,14 @@ class TestRequest:
         ],
     )
     def test_text(self, content_type: str, body: bytes, text: str) -> None:
-        assert Request("GET", "/", {"Content-Type": content_type}, body).text() == text
+        assert Request.make("GET", "/", {"Content-Type": content_type}, body).text() == text
         assert Response(200, {"Content-Type": content_type}, body).text() == text
 
     def test_text_of_an_unknown_charset(self) -> None:
         with pytest.raises(ValueError, match="'nope' is not known"):
-            Request("GET", "/", {"Content-Type": "text/plain; charset=nope"}, b"x").text()
+            Request.make("GET", "/", {"Content-Type": "text/plain; charset=nope"}, b"x").text()
         with pytest.raises(ValueError, match="utf-8"):
-            Request("GET", "/", {}, b"\xff").text()
+            Request.make("GET", "/", {}, b"\xff").text()
 
 
 class TestResponse:
@@ -129,7 +129,7 @@ class TestResponse:
         with pytest.raises(TypeError, match="a body is bytes, not"):
             Response(200, {}, body)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="a body is bytes, not"):
-            Request("GET", "/", {}, body)  # type: ignore[arg-type]
+            Request.make("GET", "/", {}, body)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\x00b"])
     def test_header_injection_is_refused_at_construction(self, value: str) -> None:
