@@ -6,7 +6,8 @@ Rules:
    `epoll_ctl` per request.
 2. Nothing is written inside handlers: the loop flushes once, at the end of the tick.
 3. Reading and flushing are independent (full duplex).
-4. `Stop()` from the protocol sends what is gathered, then closes; `Stop(error)` closes at once.
+4. `Stop()` from the protocol sends what is gathered, then closes; `Stop(error)` resets the connection at
+   once, so that the peer cannot take what it has got for the whole (TCP only: a Unix socket has no reset).
 5. What the peer had sent before it closed or reset the connection is still delivered.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
@@ -38,6 +40,7 @@ SEND_PIECES_MAX: Final = 1024  # what the system takes at a time (IOV_MAX)
 FLUSH_SECONDS: Final = 30.0  # for the last output of a stream that its protocol has stopped
 LINGER_SECONDS: Final = 2.0  # nginx lingers for 5 s at most between reads, 30 s in all; Apache 2 s
 LINGER_READS_MAX: Final = 64
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends RST instead of FIN
 DELIVERIES_MAX: Final = 64  # `received` calls per event, before others get their turn
 
 
@@ -96,8 +99,6 @@ class Stream(Transport, Machine[int]):
         "_peer",
         "_pending",
         "_scanned",
-        "ended",
-        "linger",
         "protocol",
         "sock",
     )
@@ -109,11 +110,10 @@ class Stream(Transport, Machine[int]):
         self.input: bytes | bytearray = b""
         self.output: list[bytes] | None = None
         self.unsent = 0
+        self.ended = self.linger = False
         self._ending = False
         self.sock = sock
         self.protocol = protocol
-        self.ended = False  # the peer has sent its end
-        self.linger = False  # set it if the peer may still be sending when this side closes
         self._owner = owner
         self._peer: str | None = None
         self._mask = READABLE  # what is watched; 0 also when nothing is registered any more
@@ -260,6 +260,9 @@ class Stream(Transport, Machine[int]):
             self.protocol.stopped(self, error)
         finally:
             self._drop_output()
+            if error is not None:
+                with suppress(OSError):  # the peer may have reset it already
+                    self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.sock.close()
             if self._owner is not None:
                 self._owner.stream_stopped(self)
@@ -456,7 +459,6 @@ class _Closing(StreamProtocol):
         return Timeout(self, self._deadline, (SLEEP, Flush(0)))
 
     def flushed(self, transport: Transport) -> Outcome:
-        assert isinstance(transport, Stream)
         if not transport.linger or transport.ended:
             transport.linger = False
             return Stop()
@@ -469,7 +471,6 @@ class _Closing(StreamProtocol):
         return Timeout(self, self._deadline, ANYTHING)
 
     def ended(self, transport: Transport) -> Outcome:
-        assert isinstance(transport, Stream)
         transport.linger = False
         return UNCHANGED if transport.unsent else Stop()
 

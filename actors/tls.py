@@ -16,7 +16,7 @@ import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from .kernel import WRITABLE
+from .kernel import READABLE, WRITABLE
 from .outcomes import NEVER, UNCHANGED, Outcome, Stop, Timeout
 from .streams import FLUSHED, READ_SIZE, Stream, StreamOwner, StreamProtocol, drop_sent
 
@@ -156,6 +156,18 @@ class TlsStream(Stream):
         return super().draining(scope) if self.established else Stop()
 
     # -- input -----------------------------------------------------------------------------------------------
+
+    def ready(self, scope: Scope, events: int) -> Outcome:
+        """Read once. What comes is never the protocol's as it is, so there is no short cut here."""
+        if events != READABLE:
+            return self._ready_otherwise(scope, events)
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return UNCHANGED
+        except OSError as error:
+            return Stop(error)
+        return self._arrived(data) if data else self._at_end()
 
     def _arrived(self, data: bytes) -> Outcome:
         self._incoming.write(data)
