@@ -29,7 +29,7 @@ from .transports import ANYTHING, SLEEP, Bytes, Delimiter, Expectation, Flush, S
 
 __all__ = ["Stream", "StreamOwner", "StreamProtocol"]
 
-READ_SIZE: Final = 65536  # bytes per recv
+READ_SIZE: Final = 32768  # bytes per recv: what is left of 64 KiB would make malloc tidy up at each free
 FLUSHED: Final = 1  # `_pending`: what Flush named is reached
 DUE: Final = 2  # `_pending`: what is expected is there, but others had to have their turn
 BROKEN: Final = 4  # `_pending`: sending has failed

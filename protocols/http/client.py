@@ -23,8 +23,22 @@ from .limits import DEFAULT_LIMITS, Limits
 from .messages import Response, encode_request, encode_request_head, validate_method, validate_target
 from .wire import BodyChannel, HttpUnit, HttpWire, Upload
 
-__all__ = ["Fetch", "Stream", "StreamedResponse", "delete", "follow", "get", "head", "options", "patch", "pool", "post", "put",
-           "request", "stream"]
+__all__ = [
+    "Fetch",
+    "Stream",
+    "StreamedResponse",
+    "delete",
+    "follow",
+    "get",
+    "head",
+    "options",
+    "patch",
+    "pool",
+    "post",
+    "put",
+    "request",
+    "stream",
+]
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -56,10 +70,18 @@ class _Request(HttpUnit[T]):
 
     __slots__ = ("block", "body", "idempotent", "method", "pipelinable", "size", "target", "upload")
 
-    def __init__(self, method: str, target: str, headers: HeadersLike = NO_HEADERS, body: bytes | Channel[bytes] = b"",
-                 length: int | None = None) -> None:
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: HeadersLike = NO_HEADERS,
+        body: bytes | Channel[bytes] = b"",
+        length: int | None = None,
+    ) -> None:
         self.method = validate_method(method)
-        self.target = validate_target(target if target.startswith("/") or target == "*" else bad_target(target))
+        self.target = validate_target(
+            target if target.startswith("/") or target == "*" else bad_target(target)
+        )
         fields = headers if isinstance(headers, Headers) else Headers(headers)
         self.block = fields.end_to_end
         self.upload = None if isinstance(body, bytes) else Upload(body, length)
@@ -111,8 +133,15 @@ class Stream(_Request[StreamedResponse]):
         return StreamedResponse(head, channel)
 
 
-def request(method: str, target: str, *, headers: HeadersLike = NO_HEADERS, body: bytes | Channel[bytes] = b"",
-            json: Any = msgspec.UNSET, length: int | None = None) -> Fetch:
+def request(
+    method: str,
+    target: str,
+    *,
+    headers: HeadersLike = NO_HEADERS,
+    body: bytes | Channel[bytes] = b"",
+    json: Any = msgspec.UNSET,
+    length: int | None = None,
+) -> Fetch:
     """A unit: one request with a gathered response.
 
     `target` is a path with its query, percent-encoded. `body`: bytes, or a channel of bytes that is sent as it fills (chunked,
@@ -148,26 +177,50 @@ def delete(target: str, *, headers: HeadersLike = NO_HEADERS) -> Fetch:
     return Fetch("DELETE", target, headers)
 
 
-def post(target: str, *, headers: HeadersLike = NO_HEADERS, body: bytes | Channel[bytes] = b"",
-         json: Any = msgspec.UNSET, length: int | None = None) -> Fetch:
+def post(
+    target: str,
+    *,
+    headers: HeadersLike = NO_HEADERS,
+    body: bytes | Channel[bytes] = b"",
+    json: Any = msgspec.UNSET,
+    length: int | None = None,
+) -> Fetch:
     """`request("POST", …)`."""
     return request("POST", target, headers=headers, body=body, json=json, length=length)
 
 
-def put(target: str, *, headers: HeadersLike = NO_HEADERS, body: bytes | Channel[bytes] = b"",
-        json: Any = msgspec.UNSET, length: int | None = None) -> Fetch:
+def put(
+    target: str,
+    *,
+    headers: HeadersLike = NO_HEADERS,
+    body: bytes | Channel[bytes] = b"",
+    json: Any = msgspec.UNSET,
+    length: int | None = None,
+) -> Fetch:
     """`request("PUT", …)`."""
     return request("PUT", target, headers=headers, body=body, json=json, length=length)
 
 
-def patch(target: str, *, headers: HeadersLike = NO_HEADERS, body: bytes | Channel[bytes] = b"",
-          json: Any = msgspec.UNSET, length: int | None = None) -> Fetch:
+def patch(
+    target: str,
+    *,
+    headers: HeadersLike = NO_HEADERS,
+    body: bytes | Channel[bytes] = b"",
+    json: Any = msgspec.UNSET,
+    length: int | None = None,
+) -> Fetch:
     """`request("PATCH", …)`."""
     return request("PATCH", target, headers=headers, body=body, json=json, length=length)
 
 
-def stream(method: str, target: str, *, headers: HeadersLike = NO_HEADERS, body: bytes | Channel[bytes] = b"",
-           length: int | None = None) -> Stream:
+def stream(
+    method: str,
+    target: str,
+    *,
+    headers: HeadersLike = NO_HEADERS,
+    body: bytes | Channel[bytes] = b"",
+    length: int | None = None,
+) -> Stream:
     """A unit that settles with the response's head; its body comes through `response.body` as it arrives."""
     return Stream(method, target, headers, body, length)
 
@@ -187,15 +240,28 @@ async def follow(pool: Pool, unit: Fetch, *, redirects: int = 5, timeout: float 
             raise BadResponse(f"a redirect leads away, to {location!r}; submit that to a pool of its own")
         changes = response.status == 303 or (response.status in (301, 302) and unit.method == "POST")
         path = target.path + (f"?{target.query}" if target.query else "")
-        unit = Fetch("GET" if changes else unit.method, path, Headers.from_block(unit.block), b"" if changes else unit.body)
+        unit = Fetch(
+            "GET" if changes else unit.method,
+            path,
+            Headers.from_block(unit.block),
+            b"" if changes else unit.body,
+        )
         response = await pool.submit(unit, timeout)
     if response.status in REDIRECTS and "location" in response.headers:
-        raise BadResponse(f"more than {redirects} redirects; the last one leads to {response.headers.get('location')!r}")
+        raise BadResponse(
+            f"more than {redirects} redirects; the last one leads to {response.headers.get('location')!r}"
+        )
     return response
 
 
-def pool(urls: str | Iterable[str], *, limits: Limits = DEFAULT_LIMITS, tls: ssl.SSLContext | None = None,
-         body_timeout: float = 60.0, **options: Any) -> Pool:
+def pool(
+    urls: str | Iterable[str],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    tls: ssl.SSLContext | None = None,
+    body_timeout: float = 60.0,
+    **options: Any,
+) -> Pool:
     """A pool of HTTP connections, for `loop.spawn`. `urls`: one or several of `http://host:port`, `https://host`, `unix:/path`.
 
     `limits` bounds what a backend may send (`body_bytes` for gathered responses). `body_timeout`: seconds a response's
@@ -204,7 +270,10 @@ def pool(urls: str | Iterable[str], *, limits: Limits = DEFAULT_LIMITS, tls: ssl
     """
     targets = [parse_url(url, tls) for url in ([urls] if isinstance(urls, str) else urls)]
     hosts = {str(backend.address): host for backend, host in targets}
-    return Pool(lambda: HttpWire(hosts, limits, body_timeout), [backend for backend, _ in targets], **options)
+    heads: dict[bytes, ResponseHead] = {}
+    return Pool(
+        lambda: HttpWire(hosts, limits, body_timeout, heads), [backend for backend, _ in targets], **options
+    )
 
 
 def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, bytes]:
@@ -215,7 +284,9 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, byt
     if parts.scheme not in PORTS or not parts.hostname:
         raise ValueError(f"backend {url!r} is not a URL like http://127.0.0.1:9001 or https://example.com")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"backend {url!r} has more than scheme, host and port; write {parts.scheme}://{parts.hostname}")
+        raise ValueError(
+            f"backend {url!r} has more than scheme, host and port; write {parts.scheme}://{parts.hostname}"
+        )
     port = parts.port or PORTS[parts.scheme]
     address: Address = TcpAddress(parts.hostname, port)
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -226,5 +297,6 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, byt
 
 def bad_target(target: str) -> str:
     """Refuse a target that is no path."""
-    raise ValueError(f"target {target!r} does not begin with a slash; the host is the pool's business, write the path")
-
+    raise ValueError(
+        f"target {target!r} does not begin with a slash; the host is the pool's business, write the path"
+    )

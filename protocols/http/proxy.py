@@ -33,14 +33,14 @@ from .wire import BodyChannel, HttpUnit, Upload
 
 __all__ = ["Forward", "Proxy", "proxy"]
 
-SPOOL_MAX: Final = 1 << 30           # bytes per response; nginx's proxy_max_temp_file_size is 1 GiB too
-TUNNEL_IDLE_SECONDS: Final = 600.0   # nginx 60, HAProxy's examples an hour
-CACHED_BLOCK_MAX: Final = 1024       # bytes
+SPOOL_MAX: Final = 1 << 30  # bytes per response; nginx's proxy_max_temp_file_size is 1 GiB too
+TUNNEL_IDLE_SECONDS: Final = 600.0  # nginx 60, HAProxy's examples an hour
+CACHED_BLOCK_MAX: Final = 1024  # bytes
 IDENTITY: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 
 _has_date = re.compile(rb"(?i)(?:^|\n)date:").search
 _max_forwards = re.compile(rb"(?i)(?:^|\n)max-forwards:[ \t]*([0-9]+)").search
-_quoted = re.compile(r'[^!#$%&\'*+\-.^_`|~0-9A-Za-z]').search
+_quoted = re.compile(r"[^!#$%&\'*+\-.^_`|~0-9A-Za-z]").search
 
 
 class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
@@ -50,15 +50,21 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
 
     streamed = True
 
-    def __init__(self, method: str, raw: bytes, upload: Upload | None, interim: Callable[[ResponseHead], object],
-                 end: TunnelEnd | None) -> None:
+    def __init__(
+        self,
+        method: str,
+        raw: bytes,
+        upload: Upload | None,
+        interim: Callable[[ResponseHead], object],
+        end: TunnelEnd | None,
+    ) -> None:
         self.method = method
         self.raw = raw
         self.upload = upload
         self.size = len(raw)
         self.idempotent = self.pipelinable = method in IDEMPOTENT and upload is None and end is None
         self._interim = interim
-        self._end = end                              # the backend's end of a tunnel, if an upgrade is asked for
+        self._end = end  # the backend's end of a tunnel, if an upgrade is asked for
 
     def __repr__(self) -> str:
         return f"<Forward {self.raw[:64].partition(b' HTTP/')[0].decode('latin-1')}>"
@@ -67,8 +73,9 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
         """As it was made."""
         return self.raw
 
-    def whole(self, head: ResponseHead, body: bytes, trailers: Headers = NO_HEADERS) -> tuple[
-            ResponseHead, bytes, BodyChannel | None]:
+    def whole(
+        self, head: ResponseHead, body: bytes, trailers: Headers = NO_HEADERS
+    ) -> tuple[ResponseHead, bytes, BodyChannel | None]:
         """A small answer."""
         return head, body, None
 
@@ -90,10 +97,19 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
 class Proxy:
     """The handler. `http.server(address, http.proxy(pool))`."""
 
-    streams = True                                   # called with the head, see `streaming`
+    streams = True  # called with the head, see `streaming`
 
-    def __init__(self, pool: Pool, *, timeout: float | None = None, name: str = "windlass", trusted: Iterable[str] = (),
-                 secure: bool = False, spool_max: int = SPOOL_MAX, tunnel_idle: float = TUNNEL_IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        timeout: float | None = None,
+        name: str = "windlass",
+        trusted: Iterable[str] = (),
+        secure: bool = False,
+        spool_max: int = SPOOL_MAX,
+        tunnel_idle: float = TUNNEL_IDLE_SECONDS,
+    ) -> None:
         self.pool = pool
         self.timeout = timeout
         self.name = name.encode("ascii")
@@ -116,13 +132,17 @@ class Proxy:
 
     # -- heads, as pure functions -----------------------------------------------------------------------------------------
 
-    def request_block(self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int) -> bytes:
+    def request_block(
+        self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int
+    ) -> bytes:
         """What goes to the backend of a request's header lines, with what a proxy adds; framing left out."""
         if len(block) <= CACHED_BLOCK_MAX:
             return self._small_request_block(block, connection, peer, host, minor)
         return self._make_request_block(block, connection, peer, host, minor)
 
-    def _make_request_block(self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int) -> bytes:
+    def _make_request_block(
+        self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int
+    ) -> bytes:
         if self._is_trusted(peer):
             kept = forwardable(block, connection, framing=True)
             before = Headers.from_block(block)
@@ -136,7 +156,7 @@ class Proxy:
 
     def _identity(self, peer: str, host: str) -> bytes:
         node = f'"[{peer}]"' if ":" in peer else peer or "unknown"
-        by_host = f';host={quoted(host)}' if host else ""
+        by_host = f";host={quoted(host)}" if host else ""
         lines = f"X-Forwarded-For: {peer or 'unknown'}\r\nX-Forwarded-Proto: {self._proto}\r\n"
         if host:
             lines += f"X-Forwarded-Host: {host}\r\n"
@@ -154,7 +174,9 @@ class Proxy:
             return self._small_response_block(head.block, head.connection, head.minor, framing)
         return self._make_response_block(head.block, head.connection, head.minor, framing)
 
-    def _make_response_block(self, block: bytes, connection: tuple[bytes, ...], minor: int, framing: bool) -> tuple[bytes, bool]:
+    def _make_response_block(
+        self, block: bytes, connection: tuple[bytes, ...], minor: int, framing: bool
+    ) -> tuple[bytes, bool]:
         kept = forwardable(block, connection, framing=framing)
         return b"%bVia: 1.%d %b\r\n" % (kept, minor, self.name), _has_date(kept) is not None
 
@@ -174,35 +196,58 @@ class ProxyResponder(Responder):
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
-        self._reply: Reply[Any] | None = None        # until the answer's head is there
-        self._upload: BodyChannel | None = None      # the request's body, while it comes
-        self._body: BodyChannel | None = None        # the answer's
+        self._reply: Reply[Any] | None = None  # until the answer's head is there
+        self._upload: BodyChannel | None = None  # the request's body, while it comes
+        self._body: BodyChannel | None = None  # the answer's
         self._spool: Spool | None = None
         self._client_end: TunnelEnd | None = None
 
     def __repr__(self) -> str:
-        doing = "waiting for the backend" if self._reply is not None else f"passing on {self._body!r} {self._spool or ''}"
+        doing = (
+            "waiting for the backend"
+            if self._reply is not None
+            else f"passing on {self._body!r} {self._spool or ''}"
+        )
         return f"<ProxyResponder {doing}>"
 
     def begin(self, exchange: Exchange) -> None:
         """Submit the request."""
         proxy, head = self._proxy, exchange.head
-        block = proxy.request_block(head.block, head.connection, exchange.transport.peer, head.host, head.minor)
+        block = proxy.request_block(
+            head.block, head.connection, exchange.transport.peer, head.host, head.minor
+        )
         if head.method in ("TRACE", "OPTIONS") and (found := _max_forwards(block)):
             left = int(found[1])
             if left == 0:
-                exchange.respond(Response(200 if head.method == "OPTIONS" else 405, NO_HEADERS if head.method == "OPTIONS"
-                                          else {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"}))
+                exchange.respond(
+                    Response(
+                        200 if head.method == "OPTIONS" else 405,
+                        NO_HEADERS
+                        if head.method == "OPTIONS"
+                        else {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"},
+                    )
+                )
                 return
-            block = block[:found.start(1)] + b"%d" % (left - 1) + block[found.end(1):]
+            block = block[: found.start(1)] + b"%d" % (left - 1) + block[found.end(1) :]
         end = None
         if head.upgrade is not None:
             self._client_end, end = tunnel(proxy.tunnel_idle)
             block += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade.encode("latin-1")
         body, upload = self._request_body(exchange)
-        unit = Forward(head.method, b"%b %b HTTP/1.1\r\n%b%b%b" % (
-            head.method.encode(), head.target.encode("latin-1"), block, request_framing(head.length, len(body)), body),
-            upload, lambda interim: self._interim(exchange, interim), end)
+        unit = Forward(
+            head.method,
+            b"%b %b HTTP/1.1\r\n%b%b%b"
+            % (
+                head.method.encode(),
+                head.target.encode("latin-1"),
+                block,
+                request_framing(head.length, len(body)),
+                body,
+            ),
+            upload,
+            lambda interim: self._interim(exchange, interim),
+            end,
+        )
         self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
         reply.attach(exchange.scope)
 
@@ -228,7 +273,7 @@ class ProxyResponder(Responder):
         """On to the backend, at its pace."""
         upload = self._upload
         if upload is None or upload.ended:
-            return                                   # the answer came first: what still arrives is dropped
+            return  # the answer came first: what still arrives is dropped
         upload.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         exchange.hold_body(not upload.writable)
 
@@ -278,18 +323,24 @@ class ProxyResponder(Responder):
     def _refuse(self, exchange: Exchange, error: BaseException) -> None:
         exchange.respond(self._proxy.refusal(error))
 
-    def _relay(self, exchange: Exchange, head: ResponseHead, body: bytes, channel: BodyChannel | None) -> None:
+    def _relay(
+        self, exchange: Exchange, head: ResponseHead, body: bytes, channel: BodyChannel | None
+    ) -> None:
         if head.status == 101:
             self._switch(exchange, head)
             return
         length = head.length
-        keeps_length = exchange.head.method == "HEAD" or head.status == 304     # it tells of a body that does not follow
+        keeps_length = (
+            exchange.head.method == "HEAD" or head.status == 304
+        )  # it tells of a body that does not follow
         block, dated = self._proxy.response_block(head, not keeps_length)
         if channel is None:
             length = len(body)
         elif length == UNTIL_CLOSE:
             length = CHUNKED
-        exchange.send_head(head.status, block, UNTIL_CLOSE if keeps_length else length, head.reason, dated=dated)
+        exchange.send_head(
+            head.status, block, UNTIL_CLOSE if keeps_length else length, head.reason, dated=dated
+        )
         if channel is None:
             exchange.send(body)
             exchange.finish()
@@ -330,7 +381,9 @@ class ProxyResponder(Responder):
         end = self._client_end
         assert end is not None
         block = forwardable(head.block, head.connection, framing=True)
-        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or exchange.head.upgrade or "").encode("latin-1")
+        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n" % (
+            head.upgrade or exchange.head.upgrade or ""
+        ).encode("latin-1")
         exchange.send_head(101, block + upgrade, UNTIL_CLOSE, head.reason, dated=True)
         exchange.switch(end)
 
@@ -347,13 +400,28 @@ def quoted(host: str) -> str:
     return f'"{host}"' if _quoted(host) else host
 
 
-def proxy(pool: Pool, *, timeout: float | None = None, name: str = "windlass", trusted: Iterable[str] = (),
-          secure: bool = False, spool_max: int = SPOOL_MAX, tunnel_idle: float = TUNNEL_IDLE_SECONDS) -> Proxy:
+def proxy(
+    pool: Pool,
+    *,
+    timeout: float | None = None,
+    name: str = "windlass",
+    trusted: Iterable[str] = (),
+    secure: bool = False,
+    spool_max: int = SPOOL_MAX,
+    tunnel_idle: float = TUNNEL_IDLE_SECONDS,
+) -> Proxy:
     """A handler that forwards every request to `pool`.
 
     `timeout`: seconds for a backend's answer (the pool's default if None). `name` stands in Via. `trusted`: networks
     (`"10.0.0.0/8"`) whose X-Forwarded-For and Forwarded are kept and added to. `secure`: the clients come by TLS.
     `spool_max`: bytes of one response that may wait on disk. `tunnel_idle`: seconds an upgraded connection may be silent.
     """
-    return Proxy(pool, timeout=timeout, name=name, trusted=trusted, secure=secure, spool_max=spool_max, tunnel_idle=tunnel_idle)
-
+    return Proxy(
+        pool,
+        timeout=timeout,
+        name=name,
+        trusted=trusted,
+        secure=secure,
+        spool_max=spool_max,
+        tunnel_idle=tunnel_idle,
+    )

@@ -11,7 +11,7 @@ from actors import Kernel
 
 __all__ = ["Spool"]
 
-READ_SIZE: Final = 1 << 18           # bytes
+READ_SIZE: Final = 1 << 18  # bytes
 
 
 class Spool:
@@ -40,7 +40,7 @@ class Spool:
         self._file.seek(self._written)
         view = memoryview(data)
         while view:
-            view = view[self._file.write(view):]
+            view = view[self._file.write(view) :]
         self._written += len(data)
 
     def take(self) -> bytes:

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from actors import ANYTHING, LOW_WATERMARK, SLEEP, UNCHANGED, Expectation, Flush, Outcome, Stop, StreamProtocol, Timeout, Transport
+from actors import (
+    ANYTHING,
+    LOW_WATERMARK,
+    SLEEP,
+    UNCHANGED,
+    Expectation,
+    Flush,
+    Outcome,
+    Stop,
+    StreamProtocol,
+    Timeout,
+    Transport,
+)
 
 __all__ = ["TunnelEnd", "tunnel"]
 
@@ -32,12 +44,20 @@ class TunnelEnd(StreamProtocol):
 
     def __init__(self, idle_seconds: float) -> None:
         self._idle = idle_seconds
-        self._transport: Transport | None = None     # until this end has its connection
-        self._finished = False                       # its peer sends nothing more, and that was passed on
+        self._transport: Transport | None = None  # until this end has its connection
+        self._finished = False  # its peer sends nothing more, and that was passed on
         self._closed = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "finished" if self._finished else "waiting" if self._transport is None else "open"
+        state = (
+            "closed"
+            if self._closed
+            else "finished"
+            if self._finished
+            else "waiting"
+            if self._transport is None
+            else "open"
+        )
         return f"<TunnelEnd {state}>"
 
     def connected(self, transport: Transport) -> Outcome:
@@ -96,7 +116,7 @@ class TunnelEnd(StreamProtocol):
         if other._transport is not None:
             scope = other._transport.scope
             if scope.alive and scope.deadline < due:
-                scope.deadline = due                 # later than before, so the timer heap need not know
+                scope.deadline = due  # later than before, so the timer heap need not know
         expectation: Expectation
         if self._finished or onward is None or onward.congested:
             expectation = ONLY_DRAIN if transport.congested else SLEEP
@@ -108,7 +128,7 @@ class TunnelEnd(StreamProtocol):
 
     def _wait_for_drain(self) -> None:
         if self._transport is not None:
-            self._transport.scope.wake()             # its own `_move` sees the congestion and expects the drain
+            self._transport.scope.wake()  # its own `_move` sees the congestion and expects the drain
 
     def _wake_other(self) -> None:
         transport = self._other._transport

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -26,8 +27,13 @@ __all__ = ["BodyChannel", "HttpUnit", "HttpWire", "Upload"]
 
 T = TypeVar("T")
 
-STREAM_CAPACITY: Final = 1 << 18     # bytes of a response's body between the connection and its reader
-SKIP_MAX: Final = 1 << 16            # bytes of an unwanted body that are read to save the connection; more closes it
+STREAM_CAPACITY: Final = 1 << 18  # bytes of a response's body between the connection and its reader
+SKIP_MAX: Final = 1 << 16  # bytes of an unwanted body that are read to save the connection; more closes it
+HEADS_KEPT: Final = 512
+HEAD_KEPT_BYTES: Final = 1024
+BLANK_LINE: Final = b"\r\n\r\n"
+
+_secret = re.compile(rb"(?i)\nset-cookie:").search
 
 
 class BodyChannel(Channel[bytes]):
@@ -84,26 +90,46 @@ class HttpUnit(Unit[T]):
 class HttpWire(Wire):
     """HTTP/1.1 over one connection of a pool."""
 
-    __slots__ = ("_body_timeout", "_channel", "_decoder", "_head", "_host_line", "_hosts", "_limits", "_pieces", "_scanned",
-                 "_upload")
+    __slots__ = (
+        "_body_timeout",
+        "_channel",
+        "_decoder",
+        "_head",
+        "_heads",
+        "_host_line",
+        "_hosts",
+        "_limits",
+        "_pieces",
+        "_scanned",
+        "_upload",
+    )
 
     spares_behind = True
 
-    def __init__(self, hosts: Mapping[str, bytes], limits: Limits, body_timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        hosts: Mapping[str, bytes],
+        limits: Limits,
+        body_timeout: float,
+        heads: dict[bytes, ResponseHead],
+    ) -> None:
         super().__init__()
+        self._heads = heads  # small heads that came before, shared by the pool's connections
         self._hosts = hosts
         self._host_line = b""
         self._limits = limits
         self._body_timeout = body_timeout
         self._scanned = 0
-        self._head: ResponseHead | None = None       # of the response whose body is being received
+        self._head: ResponseHead | None = None  # of the response whose body is being received
         self._decoder: BodyDecoder | None = None
         self._pieces: list[bytes] = []
         self._channel: BodyChannel | None = None
         self._upload: Upload | None = None
 
     def __repr__(self) -> str:
-        receiving = f"receiving {self._head!r} {self._decoder!r}" if self._head is not None else "between responses"
+        receiving = (
+            f"receiving {self._head!r} {self._decoder!r}" if self._head is not None else "between responses"
+        )
         return f"<HttpWire {receiving}{', sending a body' if self._upload is not None else ''}>"
 
     def start(self) -> Expectation | None:
@@ -143,9 +169,13 @@ class HttpWire(Wire):
     def _end_upload(self, upload: Upload) -> None:
         error = upload.body.error
         if error is None and upload.length is not None and upload.sent != upload.length:
-            error = ValueError(f"the body has {upload.sent} bytes, not the {upload.length} that were announced")
+            error = ValueError(
+                f"the body has {upload.sent} bytes, not the {upload.length} that were announced"
+            )
         if error is not None:
-            lost = ConnectionLost("the request's body came to no good end; the connection was closed in the middle of it")
+            lost = ConnectionLost(
+                "the request's body came to no good end; the connection was closed in the middle of it"
+            )
             lost.__cause__ = error
             self.member.give_up(lost)
             return
@@ -169,20 +199,28 @@ class HttpWire(Wire):
         transport = self.transport
         member = self.member
         data = transport.input
+        heads = self._heads
         size = len(data)
         start = 0
         while start < size:
             work = member.current
             if work is None:
-                raise BadResponse(f"the backend sent {bytes(data[start:start + 64])!r} unasked")
+                raise BadResponse(f"the backend sent {bytes(data[start : start + 64])!r} unasked")
             unit: HttpUnit[Any] = work.unit
-            head = parse_response_head(data, start, self._limits, unit.method, self._scanned)
-            if head is None:
-                transport.consume(start)
-                self._scanned = size - start
-                return None
-            self._scanned = 0
-            start = head.end
+            end = data.find(BLANK_LINE, start)
+            lines = bytes(data[start:end])
+            head = heads.get(lines) if end > 0 and unit.method != "HEAD" else None
+            if head is not None:
+                start = end + 4
+            else:
+                head = parse_response_head(data, start, self._limits, unit.method, self._scanned)
+                if head is None:
+                    transport.consume(start)
+                    self._scanned = size - start
+                    return None
+                self._scanned = 0
+                start = head.end
+                self._remember(lines, head, unit)
             if head.status < 200:
                 if head.status == 101:
                     transport.consume(start)
@@ -195,7 +233,7 @@ class HttpWire(Wire):
                 transport.consume(start)
                 self._begin_body(work, head)
                 return self._read_body()
-            body = bytes(data[start:start + length]) if length else b""
+            body = bytes(data[start : start + length]) if length else b""
             start += length
             reusable = head.keep_alive and self._upload is None
             if not reusable or start == size:
@@ -206,6 +244,13 @@ class HttpWire(Wire):
         if start:
             transport.consume(start)
         return None
+
+    def _remember(self, lines: bytes, head: ResponseHead, unit: HttpUnit[Any]) -> None:
+        """Keep a small head: within a second a backend says the same of the same thing, byte for byte."""
+        if len(lines) <= HEAD_KEPT_BYTES and unit.method != "HEAD" and _secret(lines) is None:
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            self._heads[lines] = head
 
     def _begin_body(self, work: Work[Any], head: ResponseHead) -> None:
         self._head = head
@@ -221,7 +266,7 @@ class HttpWire(Wire):
         assert decoder is not None
         assert self._head is not None
         if channel is not None and not channel.writable:
-            self.deadline = NEVER                    # the reader's pace is not the backend's fault
+            self.deadline = NEVER  # the reader's pace is not the backend's fault
             return SLEEP
         pieces: list[bytes] = []
         transport.consume(decoder.feed(transport.input, 0, pieces))
@@ -238,7 +283,9 @@ class HttpWire(Wire):
             self.deadline = NEVER
             return SLEEP
         if transport.ended:
-            self.member.give_up(ConnectionLost("the backend closed the connection in the middle of a response"))
+            self.member.give_up(
+                ConnectionLost("the backend closed the connection in the middle of a response")
+            )
             return None
         self.deadline = transport.scope.now + self._body_timeout
         return ANYTHING if not transport.input else None
@@ -247,7 +294,9 @@ class HttpWire(Wire):
         work = self.member.current
         limit = self._limits.body_bytes
         if limit is not None and decoder.received > limit:
-            raise BadResponse(f"the response's body is larger than {limit} bytes; raise Limits.body_bytes, or stream it")
+            raise BadResponse(
+                f"the response's body is larger than {limit} bytes; raise Limits.body_bytes, or stream it"
+            )
         if work is not None and not work.settled:
             self._pieces += pieces
 
@@ -314,7 +363,7 @@ class HttpWire(Wire):
         if decoder is None:
             return None
         if self._blocked:
-            return SLEEP                             # what is left is read when there is room, see `_read_body`
+            return SLEEP  # what is left is read when there is room, see `_read_body`
         if not decoder.finish():
             return None
         self._end_body(decoder)
