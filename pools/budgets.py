@@ -17,7 +17,7 @@ SECONDS: Final = 10
 class RetryBudget:
     """Grants retries: `share` of the units of the last ten seconds plus `per_second` for each of these."""
 
-    __slots__ = ("_retries", "_seconds", "next_look", "per_second", "share")
+    __slots__ = ("_looked_at", "_retries", "_seconds", "next_look", "per_second", "share")
 
     def __init__(self, share: float = 0.2, per_second: float = 10.0) -> None:
         if share < 0 or per_second < 0:
@@ -25,19 +25,20 @@ class RetryBudget:
         self.share = share
         self.per_second = per_second
         self.next_look = 0.0  # when `look` is due (monotonic seconds)
-        self._seconds: deque[tuple[float, int, int]] = deque(
-            maxlen=SECONDS
-        )  # its beginning, units, retries until then
+        # of each second: its beginning, the units and the retries until then
+        self._seconds: deque[tuple[float, int, int]] = deque(maxlen=SECONDS)
+        self._looked_at = 0
         self._retries = 0
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self.share:.0%} + {self.per_second:g}/s, {self._retries} retries granted>"
 
     def look(self, now: float, submitted: int) -> None:
-        """Begin another second, at which so many units had been submitted in all."""
+        """Begin another second. What was submitted since the last look (of so many in all) is part of it."""
         while self._seconds and self._seconds[0][0] <= now - SECONDS:
             self._seconds.popleft()
-        self._seconds.append((now, submitted, self._retries))
+        self._seconds.append((now, self._looked_at, self._retries))
+        self._looked_at = submitted
         self.next_look = now + 1.0
 
     def grant(self, now: float, submitted: int) -> bool:

@@ -259,6 +259,11 @@ class Pool(StreamOwner, Machine["Pool"]):
         """Spawning gives the pool itself."""
         return self
 
+    @property
+    def token(self) -> int:
+        """The machine's token; -1 before it is spawned."""
+        return -1 if self._scope is None else self._scope.token
+
     def start(self, scope: Scope) -> Outcome:
         """Open the warm connections."""
         self._scope = scope

@@ -75,7 +75,9 @@ class Work(Reply[T]):
 
     def __repr__(self) -> str:
         stage = ("queued", "sent", "abandoned", "exchange")[self.stage]
-        return f"<Work {type(self.unit).__name__} {stage}{', settled' if self._state else ''}>"
+        return (
+            f"<{type(self).__name__} {type(self.unit).__name__} {stage}{', settled' if self._state else ''}>"
+        )
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest. Queued, the unit is removed; sent, its answer is read and dropped. False if it had
