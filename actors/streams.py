@@ -289,6 +289,10 @@ class Stream(Transport, Machine[int]):
                 self._count = 1
                 self._delimiter = None
                 self._flush_below = -1
+            elif expectation is SLEEP:
+                self._count = NOTHING
+                self._delimiter = None
+                self._flush_below = -1
             else:
                 self._expect(expectation)
             if self._count != NOTHING and not self._mask & READABLE and not self.ended:

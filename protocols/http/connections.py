@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actors import (
     ANYTHING,
+    HIGH_WATERMARK,
     LOW_WATERMARK,
     NEVER,
     SLEEP,
@@ -392,7 +393,7 @@ class Exchange:
             self._close = True
         lines = b"" if dated else connection.server.date_line()
         if status == 101:
-            pass                                     # the block says what the connection becomes
+            pass  # the block says what the connection becomes
         elif self._close:
             lines += CLOSE_LINE
         elif self.head.minor == 0:
@@ -410,6 +411,29 @@ class Exchange:
         """The answer is complete."""
         if self._chunked:
             self.transport.write(encode_last_chunk(trailers))
+        self._finished = True
+
+    def relay(self, status: int, block: bytes, body: bytes, reason: str = "", *, dated: bool = False) -> None:
+        """A whole answer from validated parts, in one write: `send_head`, `send` and `finish`."""
+        connection = self._connection
+        decoder = self._decoder
+        if (
+            self._close
+            or connection.left <= 0
+            or self.head.minor == 0
+            or (decoder is not None and not decoder.done)
+        ):
+            self.send_head(status, block, len(body), reason, dated=dated)
+            self.send(body)
+        else:
+            self._answered = True
+            lines = b"" if dated else connection.server.date_line()
+            if self.head.method == "HEAD":
+                self.transport.write(encode_response_head(status, block, len(body), lines, reason))
+            else:
+                self.transport.write(encode_response_head(status, block, len(body), lines, reason) + body)
+            if connection.server.access_log is not None:
+                connection.log(self.transport, self.request, status)
         self._finished = True
 
     def respond(self, response: Response) -> None:
@@ -467,7 +491,17 @@ class Exchange:
         """Call the handler, unless that was done or the body is to be gathered first."""
         if answer is None:
             return self._gather()
-        return self._guard(self._start, answer)
+        if not isinstance(answer, Responder):
+            return self._guard(self._start, answer)
+        self._responder = answer
+        decoder = self._decoder
+        try:
+            answer.begin(self)
+            if decoder is None or decoder.done:
+                answer.body_ended(self, NO_HEADERS)
+        except Exception as error:
+            self._failed(error)
+        return self._outcome()
 
     def _gather(self) -> Outcome:
         limit = self._connection.server.limits.body_bytes
@@ -527,7 +561,14 @@ class Exchange:
 
     def wakeup(self) -> Outcome:
         """For the responder."""
-        return UNCHANGED if self._responder is None else self._guard(self._responder.wakeup, self)
+        responder = self._responder
+        if responder is None:
+            return UNCHANGED
+        try:
+            responder.wakeup(self)
+        except Exception as error:
+            self._failed(error)
+        return self._outcome()
 
     def flushed(self) -> Outcome:
         """The output has drained."""
@@ -579,19 +620,23 @@ class Exchange:
     # -- how it goes on -----------------------------------------------------------------------------------------------
 
     def _guard(self, step: Any, *arguments: Any) -> Outcome:
-        """Run a piece of the handler's code: what it raises becomes a 500, or a reset when the answer has begun."""
+        """Run a piece of the handler's code, and say how it goes on."""
         try:
             step(*arguments)
         except Exception as error:
-            failure = self._connection.server.failed(self.request, error)
-            responder, self._responder = self._responder, None
-            if responder is not None:
-                responder.abandoned(self, error)
-            if self._answered:
-                self._error = self._error or (None if self._finished else error)
-            else:
-                self.respond(failure)
+            self._failed(error)
         return self._outcome()
+
+    def _failed(self, error: Exception) -> None:
+        """What the handler's code raises becomes a 500, or a reset when the answer has begun."""
+        failure = self._connection.server.failed(self.request, error)
+        responder, self._responder = self._responder, None
+        if responder is not None:
+            responder.abandoned(self, error)
+        if self._answered:
+            self._error = self._error or (None if self._finished else error)
+        else:
+            self.respond(failure)
 
     def _refuse(self, refusal: BadRequest) -> Outcome:
         self.drop(refusal)
@@ -619,12 +664,13 @@ class Exchange:
             return self._switched.connected(transport)
         if self._finished:
             return self._over()
-        responder = self._responder
-        reading = not self.body_complete and not self.body_held
+        decoder = self._decoder
+        reading = decoder is not None and not decoder.done and not self.body_held
         due = self._class_deadline()
+        responder = self._responder
         if responder is not None and responder.deadline < due:
             due = responder.deadline
-        if transport.congested:
+        if transport.unsent > HIGH_WATERMARK:
             self._sending = True
             timeouts = self.timeouts
             due = min(
@@ -638,8 +684,8 @@ class Exchange:
         return Timeout(connection, due, SLEEP)
 
     def _over(self) -> Outcome:
-        connection = self._connection
-        if not self.body_complete:
+        connection, decoder = self._connection, self._decoder
+        if decoder is not None and not decoder.done:
             self.transport.linger = True
             self._close = True
         if self._close:

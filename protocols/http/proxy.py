@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from actors import Reply
+from actors import NotSettled, Reply
 from pools import DeadlineExceeded, Pool, PoolClosed, QueueFull
 
 from .client import IDEMPOTENT
@@ -34,6 +34,7 @@ from .wire import BodyChannel, HttpUnit, Upload
 __all__ = ["Forward", "Proxy", "proxy"]
 
 SPOOL_MAX: Final = 1 << 30  # bytes per response; nginx's proxy_max_temp_file_size is 1 GiB too
+ALLOW: Final = {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"}
 TUNNEL_IDLE_SECONDS: Final = 600.0  # nginx 60, HAProxy's examples an hour
 CACHED_BLOCK_MAX: Final = 1024  # bytes
 IDENTITY: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
@@ -46,24 +47,19 @@ _quoted = re.compile(r"[^!#$%&\'*+\-.^_`|~0-9A-Za-z]").search
 class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
     """A request to be forwarded: its head (or all of it) as bytes already."""
 
-    __slots__ = ("_end", "_interim", "idempotent", "method", "pipelinable", "raw", "size", "upload")
+    __slots__ = ("_end", "_exchange", "idempotent", "method", "pipelinable", "raw", "size", "upload")
 
     streamed = True
 
     def __init__(
-        self,
-        method: str,
-        raw: bytes,
-        upload: Upload | None,
-        interim: Callable[[ResponseHead], object],
-        end: TunnelEnd | None,
+        self, method: str, raw: bytes, upload: Upload | None, exchange: Exchange, end: TunnelEnd | None
     ) -> None:
         self.method = method
         self.raw = raw
         self.upload = upload
         self.size = len(raw)
-        self.idempotent = self.pipelinable = method in IDEMPOTENT and upload is None and end is None
-        self._interim = interim
+        self.idempotent = self.pipelinable = upload is None and end is None and method in IDEMPOTENT
+        self._exchange = exchange
         self._end = end  # the backend's end of a tunnel, if an upgrade is asked for
 
     def __repr__(self) -> str:
@@ -85,7 +81,9 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
 
     def interim(self, head: ResponseHead) -> None:
         """1xx are passed on."""
-        self._interim(head)
+        if not self._exchange.finished:
+            block = forwardable(head.block, head.connection, framing=True)
+            self._exchange.send_interim(head.status, block)
 
     def switched(self, head: ResponseHead) -> tuple[tuple[ResponseHead, bytes, None], TunnelEnd]:
         """The backend's end takes its connection."""
@@ -216,56 +214,35 @@ class ProxyResponder(Responder):
         block = proxy.request_block(
             head.block, head.connection, exchange.transport.peer, head.host, head.minor
         )
-        if head.method in ("TRACE", "OPTIONS") and (found := _max_forwards(block)):
-            left = int(found[1])
-            if left == 0:
-                exchange.respond(
-                    Response(
-                        200 if head.method == "OPTIONS" else 405,
-                        NO_HEADERS
-                        if head.method == "OPTIONS"
-                        else {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"},
-                    )
-                )
-                return
-            block = block[: found.start(1)] + b"%d" % (left - 1) + block[found.end(1) :]
-        end = None
+        end = upload = None
+        framing = b"\r\n"
+        if head.length:
+            framing, upload = self._request_body(exchange)
         if head.upgrade is not None:
             self._client_end, end = tunnel(proxy.tunnel_idle)
             block += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade.encode("latin-1")
-        body, upload = self._request_body(exchange)
-        unit = Forward(
-            head.method,
-            b"%b %b HTTP/1.1\r\n%b%b%b"
-            % (
-                head.method.encode(),
-                head.target.encode("latin-1"),
-                block,
-                request_framing(head.length, len(body)),
-                body,
-            ),
-            upload,
-            lambda interim: self._interim(exchange, interim),
-            end,
-        )
-        self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
-        reply.attach(exchange.scope)
+        method = head.method
+        if method == "OPTIONS" or method == "TRACE":
+            block, left = spend_forward(block)
+            if left < 0:
+                last = text_response("this is the last hop\n", 405, ALLOW)
+                exchange.respond(Response(200) if method == "OPTIONS" else last)
+                return
+        raw = b"%b %b HTTP/1.1\r\n%b%b" % (method.encode(), head.target.encode(), block, framing)
+        self._reply = reply = proxy.pool.submit(Forward(method, raw, upload, exchange, end), proxy.timeout)
+        reply.attach(exchange.transport.scope)
 
     def _request_body(self, exchange: Exchange) -> tuple[bytes, Upload | None]:
-        """A small body that is there already goes with the head; another one through a channel."""
+        """The end of the head, with a small body that is there already; another one comes through a channel."""
         length = exchange.head.length
-        if length == 0:
-            return b"", None
-        whole = exchange.take_whole_body()
-        if whole is not None:
-            return whole, None
+        body = exchange.take_whole_body()
+        if body is not None:
+            return b"Content-Length: %d\r\n\r\n%b" % (length, body), None
         self._upload = BodyChannel()
         self._upload.attach_sender(exchange.scope)
-        return b"", Upload(self._upload, None if length == CHUNKED else length)
-
-    def _interim(self, exchange: Exchange, head: ResponseHead) -> None:
-        if not exchange.finished:
-            exchange.send_interim(head.status, forwardable(head.block, head.connection, framing=True))
+        if length == CHUNKED:
+            return b"Transfer-Encoding: chunked\r\n\r\n", Upload(self._upload)
+        return b"Content-Length: %d\r\n\r\n" % length, Upload(self._upload, length)
 
     # -- the request's body -------------------------------------------------------------------------------------------------
 
@@ -291,14 +268,16 @@ class ProxyResponder(Responder):
             exchange.hold_body(not self._upload.writable)
         reply = self._reply
         if reply is not None:
-            if not reply.settled:
+            try:
+                head, body, channel = reply.result()
+            except NotSettled:
+                return
+            except Exception as error:
+                self._reply = None
+                exchange.respond(self._proxy.refusal(error))
                 return
             self._reply = None
-            error = reply.error
-            if error is not None:
-                self._refuse(exchange, error)
-                return
-            self._relay(exchange, *reply.result())
+            self._relay(exchange, head, body, channel)
         elif self._body is not None:
             self._move(exchange)
 
@@ -320,34 +299,25 @@ class ProxyResponder(Responder):
         if self._client_end is not None and not exchange.finished:
             self._client_end.abandon()
 
-    def _refuse(self, exchange: Exchange, error: BaseException) -> None:
-        exchange.respond(self._proxy.refusal(error))
-
     def _relay(
         self, exchange: Exchange, head: ResponseHead, body: bytes, channel: BodyChannel | None
     ) -> None:
         if head.status == 101:
             self._switch(exchange, head)
             return
-        length = head.length
-        keeps_length = (
-            exchange.head.method == "HEAD" or head.status == 304
-        )  # it tells of a body that does not follow
-        block, dated = self._proxy.response_block(head, not keeps_length)
-        if channel is None:
-            length = len(body)
-        elif length == UNTIL_CLOSE:
-            length = CHUNKED
-        exchange.send_head(
-            head.status, block, UNTIL_CLOSE if keeps_length else length, head.reason, dated=dated
-        )
-        if channel is None:
-            exchange.send(body)
+        bodiless = exchange.head.method == "HEAD" or head.status == 304
+        block, dated = self._proxy.response_block(head, framing=not bodiless)
+        if bodiless:  # its Content-Length tells of a body that does not follow
+            exchange.send_head(head.status, block, UNTIL_CLOSE, head.reason, dated=dated)
             exchange.finish()
-            return
-        self._body = channel
-        channel.attach_receiver(exchange.scope)
-        self._move(exchange)
+        elif channel is None:
+            exchange.relay(head.status, block, body, head.reason, dated=dated)
+        else:
+            length = CHUNKED if head.length == UNTIL_CLOSE else head.length
+            exchange.send_head(head.status, block, length, head.reason, dated=dated)
+            self._body = channel
+            channel.attach_receiver(exchange.scope)
+            self._move(exchange)
 
     def _move(self, exchange: Exchange) -> None:
         """Client as fast as it takes it, spool for the rest, backend as fast as the spool takes it."""
@@ -388,11 +358,14 @@ class ProxyResponder(Responder):
         exchange.switch(end)
 
 
-def request_framing(length: int, here: int) -> bytes:
-    """The framing of a forwarded request: `length` as announced, `here` bytes of it known already."""
-    if length == CHUNKED and not here:
-        return b"Transfer-Encoding: chunked\r\n\r\n"
-    return b"Content-Length: %d\r\n\r\n" % (here or length) if length else b"\r\n"
+def spend_forward(block: bytes) -> tuple[bytes, int]:
+    """The block with Max-Forwards one lower, and what is left of it: -1 if it may go no further (RFC 9110
+    section 7.6.2)."""
+    found = _max_forwards(block)
+    if found is None:
+        return block, 0
+    left = int(found[1]) - 1
+    return block[: found.start(1)] + b"%d" % max(left, 0) + block[found.end(1) :], left
 
 
 def quoted(host: str) -> str:
