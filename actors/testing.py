@@ -618,6 +618,9 @@ class Driver:
         What the machine holds must be copyable by `copy.deepcopy`: no coroutines, no open files. Functions
         are shared, so what they close over is too.
         """
+        machine = self.loop.machine(self.token)
+        if isinstance(machine, Transport) and machine.output:
+            machine.output = [bytes(piece) for piece in machine.output]  # a half-sent one is a memoryview
         shared: list[Any] = [UNCHANGED, ANYTHING, SLEEP, self.loop.log._logger, self.loop.notifier._closing]
         return copy.deepcopy(self, {id(thing): thing for thing in shared})
 

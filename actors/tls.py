@@ -99,6 +99,9 @@ class TlsStream(Stream):
         deadline = self._handshake_deadline
         if deadline == NEVER:
             deadline = self.scope.now + HANDSHAKE_SECONDS
+        if self._context.check_hostname and not (self._server_side or self._server_hostname):
+            # `wrap_bio` would go on and verify no name at all
+            raise ValueError("the TLS context checks the peer's name: pass server_hostname=…")
         self._ssl = self._context.wrap_bio(
             self._incoming,
             self._outgoing,

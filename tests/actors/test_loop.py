@@ -81,7 +81,9 @@ def test_a_tick_goes_through_events_wakeups_timers(loop):
     waker = loop.kernel.waker()
     machine = Noting(
         notes,
-        start=lambda machine, scope: scope.register(waker.fileno(), READABLE) or Timeout(machine, scope.now + 1),
+        start=lambda machine, scope: (
+            scope.register(waker.fileno(), READABLE) or Timeout(machine, scope.now + 1)
+        ),
     )
     token = loop.spawn(machine)
     loop.kernel.clock.advance(2)
@@ -154,7 +156,9 @@ def test_a_full_loop_refuses_and_recovers():
 def test_a_crash_stops_that_machine_alone(loop, handler):
     waker = loop.kernel.waker()
     machine = Noting(
-        start=lambda machine, scope: scope.register(waker.fileno(), READABLE) or Timeout(machine, scope.now + 1),
+        start=lambda machine, scope: (
+            scope.register(waker.fileno(), READABLE) or Timeout(machine, scope.now + 1)
+        ),
         **{handler: fail},
     )
     other = Noting(draining=lambda machine, scope: UNCHANGED)
@@ -263,7 +267,9 @@ def test_drain_asks_phase_by_phase_and_then_ends_what_others_own(loop):
 
     class Phased(Noting):
         def __init__(self, name, phase, polite=True):
-            super().__init__(draining=lambda machine, scope: asked.append(name) or (Stop() if polite else UNCHANGED))
+            super().__init__(
+                draining=lambda machine, scope: asked.append(name) or (Stop() if polite else UNCHANGED)
+            )
             self.drain_phase = phase
 
     owned = Phased("owned", None)
@@ -386,7 +392,9 @@ def test_an_event_for_a_machine_that_an_earlier_one_stopped_is_dropped(loop):
         machines.append(
             Noting(
                 start=lambda machine, scope, fd=waker.fileno(): scope.register(fd, READABLE) or UNCHANGED,
-                ready=lambda machine, scope: [loop.kill(other.scope.token) for other in machines] and UNCHANGED,
+                ready=lambda machine, scope: (
+                    [loop.kill(other.scope.token) for other in machines] and UNCHANGED
+                ),
             )
         )
         loop.spawn(machines[-1])
@@ -416,11 +424,14 @@ def test_eight_threads_notify_and_nothing_is_lost():
     with Loop() as loop:
         seen = set()
         machines = [
-            Noting(wakeup=lambda machine, scope: seen.add(scope.token) or UNCHANGED) for _ in range(8 * per_thread)
+            Noting(wakeup=lambda machine, scope: seen.add(scope.token) or UNCHANGED)
+            for _ in range(8 * per_thread)
         ]
         tokens = [loop.spawn(machine) for machine in machines]
         threads = [
-            threading.Thread(target=lambda part: [loop.notifier.wake(token) for token in part], args=(tokens[n::8],))
+            threading.Thread(
+                target=lambda part: [loop.notifier.wake(token) for token in part], args=(tokens[n::8],)
+            )
             for n in range(8)
         ]
         for thread in threads:
@@ -501,7 +512,9 @@ def test_handlers_that_the_program_has_set_are_left_alone():
     before = signal.signal(signal.SIGTERM, mine)
     try:
         with Loop() as loop:
-            loop.spawn(Noting(wakeup=lambda machine, scope: os.kill(os.getpid(), signal.SIGTERM) or UNCHANGED))
+            loop.spawn(
+                Noting(wakeup=lambda machine, scope: os.kill(os.getpid(), signal.SIGTERM) or UNCHANGED)
+            )
             loop.wake(1)
             loop.run()
             assert signal.getsignal(signal.SIGTERM) is mine

@@ -153,7 +153,10 @@ def test_to_a_stopped_machine_everything_is_a_dead_letter(loop):
     assert isinstance(unread.error, MachineStopped)
     assert "the reason" in str(unread.error)
     assert isinstance(mailbox.ask(Question, "late").error, MachineStopped)
-    assert [getattr(letter.message, "text", letter.message) for letter in loop.dead_letters] == ["unread", "late"]
+    assert [getattr(letter.message, "text", letter.message) for letter in loop.dead_letters] == [
+        "unread",
+        "late",
+    ]
     assert len(logs) == 2
     assert repr(mailbox) == "<Mailbox closed 0/1024 waiting, reject>"
 

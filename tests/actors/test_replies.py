@@ -250,7 +250,11 @@ class Replies(RuleBasedStateMachine):
     def make(self):
         return self.watched(Reply())
 
-    @rule(target=replies, parts=st.lists(replies, min_size=1, max_size=3), kind=st.sampled_from([gather, settle_all, first]))
+    @rule(
+        target=replies,
+        parts=st.lists(replies, min_size=1, max_size=3),
+        kind=st.sampled_from([gather, settle_all, first]),
+    )
     def compose(self, parts, kind):
         return self.watched(kind(*parts))
 
@@ -297,5 +301,7 @@ class Replies(RuleBasedStateMachine):
         self.loop.close()
 
 
-Replies.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, phases=[Phase.generate])
+Replies.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, phases=[Phase.generate]
+)
 TestRepliesInAnyOrder = Replies.TestCase
