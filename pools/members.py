@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -332,7 +333,9 @@ class Member(StreamProtocol):
         self._place = place
         if place == IDLE:
             backend.idle[self] = None
-            self.idle_since = self.transport.scope.loop.now
+            self.idle_since = now = self.pool.loop.now
+            if self.wire.keep_alive != NEVER:
+                self.pool.look_at(now + self.wire.keep_alive)
         elif place == SHARING:
             backend.sharing[self] = None
 
@@ -432,9 +435,17 @@ class Member(StreamProtocol):
         if unsent < 0:
             unsent = self._count_unsent()
         if before is not State.CONNECTING and before is not State.HANDED_OVER:
-            self.wire.closed(error)
+            self._tell_wire(error)
         self.pool.member_gone(self, before, error)
         self._settle_flight(error, unsent)
+
+    def _tell_wire(self, error: BaseException | None) -> None:
+        try:
+            self.wire.closed(error)
+        except Exception as failure:  # the units are settled whatever the wire does
+            self.pool.loop.log.error(
+                "clean-up failed", wire=type(self.wire).__name__, error=repr(failure), exc_info=failure
+            )
 
     def _settle_flight(self, error: BaseException | None, unsent: int = 0) -> None:
         works = list(self._fifo)
@@ -493,45 +504,34 @@ class Member(StreamProtocol):
 
     def flushed(self, transport: Transport) -> Outcome:
         """The output has drained."""
-        self._handling = True
-        return self._go_on(self.wire.flushed())
+        return self._handle(self.wire.flushed)
 
     def ended(self, transport: Transport) -> Outcome:
         """The peer's end: news for the wire if something is in flight, otherwise a kept-alive connection that
-        timed out there.
-        """
-        self._handling = True
+        timed out there."""
+        return self._handle(self._ended)
+
+    def _ended(self) -> Expectation | None:
         expectation = None
         if self._fifo or self.state is State.HANDSHAKING:
-            try:
-                expectation = self.wire.ended()
-            except BackendError as error:
-                self.give_up(error)
+            expectation = self.wire.ended()
         if expectation is None and self._successor is None:
             self.close(ConnectionResetError(f"{self.backend.address} closed the connection"))
-        return self._go_on(expectation)
+        return expectation
 
     def wakeup(self, transport: Transport) -> Outcome:
         """For the unit that holds this member, and for the wire."""
-        if self.state is State.DEAD:
+        if self.over:
             return Stop(self._error)
         self._handling = True
         if self.driver is not None:
             self.driver.advance()
-        if self.over:
-            return self._go_on(None)
-        try:
-            expectation = self.wire.wakeup()
-        except BackendError as error:
-            self.give_up(error)
-            expectation = None
-        return self._go_on(expectation)
+        return self._go_on(None) if self.over else self._handle(self.wire.wakeup)
 
     def timeout(self, transport: Transport) -> Outcome:
         """The wire's own deadline."""
-        self._handling = True
         self.wire.deadline = NEVER
-        return self._go_on(self.wire.timeout())
+        return self._handle(self.wire.timeout)
 
     def draining(self, transport: Transport) -> Outcome:
         """The pool's business."""
@@ -541,6 +541,15 @@ class Member(StreamProtocol):
         """The connection is over, or was never made."""
         if self.state is not State.DEAD:
             self._leave(error or ConnectionAbortedError("the connection was stopped"))
+
+    def _handle(self, handler: Callable[[], Expectation | None]) -> Outcome:
+        self._handling = True
+        try:
+            expectation = handler()
+        except BackendError as error:
+            self.give_up(error)
+            expectation = None
+        return self._go_on(expectation)
 
     def _go_on(self, expectation: Expectation | None) -> Outcome:
         self._handling = False

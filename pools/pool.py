@@ -288,15 +288,18 @@ class Pool(StreamOwner, Machine["Pool"]):
             self._keep_warm(now)
         if self.queue.live:
             self._dispatch(now)
-        if (
-            self.draining_now
-            and not self.queue.live
-            and not any(member.in_flight for backend in self.backends for member in backend.members)
-        ):
+        if self.draining_now and not self._busy:
             return Stop()
         return Timeout(self, self._next)
 
     timeout = wakeup
+
+    @property
+    def _busy(self) -> bool:
+        """Whether something is there that a drain waits for."""
+        return bool(self.queue.live or self.tunnels) or any(
+            member.in_flight for backend in self.backends for member in backend.members
+        )
 
     def draining(self, scope: Scope) -> Outcome:
         """The loop drains."""
@@ -357,7 +360,12 @@ class Pool(StreamOwner, Machine["Pool"]):
     def _open(self, backend: Backend, now: float) -> None:
         if backend.retry_at > now:
             return  # the one before has failed at once
-        member = Member(self, backend, self.wire(), now)
+        try:
+            member = Member(self, backend, self.wire(), now)
+        except Exception as error:
+            self._connect_failed(backend, error, now)
+            self.wake()
+            return
         backend.members[member] = None
         backend.opening += 1
         self._down_until = 0.0
@@ -381,6 +389,12 @@ class Pool(StreamOwner, Machine["Pool"]):
                 self._open(backend, now)
             if backend.connections < self.warm:
                 self._wake_at(backend.retry_at)
+
+    def look_at(self, when: float) -> None:
+        """See that the timer fires at `when` at the latest; from outside of the pool's own handlers."""
+        if when < self._next:
+            self._next = when
+            self.wake()
 
     def _wake_at(self, when: float) -> None:
         if when < self._next:
@@ -422,7 +436,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         if member not in backend.idle:
             idle_at = now + self.idle_timeout
         elif backend.connections > self.warm:
-            idle_at = member.idle_since + self.idle_timeout
+            idle_at = member.idle_since + min(self.idle_timeout, member.wire.keep_alive)
         else:
             idle_at = NEVER
         when = min(idle_at, member.retire_at)

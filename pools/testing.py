@@ -64,7 +64,9 @@ class LineWire(Wire):
 
     def send(self, work: Work[Any]) -> None:
         """One line."""
-        self.transport.write(work.unit.line + b"\n")
+        unit = work.unit
+        assert isinstance(unit, Ask)
+        self.transport.write(unit.line + b"\n")
 
     def received(self) -> Expectation | None:
         """Whole lines."""

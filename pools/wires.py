@@ -61,8 +61,10 @@ it needs another expectation, call `self.member.wake()` and return it from `wake
 **What the wire says about itself**: `writable` is False while a request body is still being written: no unit
 is sent meanwhile (set it in `send` or later; when it turns True again the pool notices after the handler).
 `deadline` (absolute, monotonic seconds): when to call `timeout`; read after each handler. `pushes`: the
-server may speak unasked; if not, input that comes while nothing is in flight closes the connection. `restore`
-and `goodbye`: see there.
+server may speak unasked; if not, input that comes while nothing is in flight closes the connection.
+`keep_alive`: for how many seconds the server keeps an idle connection, if it has said so; it is closed here
+by then (set it a little shorter), so that no unit meets a server that is just closing. `restore` and
+`goodbye`: see there.
 
 **When the connection ends** the member first calls `ended` if the peer sent its end (FIN): complete a
 close-delimited answer there with `settle(…, reusable=False)`, or return `SLEEP` if parts still have to be
@@ -89,7 +91,7 @@ __all__ = ["Wire"]
 class Wire:
     """One connection's protocol. Derive from it; `send` and `received` are the least."""
 
-    __slots__ = ("deadline", "member", "transport", "writable")
+    __slots__ = ("deadline", "keep_alive", "member", "transport", "writable")
 
     pushes: bool = False
     """Whether the server may send something while nothing is in flight."""
@@ -105,6 +107,7 @@ class Wire:
     def __init__(self) -> None:
         self.writable = True
         self.deadline = NEVER
+        self.keep_alive = NEVER
 
     def start(self) -> Expectation | None:
         """Connected; `member` and `transport` are set. Begin the handshake, or say that there is none."""

@@ -126,7 +126,9 @@ def test_a_connection_that_cannot_be_restored_is_discarded() -> None:
         raise LookupError
 
     bench, _ = started(failing)
-    bench.answer("ok", "error cannot")
+    bench.answer("ok")
+    assert bench.sent() == ["begin", "rollback"]
+    bench.answer("error cannot")
     assert bench.sockets[0].closed
 
 
@@ -184,7 +186,7 @@ def test_awaiting_anything_else_is_refused_at_once(kind: str) -> None:
     elsewhere = Bench()
     bench, reply = started(body)
     bench.answer("ok")
-    with pytest.raises(HeldAcrossBackends, match="Body awaited .* await it before or after"):
+    with pytest.raises(HeldAcrossBackends, match=r"Body awaited .* await it before or after"):
         reply.result()
     if kind == "gather of its own":
         bench.answer("ok")
