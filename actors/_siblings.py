@@ -39,4 +39,4 @@ def where(name: str) -> Path | None:
         return None
     if spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
-    return None if spec.origin is None else Path(spec.origin)
+    return Path(spec.origin) if spec.has_location and spec.origin else None

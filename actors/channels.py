@@ -196,9 +196,8 @@ class _ChannelWait(Waitable):
     def __init__(self, channel: Channel[Any]) -> None:
         self._channel = channel
 
-    def __await__(self) -> Generator[Waitable, None, None]:
-        while not self.settled:
-            yield self
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self.wait()
 
 
 class _Readable(_ChannelWait):

@@ -1,20 +1,26 @@
-"""Which loop runs in this thread: what `gather`, `sleep` and `deadline` mean when they are not told."""
+"""Which loop runs in this thread: what `gather`, `sleep` and `deadline` mean when they are not told. And who
+drives a coroutine that awaits something of ours outside of every tick: a host such as asyncio, or nobody."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
 from .errors import Misuse
 
 if TYPE_CHECKING:
     from .loop import Loop
 
-__all__ = ["current_loop", "enter_loop"]
+__all__ = ["HostWait", "current_loop", "enter_host", "enter_loop", "host_wait", "loop_here"]
+
+HostWait = Callable[[Any], Generator[Any, Any, None]]
+"""How a host's coroutine waits until a waitable has settled."""
 
 
 class _Current(threading.local):
     loop: Loop | None = None
+    host: HostWait | None = None
 
 
 _current = _Current()
@@ -28,7 +34,24 @@ def current_loop() -> Loop:
     return _current.loop
 
 
+def loop_here() -> Loop | None:
+    """Like `current_loop`, None without one."""
+    return _current.loop
+
+
 def enter_loop(loop: Loop | None) -> Loop | None:
     """Make `loop` the current one and return the one before."""
     before, _current.loop = _current.loop, loop
     return before
+
+
+def enter_host(host: HostWait | None) -> HostWait | None:
+    """Say how coroutines outside of ticks wait in this thread; returns what was said before."""
+    before, _current.host = _current.host, host
+    return before
+
+
+def host_wait() -> HostWait | None:
+    """How the running coroutine must wait; None if a loop of ours drives it."""
+    loop = _current.loop
+    return None if loop is not None and loop.ticking else _current.host

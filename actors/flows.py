@@ -213,9 +213,8 @@ class _Sleep(Waitable):
     def detach(self, scope: Scope) -> None:
         pass
 
-    def __await__(self) -> Generator[Waitable, None, None]:
-        while not self.settled:
-            yield self
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self.wait()
 
 
 def sleep(seconds: float) -> _Sleep:

@@ -94,7 +94,7 @@ class Loop:
         self._generations: list[int] = []
         self._free: deque[int] = deque()
         self._slots_max = slots + 1  # and one for the notifier
-        self._ticking = False
+        self.ticking = False
         self._stopping = False
         self._closed = False
         self._drain_asked: set[int] | None = None  # tokens; None: not draining
@@ -134,7 +134,7 @@ class Loop:
             raise Misuse("the loop is closed; make a new one")
         if not isinstance(machine, Machine):
             machine = Flow(machine)
-        if not self._ticking:
+        if not self.ticking:
             self.now = self._clock()
         scope = self._take_slot(machine)
         before = enter_loop(self)
@@ -243,7 +243,7 @@ class Loop:
 
     def time(self) -> float:
         """Monotonic seconds: this tick's inside a tick, otherwise now."""
-        if not self._ticking:
+        if not self.ticking:
             self.now = self._clock()
         return self.now
 
@@ -259,11 +259,11 @@ class Loop:
     def tick(self, timeout: float | None = None) -> None:
         """Do what is to be done, waiting at most `timeout` seconds for it (None: until there is
         something)."""
-        if self._ticking:
+        if self.ticking:
             raise Misuse("tick() inside a tick; a handler must return instead")
         wait = self._wait(timeout)
         before = enter_loop(self)
-        self._ticking = True
+        self.ticking = True
         try:
             events = self.poller.poll(wait)
             self.now = self._clock()
@@ -280,7 +280,7 @@ class Loop:
             if self.dirty:
                 self.flush()
         finally:
-            self._ticking = False
+            self.ticking = False
             enter_loop(before)
 
     def _wait(self, timeout: float | None) -> float:
@@ -522,7 +522,7 @@ class Loop:
         """Stop every machine and give the descriptors back. The loop cannot be used again."""
         if self._closed:
             return
-        if self._ticking:
+        if self.ticking:
             raise Misuse("close() inside a tick; call stop() there, and close() when run() has returned")
         before = enter_loop(self)
         self._end_all(None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, Final, Generic, TypeVar
 
-from .current import current_loop
+from .current import current_loop, host_wait
 from .errors import Cancelled, DeadlineExceeded, Misuse, NotSettled
 from .machine import Machine
 from .outcomes import NEVER, Outcome, Stop, Timeout
@@ -49,6 +49,17 @@ class Waitable:
     def detach(self, scope: Scope) -> None:
         """Wake it no longer."""
         raise NotImplementedError
+
+    def wait(self) -> Generator[Any, Any, None]:
+        """For `__await__`: until settled, in a flow or in a coroutine of the thread's host."""
+        host = host_wait()
+        if host is not None:
+            return host(self)
+        return self._wait_in_flow()
+
+    def _wait_in_flow(self) -> Generator[Any, Any, None]:
+        while not self.settled:
+            yield self
 
 
 class Reply(Waitable, Generic[T]):
@@ -172,9 +183,9 @@ class Reply(Waitable, Generic[T]):
         self.when_settled(pass_on)
         return mapped
 
-    def __await__(self) -> Generator[Waitable, None, T]:
-        while not self._state:
-            yield self
+    def __await__(self) -> Generator[Any, Any, T]:
+        if not self._state:
+            yield from self.wait()
         return self.result()
 
     def _add(self, waiter: Any) -> None:

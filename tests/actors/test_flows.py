@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
+
 from actors import (
     NEVER,
     Cancelled,
@@ -19,7 +21,6 @@ from actors import (
     with_deadline,
 )
 from actors.testing import ManualKernel
-from structlog.testing import capture_logs
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import sys
 import threading
 
 import pytest
+from structlog.testing import capture_logs
+
 from actors import UNCHANGED, Continue, Loop, LoopFull, Machine, Misuse, Stop, Timeout, current_loop
 from actors.current import enter_loop
 from actors.kernel import READABLE
 from actors.loop import ROUNDS_MAX
 from actors.scope import SLOT_MASK
 from actors.testing import ManualKernel, run_until
-from structlog.testing import capture_logs
 
 
 @pytest.fixture
@@ -210,13 +211,17 @@ def test_an_error_in_start_is_raised_to_the_spawner(loop):
     assert machine.notes[-1][0] == "stopped"
 
 
+def broken(error):
+    raise ValueError("a bug in clean-up")
+
+
 def test_clean_up_goes_on_when_a_part_of_it_fails(loop):
     closed = []
     machine = Noting(stopped=fail)
     token = loop.spawn(machine)
     machine.scope.on_stop(lambda error: closed.append("first"))
-    machine.scope.on_stop(lambda error: fail(None, None))
-    loop.watch(token, lambda error: closed.append(error))
+    machine.scope.on_stop(broken)
+    loop.watch(token, closed.append)
     reason = RuntimeError("reason")
     with capture_logs() as logs:
         loop.kill(token, reason)
@@ -391,7 +396,9 @@ def test_an_event_for_a_machine_that_an_earlier_one_stopped_is_dropped(loop):
     for waker in wakers:
         machines.append(
             Noting(
-                start=lambda machine, scope, fd=waker.fileno(): scope.register(fd, READABLE) or UNCHANGED,
+                start=lambda machine, scope, waker=waker: (
+                    scope.register(waker.fileno(), READABLE) or UNCHANGED
+                ),
                 ready=lambda machine, scope: (
                     [loop.kill(other.scope.token) for other in machines] and UNCHANGED
                 ),
@@ -416,7 +423,7 @@ def test_reprs_and_statistics_tell_the_story(loop):
     assert repr(loop.notifier) == "<Notifier 0 wakeups pending>"
 
 
-# -- with the real kernel --------------------------------------------------------------------------------------
+# -- with the real kernel ----------------------------------------------------------------------------------
 
 
 def test_eight_threads_notify_and_nothing_is_lost():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
+
 from actors import (
     UNCHANGED,
     Channel,
@@ -17,7 +19,6 @@ from actors import (
     Reply,
 )
 from actors.testing import Driver, FakeTransport, ManualKernel
-from structlog.testing import capture_logs
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_drop_oldest_makes_a_dead_letter_and_answers_its_question(loop):
         for text in ("a", "b", "c"):
             mailbox.send(text)
     assert isinstance(dropped.error, MailboxFull)
-    assert [message for message in mailbox.drain()] == ["b", "c"]
+    assert list(mailbox.drain()) == ["b", "c"]
     assert [type(letter.message) for letter in loop.dead_letters] == [Question, str]
     assert loop.dead_letters[1].token == owner.scope.token
     assert mailbox.statistics().dropped == loop.statistics().dead_letters == 2
@@ -193,7 +194,7 @@ def test_a_full_mailbox_refuses_a_question(loop):
     assert mailbox.statistics().unanswered == 0
 
 
-# -- channels --------------------------------------------------------------------------------------------------
+# -- channels ----------------------------------------------------------------------------------------------
 
 
 def test_put_and_take():
@@ -274,8 +275,7 @@ def test_flows_wait_both_ways(loop):
 
     async def receive():
         got.append(await channel.receive())
-        async for item in channel:
-            got.append(item)
+        got.extend([item async for item in channel])
 
     loop.spawn(send())
     loop.spawn(receive())

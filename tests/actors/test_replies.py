@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
 from actors import (
     NEVER,
     Cancelled,
@@ -19,9 +23,6 @@ from actors import (
 )
 from actors.replies import Waitable
 from actors.testing import ManualKernel
-from hypothesis import Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from actors import NEVER, UNCHANGED, Continue, Loop, Machine, Stop, Timeout
 from actors.testing import Driver, ManualKernel
 from actors.timers import SWEEP_MIN
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 class Sleeper(Machine[int]):
@@ -98,7 +99,7 @@ def test_entries_of_stopped_machines_are_swept():
 
 
 def test_repeated_entries_are_swept():
-    """A machine that alternates between a fixed far deadline and near ones leaves no heap of copies behind."""
+    """A machine that alternates between a fixed far deadline and near ones leaves no copies behind."""
     kernel = ManualKernel()
     loop = Loop(kernel=kernel)
     sleeper = Sleeper(0, [])

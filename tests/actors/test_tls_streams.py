@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import subprocess
+from typing import ClassVar
 
 import pytest
+from structlog.testing import capture_logs
+
 from actors import (
     ANYTHING,
     SLEEP,
@@ -25,22 +27,20 @@ from actors import (
     UnixAddress,
 )
 from actors.testing import FakeSocket, ManualKernel, run_until
-from structlog.testing import capture_logs
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
+def certificate(tmp_path_factory, require_program):
     """A self-made certificate for `localhost`, as (certificate file, key file)."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed; to run this test: apt-get install openssl")
+    openssl = require_program("openssl", "apt-get install openssl")
     folder = tmp_path_factory.mktemp("tls")
     files = str(folder / "certificate.pem"), str(folder / "key.pem")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        + ["-out", files[0], "-keyout", files[1]],
+        f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        f" -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        f" -out {files[0]} -keyout {files[1]}".split(),
         check=True,
         capture_output=True,
     )
@@ -71,7 +71,7 @@ def loop():
 class Echo(StreamProtocol):
     """Sends back what comes, and its end."""
 
-    streams: list = []
+    streams: ClassVar[list] = []
 
     def __init__(self):
         self.error = "running"
@@ -208,11 +208,11 @@ def test_a_context_that_wants_a_name_does_not_leak_the_connection(loop, client, 
     run_until(loop, lambda: listener.statistics().accepted and not listener.connections)
 
 
-# -- by hand: an in-memory wire between a stream and an `ssl` object ------------------------------------------------
+# -- by hand: an in-memory wire between a stream and an `ssl` object ---------------------------------------
 
 
 class Wire:
-    """A TlsStream on a fake socket, and its peer played by `ssl`; ciphertext goes over in pieces of `step` bytes."""
+    """A TlsStream on a fake socket, and its peer played by `ssl`; ciphertext goes in pieces of `step`."""
 
     def __init__(self, protocol, server_context, client_context, step=None, stream_is_client=False):
         self.protocol = protocol

@@ -1,4 +1,4 @@
-"""Transports and streams: expectations at every split, watermarks, full duplex, half-close, resets, lingering."""
+"""Transports and streams: expectations at every split, watermarks, full duplex, half-close, lingering."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import socket
 
 import pytest
+from structlog.testing import capture_logs
+
 from actors import (
     ANYTHING,
     HIGH_WATERMARK,
@@ -26,9 +28,8 @@ from actors import (
 )
 from actors.streams import DELIVERIES_MAX, LINGER_SECONDS, READ_AHEAD, drop_sent
 from actors.testing import Driver, FakeTransport, at_every_split, run_until
-from structlog.testing import capture_logs
 
-# -- transports ------------------------------------------------------------------------------------------------
+# -- transports --------------------------------------------------------------------------------------------
 
 
 def test_input_is_taken_and_consumed_in_place():
@@ -78,7 +79,7 @@ def test_what_was_sent_is_taken_off(sent, left):
     assert [bytes(piece) for piece in output] == left
 
 
-# -- a protocol made of functions --------------------------------------------------------------------------------
+# -- a protocol made of functions --------------------------------------------------------------------------
 
 
 class Script(StreamProtocol):
@@ -382,7 +383,7 @@ def test_a_protocol_whose_stopped_fails_is_told_once():
     assert driver.socket.closed
 
 
-# -- output ----------------------------------------------------------------------------------------------------
+# -- output ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -481,7 +482,7 @@ def test_end_sends_fin_after_the_output_and_input_still_comes():
     assert script.log[1:] == ["received", b"answer", "ended", ("stopped", None)]
 
 
-# -- the peer goes away ------------------------------------------------------------------------------------------
+# -- the peer goes away ------------------------------------------------------------------------------------
 
 
 def test_an_early_answer_is_heard_although_sending_has_failed():
@@ -573,7 +574,7 @@ def test_writing_to_a_stopped_stream_does_nothing():
     assert driver.sent() == b""
 
 
-# -- real sockets ----------------------------------------------------------------------------------------------
+# -- real sockets ------------------------------------------------------------------------------------------
 
 
 class Pair:
