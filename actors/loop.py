@@ -466,7 +466,7 @@ class Loop:
         """
         if self._drain_asked is None:
             self._drain_asked = set()
-        self._drain_until = self.time() + seconds
+        self._drain_until = self._clock() + seconds  # a signal may come after a long poll
         self.notifier.wake(0)
 
     @property
