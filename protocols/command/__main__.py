@@ -1,0 +1,11 @@
+"""`python -m protocols.command`: the `windlass` command where it is not installed."""
+
+from __future__ import annotations
+
+import sys
+
+from . import main
+
+__all__: list[str] = []
+
+sys.exit(main())

@@ -1,0 +1,37 @@
+"""What a program says about itself: events on standard error, for people or as JSON lines for programs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+__all__ = ["configure_logs"]
+
+
+def configure_logs(*, json: bool = False, level: int = logging.INFO) -> None:
+    """Events from `level` on: lines to read (coloured on a terminal), or one JSON object per line."""
+    shared: list[Any] = [structlog.processors.add_log_level]
+    if json:
+        shared += [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    else:
+        shared += [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # As Python prints them: the prettier ones show what is in variables, secrets among it.
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
