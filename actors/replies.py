@@ -256,7 +256,7 @@ class _Gather(_Combined):
         if reply.error is not None:
             if self.result.fail(reply.error):
                 self.cancel_rest()
-        elif self.left == 0:
+        elif self.left == 0 and not self.result.settled:
             self.result.settle(tuple(part.result() for part in self.replies))
 
 
@@ -275,7 +275,7 @@ class _First(_Combined):
         if reply.error is None:
             if self.result.settle(reply.result()):
                 self.cancel_rest()
-        elif self.left == 0:
+        elif self.left == 0 and not self.result.settled:
             errors = [part.error for part in self.replies if part.error is not None]
             self.result.fail(BaseExceptionGroup("every reply failed", errors))
 

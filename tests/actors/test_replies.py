@@ -149,6 +149,16 @@ def test_gather():
     assert twice.result() == (1, 1)
 
 
+def test_gather_of_parts_that_have_settled_before():
+    """The error comes first, and the last part has a value: the sum of both is the error, once."""
+    failed, valued = Reply(), Reply()
+    failed.fail(ValueError("before"))
+    valued.settle(1)
+    for parts in ((failed, valued), (valued, failed), (failed, failed, valued)):
+        assert gather(*parts).error is failed.error
+        assert first(*parts).result() == 1
+
+
 def test_settle_all_and_first():
     assert settle_all().result() == []
 
@@ -303,6 +313,6 @@ class Replies(RuleBasedStateMachine):
 
 
 Replies.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, phases=[Phase.generate]
+    max_examples=80, stateful_step_count=30, deadline=None, phases=[Phase.generate]
 )
 TestRepliesInAnyOrder = Replies.TestCase
