@@ -75,24 +75,25 @@ class Headers:
     (`ValueError` says which header is wrong and why), or from a block that a parser has validated.
     """
 
-    __slots__ = ("_block", "_end_to_end", "_index", "_pairs")
+    __slots__ = ("_answer_block", "_block", "_end_to_end", "_index", "_pairs")
 
     _block: bytes | None
     _pairs: tuple[tuple[str, str], ...] | None
     _index: dict[str, list[str]] | None
     _end_to_end: bytes | None
+    _answer_block: bytes | None
 
     def __init__(self, fields: HeadersLike = ()) -> None:
         items: Iterable[tuple[str, str]] = fields.items() if isinstance(fields, Mapping) else fields
         self._pairs = tuple([(validate_name(name), validate_value(name, value)) for name, value in items])
-        self._block = self._index = self._end_to_end = None
+        self._block = self._index = self._end_to_end = self._answer_block = None
 
     @classmethod
     def from_block(cls, block: bytes) -> Self:
         """Headers over lines that were validated already: `b"Name: value\\r\\n"`, any number of times."""
         self = cls.__new__(cls)
         self._block = block
-        self._pairs = self._index = self._end_to_end = None
+        self._pairs = self._index = self._end_to_end = self._answer_block = None
         return self
 
     @property
@@ -112,6 +113,14 @@ class Headers:
             options = ",".join(self.get_all("connection")).encode("latin-1")
             block = forwardable(self.block, connection_options(options), framing=True)
             self._end_to_end = block
+        return block
+
+    @property
+    def answer_block(self) -> bytes:
+        """`end_to_end` without Date, which a server writes itself: for what answers a request."""
+        block = self._answer_block
+        if block is None:
+            block = self._answer_block = forwardable(self.end_to_end, (), b"date")
         return block
 
     @property

@@ -165,6 +165,11 @@ class Request(msgspec.Struct, eq=False):
         return self._stream
 
     @property
+    def streaming(self) -> bool:
+        """Whether `stream` was looked at."""
+        return self._stream is not None
+
+    @property
     def headers(self) -> Headers:
         """The headers as they came."""
         head = self._head
@@ -307,18 +312,20 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     """A whole response to a `method` request of HTTP/1.`minor`, head and body. `lines` are what the server
     adds: Date, Connection. The hot path of a server.
 
-    HEAD gets the length but no body; 1xx, 204 and 304 get neither. Trailers make the body chunked, and are
-    left out for HTTP/1.0.
+    HEAD gets the length but no body; 204 and 304 get neither. Trailers make the body chunked, and are left
+    out for HTTP/1.0. Raises `ValueError` for a 1xx, which answers nothing.
     """
     status = response.status
     body = response.body
     headers = response.headers
-    block = headers._end_to_end
+    block = headers._answer_block
     if block is None:
-        block = headers.end_to_end
+        block = headers.answer_block
     status_line = _BODIED.get(status)
     if status_line is None:
-        if status < 200 or status == 204 or status == 304:
+        if status < 200:
+            raise ValueError(f"{status} is not a final status: a handler answers with 200 or more")
+        if status == 204 or status == 304:
             return b"%b%b%b\r\n" % (_status_line(status), lines, block)
         status_line = _status_line(status)
     if response.trailers is not NO_HEADERS and minor == 1:

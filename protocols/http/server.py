@@ -20,6 +20,7 @@ from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 __all__ = ["AccessSink", "Server", "ServerStatistics", "server"]
 
 
+IDLE_GRAIN: Final = 1.0  # seconds; how much later an idle connection may be closed, see `ServerConnection`
 HEADS_KEPT: Final = 512
 HEAD_KEPT_BYTES: Final = 1024
 
@@ -57,6 +58,7 @@ class Server(Listener):
         "half_close",
         "heads",
         "idle",
+        "idle_grain",
         "limits",
         "refused",
         "requests",
@@ -69,7 +71,7 @@ class Server(Listener):
     def __init__(
         self,
         address: Address | str,
-        handler: Handler | Router,
+        handler: Handler | Route | Router,
         *,
         limits: Limits = DEFAULT_LIMITS,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
@@ -92,10 +94,11 @@ class Server(Listener):
                 f"requests_per_connection={requests_per_connection}; write 1 or more, or None for no limit"
             )
         self.router = handler if isinstance(handler, Router) else Router()
-        self.route = None if isinstance(handler, Router) else Route(handler)
+        self.route = None if isinstance(handler, Router) else _route(handler)
         self.limits = limits
         self.timeouts = timeouts
-        self.idle = timeouts.idle
+        self.idle_grain = min(IDLE_GRAIN, timeouts.idle / 8)
+        self.idle = timeouts.idle + self.idle_grain
         self.heads: dict[bytes | bytearray, RequestHead] = {}  # small heads that came before, byte for byte
         self.requests_max = requests_per_connection or 1 << 62
         self.half_close = half_close
@@ -108,7 +111,8 @@ class Server(Listener):
         self.date_until = 0.0
 
     def remember(self, data: bytes | bytearray, head: RequestHead) -> None:
-        """Keep a small head that came alone: whoever polls, or calls again and again, sends the same bytes again.
+        """Keep a small head that came alone: whoever polls, or calls again and again, sends the same bytes
+        again.
 
         Nothing with credentials is kept, so that nobody can learn by timing whether he has guessed another's.
         """
@@ -139,6 +143,21 @@ class Server(Listener):
         )
         return text_response("internal server error\n", 500)
 
+    def timeouts_for(self, route: Route, request: Request) -> Timeouts:
+        """What holds for this request. A function that fails to say it is logged, and the server's own
+        hold."""
+        chosen = route.timeouts
+        if chosen is None:
+            return self.timeouts
+        try:
+            found = chosen(request) if callable(chosen) else chosen
+            if not isinstance(found, Timeouts):
+                raise TypeError(f"the timeouts of {route!r} are {found!r}; write Timeouts(…)")
+        except Exception as error:
+            self.failed(request, error)
+            return self.timeouts
+        return found
+
     def timed_out(self, name: str) -> None:
         """Count a timeout of this class."""
         self._timed_out[name] += 1
@@ -157,9 +176,13 @@ class Server(Listener):
         )
 
 
+def _route(handler: Handler | Route) -> Route:
+    return handler if isinstance(handler, Route) else Route(handler)
+
+
 def server(
     address: Address | str,
-    handler: Handler | Router,
+    handler: Handler | Route | Router,
     *,
     limits: Limits = DEFAULT_LIMITS,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
@@ -172,8 +195,9 @@ def server(
 ) -> Server:
     """An HTTP server for `loop.spawn`. `address`: `"127.0.0.1:8080"`, `"unix:/run/app.sock"`.
 
-    `handler` is a function of the request (plain or `async def`) or a `Router`. At most `connections` are open at a time;
-    each is closed after `requests_per_connection`. Spawning raises `OSError` if the address is taken.
+    `handler` is a function of the request (plain or `async def`), a `Route` (with timeouts of its own) or a
+    `Router`. At most `connections` are open at a time; each is closed after `requests_per_connection`.
+    Spawning raises `OSError` if the address is taken.
     """
     return Server(
         address,

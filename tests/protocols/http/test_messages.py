@@ -166,11 +166,22 @@ class TestEncodeResponse:
     @pytest.mark.parametrize("status", [101, 204, 304])
     def test_without_body(self, status: int) -> None:
         expected = b"HTTP/1.1 %d %b\r\nX: y\r\n\r\n" % (status, REASONS[status].encode())
-        assert encode_response(Response(status, {"X": "y"}, b"Hello")) == expected
+        if status >= 200:
+            assert encode_response(Response(status, {"X": "y"}, b"Hello")) == expected
         assert encode_response_head(status, b"X: y\r\n", 5) == expected
 
     def test_unknown_status(self) -> None:
         assert encode_response(Response(299)) == b"HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n"
+
+    def test_informational_is_no_answer(self) -> None:
+        with pytest.raises(ValueError, match="102 is not a final status"):
+            encode_response(Response(102))
+
+    def test_date_is_the_servers(self) -> None:
+        response = Response(200, {"A": "b", "Date": "yesterday", "C": "d"})
+        assert encode_response(response, b"Date: today\r\n") == (
+            b"HTTP/1.1 200 OK\r\nDate: today\r\nA: b\r\nC: d\r\nContent-Length: 0\r\n\r\n"
+        )
 
     def test_framing_is_the_encoders(self) -> None:
         """A backend's answer, handed on as it is, is not framed twice."""

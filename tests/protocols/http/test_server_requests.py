@@ -1,0 +1,370 @@
+"""The server by real sockets: requests in, answers out, in order; bad input; connections and their ends."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors import Reply, Stream, sleep
+from protocols import http
+from protocols.http.connections import Exchange, ServerConnection
+from tests.protocols.http.bad_requests import BAD_REQUESTS
+from tests.protocols.http.harness import Client, Served, get, read_answers
+
+
+def echo(request: http.Request) -> http.Response:
+    """Method, target and body."""
+    text = f"{request.method} {request.target} ".encode()
+    return http.Response(200, {"Content-Type": "text/plain"}, text + request.body)
+
+
+async def echo_flow(request: http.Request) -> http.Response:
+    if "slow" in request.target:
+        await sleep(0.001)
+    return echo(request)
+
+
+def mixed(request: http.Request) -> Any:
+    return echo(request) if "sync" in request.target else echo_flow(request)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with Served(echo) as served:
+        yield served
+
+
+class TestBadRequests:
+    @pytest.mark.parametrize(("name", "data", "status"), BAD_REQUESTS, ids=[row[0] for row in BAD_REQUESTS])
+    @pytest.mark.parametrize("bytewise", [False, True])
+    def test_refused_and_closed(
+        self, served: Served, name: str, data: bytes, status: int, bytewise: bool
+    ) -> None:
+        client = served.connect()
+        refused = served.server.statistics().refused
+        if bytewise and len(data) > 1000:
+            client.send(data[:-300]).send_bytewise(data[-300:])
+        elif bytewise:
+            client.send_bytewise(data)
+        else:
+            client.send(data)
+        (answer,) = client.to_the_end()
+        assert (answer.status, answer.complete, client.closed) == (status, True, "fin")
+        assert answer.headers.get("connection") == "close"
+        assert answer.headers.get("date") is not None
+        assert served.server.statistics().refused == refused + 1
+        client.close()
+
+    def test_the_answer_survives_what_is_still_sent(self, served: Served) -> None:
+        """Closing with unread input would reset the connection, and the client could lose the answer."""
+        client = served.connect()
+        client.send(b"GET /\x00 HTTP/1.1\r\n" + b"x" * 300_000)
+        (answer,) = client.to_the_end()
+        assert (answer.status, client.closed) == (400, "fin")
+
+    def test_what_came_before_is_answered(self, served: Served) -> None:
+        client = served.connect().send(get("/1") + get("/2") + b"nonsense\r\n\r\n" + get("/3"))
+        first, second, refusal = client.to_the_end()
+        assert [first.body, second.body, refusal.status] == [b"GET /1 ", b"GET /2 ", 400]
+
+
+class TestKeepAlive:
+    def test_http_11(self, served: Served) -> None:
+        client = served.connect()
+        for target in ("/a", "/b", "/a"):
+            client.received = b""
+            answer = client.send(get(target)).answer()
+            assert answer.body == f"GET {target} ".encode()
+            assert "connection" not in answer.headers
+        assert client.closed is None
+
+    def test_http_11_close(self, served: Served) -> None:
+        (answer,) = served.connect().send(get(lines="Connection: close\r\n")).to_the_end()
+        assert answer.headers.get("connection") == "close"
+
+    def test_http_10(self, served: Served) -> None:
+        (answer,) = served.connect().send(get(minor=0)).to_the_end()
+        assert answer.headers.get("connection") == "close"
+
+    def test_http_10_keep_alive(self, served: Served) -> None:
+        client = served.connect()
+        for _ in range(2):
+            client.received = b""
+            answer = client.send(get(minor=0, lines="Connection: keep-alive\r\n")).answer()
+            assert answer.headers.get("connection") == "keep-alive"
+        assert client.closed is None
+
+    @pytest.mark.parametrize("handler", [echo, echo_flow])
+    def test_requests_per_connection(self, handler: Any) -> None:
+        with Served(handler, requests_per_connection=3) as served:
+            answers = served.connect().send(get() * 5).to_the_end()
+            assert [answer.headers.get("connection") for answer in answers] == [None, None, "close"]
+        with pytest.raises(ValueError, match="1 or more"):
+            http.server("127.0.0.1:0", echo, requests_per_connection=0)
+
+    def test_blank_lines_between_requests(self, served: Served) -> None:
+        assert len(served.connect().send(get() + b"\r\n" + get()).answers(2)) == 2
+
+    def test_a_head_in_pieces(self, served: Served) -> None:
+        client = served.connect()
+        for _ in range(2):
+            client.send_bytewise(get("/pieces", "X: y\r\n"))
+        assert [answer.body for answer in client.answers(2)] == [b"GET /pieces "] * 2
+
+    def test_a_head_larger_than_one_read(self) -> None:
+        with Served(echo, limits=http.Limits(head_bytes=200_000)) as served:
+            data = get(lines=f"X: {'x' * 150_000}\r\n")
+            assert served.ask(data).status == 200
+            assert served.ask(get(lines=f"X: {'x' * 250_000}\r\n")).status == 431
+
+    def test_connections_at_the_cap_wait(self) -> None:
+        with Served(echo, connections=1) as served:
+            first = served.connect()
+            first.send(get()).answer()
+            second = served.connect()
+            second.send(get())
+            assert second.received == b""
+            first.close()
+            assert second.answer().status == 200
+            assert served.server.statistics().connections == 1
+
+
+class TestPipelining:
+    @pytest.mark.parametrize("handler", [echo, echo_flow, mixed])
+    def test_in_order(self, handler: Any) -> None:
+        targets = [f"/{index}{('sync', 'slow', '')[index % 3]}" for index in range(30)]
+        with Served(handler) as served:
+            answers = served.connect().send(b"".join(get(target) for target in targets)).answers(30)
+        assert [answer.body for answer in answers] == [f"GET {target} ".encode() for target in targets]
+
+    def test_flows_that_end_at_once_do_not_pile_up(self) -> None:
+        """Each would be a few frames deeper in the stack, if the next began inside the end of the one
+        before."""
+        with Served(echo_flow) as served:
+            assert len(served.connect().send(get() * 2000).answers(2000)) == 2000
+
+    def test_bodies_and_flows(self) -> None:
+        def post(number: int) -> bytes:
+            body = b"x" * number
+            return b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (number, number, body)
+
+        with Served(mixed) as served:
+            sent = b"".join(post(number) + get("/sync") for number in range(1, 20))
+            answers = served.connect().send(sent).answers(38)
+        assert [len(answer.body) for answer in answers[::2]] == [
+            len(f"POST /{number} ") + number for number in range(1, 20)
+        ]
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_a_client_that_does_not_read(self, asynchronous: bool) -> None:
+        """Memory is bounded: reading pauses, no more is answered; it goes on when the client reads."""
+        body = b"x" * 10_000
+        peak = 0
+
+        def handler(request: http.Request) -> Any:
+            nonlocal peak
+            (stream,) = [s for s in served.streams() if s.protocol.__class__.__name__ == "ServerConnection"]
+            peak = max(peak, stream.unsent + len(stream.input))
+            response = http.Response(200, {"X": request.target}, body)
+            return later(response) if asynchronous else response
+
+        async def later(response: http.Response) -> http.Response:
+            return response
+
+        with Served(handler) as served:
+            client = served.connect(buffer=32768)
+            client.send(b"".join(get(f"/{number}") for number in range(1000)))
+            served.until(lambda: served.server.requests > 0)
+            for _ in range(200):
+                served.loop.tick(0)
+            assert served.server.requests < 1000
+            answers = client.answers(1000)
+        assert [answer.headers.get("x") for answer in answers] == [f"/{number}" for number in range(1000)]
+        assert peak < 400_000
+
+    def test_a_fin_behind_pipelined_requests(self) -> None:
+        """`printf … | nc -N`: what was asked before the end is answered."""
+        with Served(lambda request: http.Response(200, body=b"x" * 50_000)) as served:
+            client = served.connect(buffer=32768)
+            client.send(get() * 20)
+            client.sock.shutdown(1)
+            assert len(client.to_the_end()) == 20
+            assert client.closed == "fin"
+
+
+class TestEnds:
+    @pytest.mark.parametrize("reset", [False, True])
+    def test_a_client_that_goes_cancels_the_flow(self, reset: bool) -> None:
+        reply: Reply[int] = Reply()
+        ended: list[str] = []
+
+        async def handler(request: http.Request) -> http.Response:
+            try:
+                await reply
+            finally:
+                ended.append("finally")
+            return http.Response()
+
+        with Served(handler) as served:
+            client = served.connect().send(get())
+            served.until(lambda: reply.awaited)
+            if reset:
+                client.sock.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
+            client.close()
+            served.until(lambda: ended)
+            assert reply.settled
+            served.until(lambda: served.server.statistics().connections == 0)
+            assert served.server.statistics().failed == 0
+
+    def test_a_client_that_goes_in_the_middle_of_its_body(self) -> None:
+        calls: list[http.Request] = []
+        with Served(calls.append) as served:
+            client = served.connect().send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+            served.until(lambda: served.server.statistics().connections == 1)
+            client.close()
+            served.until(lambda: served.server.statistics().connections == 0)
+        assert calls == []
+
+    @pytest.mark.parametrize("half_close", [False, True])
+    def test_a_fin_while_answering(self, half_close: bool) -> None:
+        reply: Reply[int] = Reply()
+
+        async def handler(request: http.Request) -> http.Response:
+            return http.Response(200, body=str(await reply).encode())
+
+        with Served(handler, half_close=half_close) as served:
+            client = served.connect().send(get() + get())
+            served.until(lambda: reply.awaited)
+            client.sock.shutdown(1)
+            if half_close:
+                for _ in range(10):
+                    served.loop.tick(0)
+                assert reply.settle(7)
+                assert [answer.body for answer in client.to_the_end()] == [b"7", b"7"]
+            else:
+                assert client.to_the_end() == []
+                assert reply.settled
+
+    def test_half_close_does_not_complete_a_body(self) -> None:
+        with Served(echo, half_close=True) as served:
+            client = served.connect().send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+            client.sock.shutdown(1)
+            assert client.to_the_end() == []
+
+    def test_drain(self) -> None:
+        """Idle ones close now; who is being answered gets the answer, told that it is the last."""
+        reply: Reply[int] = Reply()
+
+        async def handler(request: http.Request) -> http.Response:
+            return http.Response(200, body=str(await reply).encode())
+
+        def route(request: http.Request) -> Any:
+            return handler(request) if request.target == "/busy" else echo(request)
+
+        with Served(route) as served:
+            idle, fresh, busy, partial = (served.connect() for _ in range(4))
+            idle.send(get()).answer()
+            busy.send(get("/busy"))
+            partial.send(get()[:10])
+            served.until(lambda: reply.awaited and served.server.statistics().accepted == 4)
+            served.loop.drain(30)
+            assert len(idle.to_the_end()) == 1
+            assert fresh.to_the_end() == []
+            assert busy.closed is None
+            reply.settle(7)
+            (answer,) = busy.to_the_end()
+            assert (answer.body, answer.headers.get("connection")) == (b"7", "close")
+            (answer,) = partial.send(get()[10:]).to_the_end()
+            assert answer.headers.get("connection") == "close"
+            served.until(lambda: served.loop.machines == 0)
+
+    def test_drain_lets_a_slow_reader_finish(self) -> None:
+        with Served(lambda request: http.Response(200, body=b"x" * 500_000)) as served:
+            client = served.connect(buffer=32768).send(get())
+            served.until(lambda: served.server.requests == 1)
+            served.loop.drain(30)
+            (answer,) = client.to_the_end()
+            assert len(answer.body) == 500_000
+
+    def test_nothing_is_left_of_connections_and_exchanges(self) -> None:
+        """Not even for the collector: all of it goes by reference counts."""
+
+        async def handler(request: http.Request) -> http.Response:
+            await sleep(0)
+            return echo(request)
+
+        def left(*kinds: type) -> list[object]:
+            return [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
+
+        with Served(handler) as served:
+            client = served.connect()
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(50):
+                    client.received = b""
+                    client.send(get() * 20).answers(20)
+                    other = served.connect()
+                    other.send(get()).answer()
+                    other.close()
+                    served.clients.remove(other)
+                served.until(lambda: served.server.statistics().connections == 1)
+                assert left(Exchange, http.Request, http.Response, http.Responder) == []
+                assert len(left(Stream, ServerConnection)) == 2
+            finally:
+                gc.enable()
+
+
+# -- however it is cut ---------------------------------------------------------------------------------------
+
+
+def one_request() -> st.SearchStrategy[bytes]:
+    """A well-formed request, with or without a body."""
+    target = st.sampled_from(["/", "/sync", "/a/b?c=d"])
+    body = st.binary(max_size=40)
+    lines = st.lists(
+        st.sampled_from(["X: y", "Accept: */*", "Cookie: a=b", "Connection: keep-alive"]), max_size=3
+    )
+
+    def build(target: str, body: bytes, lines: list[str], kind: int, cuts: int) -> bytes:
+        head = "".join(f"{line}\r\n" for line in ["Host: a", *lines])
+        if kind == 0:
+            return f"GET {target} HTTP/1.1\r\n{head}\r\n".encode()
+        if kind == 1:
+            return f"POST {target} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        size = cuts + 1
+        chunks = [body[index : index + size] for index in range(0, len(body), size)]
+        return (
+            f"PUT {target} HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode()
+            + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+            + b"0\r\nX-Trailer: t\r\n\r\n"
+        )
+
+    return st.builds(build, target, body, lines, st.integers(0, 2), st.integers(0, 9))
+
+
+def without_dates(data: bytes) -> list[tuple[int, bytes, str | None]]:
+    return [(a.status, a.body, a.headers.get("connection")) for a in read_answers(data)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(one_request(), min_size=1, max_size=5), st.lists(st.integers(1, 400), max_size=8))
+def test_cut_anywhere_it_is_answered_the_same(requests: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(requests)
+    with Served(mixed) as served:
+        whole = served.connect().send(data)
+        whole.answers(len(requests))
+        pieces: Client = served.connect()
+        places = [0, *sorted(cut for cut in set(cuts) if cut < len(data)), len(data)]
+        for start, end in itertools.pairwise(places):
+            pieces.send(data[start:end])
+            served.loop.tick(0)
+        pieces.answers(len(requests))
+    assert without_dates(whole.received) == without_dates(pieces.received)
+    assert len(without_dates(whole.received)) == len(requests)
