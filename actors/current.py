@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .errors import Misuse
@@ -12,10 +13,22 @@ from .errors import Misuse
 if TYPE_CHECKING:
     from .loop import Loop
 
-__all__ = ["HostWait", "current_loop", "enter_host", "enter_loop", "host_wait", "loop_here"]
+__all__ = [
+    "HostWait",
+    "current_loop",
+    "enter_host",
+    "enter_loop",
+    "host_wait",
+    "loop_here",
+    "outside_deadline",
+]
 
 HostWait = Callable[[Any], Generator[Any, Any, None]]
 """How a host's coroutine waits until a waitable has settled."""
+
+
+outside_deadline: ContextVar[float] = ContextVar("windlass_deadline", default=float("inf"))
+"""The deadline that a host's task, or a thread without a loop, has set by `deadline` (monotonic seconds)."""
 
 
 class _Current(threading.local):

@@ -205,7 +205,10 @@ class _Sleep(Waitable):
 
     @property
     def settled(self) -> bool:
-        return bool(self._loop.now >= self.due)
+        return bool(self._loop.time() >= self.due)
+
+    def remaining(self) -> float:
+        return float(self.due - self._loop.time())
 
     def attach(self, scope: Scope) -> None:
         pass  # the machine's own deadline ends it

@@ -36,6 +36,7 @@ from .scope import SLOT_BITS, SLOT_MASK, Scope
 from .timers import TimerHeap
 
 if TYPE_CHECKING:
+    from .embedding.asyncio_host import AsyncioLoop
     from .transports import Transport
 
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
@@ -76,6 +77,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Loop:
     """An event loop for machines. `slots` bounds how many there may be at a time."""
 
+    inherited_deadline: float = NEVER
+    """What `deadline()` has set for what is begun now: every unit that is submitted ends by then."""
+
     def __init__(self, *, kernel: Kernel | None = None, slots: int = 1 << 20) -> None:
         if not 1 <= slots <= SLOT_MASK:
             raise ValueError(f"slots={slots}; write a number from 1 to {SLOT_MASK}")
@@ -85,7 +89,6 @@ class Loop:
         self.woken: list[Scope] = []
         self.dirty: list[Transport] = []
         self.timers = TimerHeap()
-        self.inherited_deadline = NEVER
         self.log = EventLog(self.kernel.monotonic)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self._clock = self.kernel.monotonic
@@ -96,7 +99,7 @@ class Loop:
         self._slots_max = slots + 1  # and one for the notifier
         self.ticking = False
         self._stopping = False
-        self._closed = False
+        self.closed = False
         self._drain_asked: set[int] | None = None  # tokens; None: not draining
         self._drain_until = NEVER
         self._spawned = self._stopped = self._crashed = 0
@@ -105,7 +108,7 @@ class Loop:
         self.notifier = self.spawn(Notifier(self.kernel))
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "draining" if self._drain_asked is not None else "open"
+        state = "closed" if self.closed else "draining" if self._drain_asked is not None else "open"
         return f"<Loop {state}, {self.machines} machines, {len(self.timers)} timers, tick {self._ticks}>"
 
     # -- machines --------------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ class Loop:
     def spawn_with_token(self, machine: Any) -> tuple[int, Any]:
         """Like `spawn`; gives the token besides the handle, to whoever wants to watch or to kill any
         machine."""
-        if self._closed:
+        if self.closed:
             raise Misuse("the loop is closed; make a new one")
         if not isinstance(machine, Machine):
             machine = Flow(machine)
@@ -520,7 +523,7 @@ class Loop:
 
     def close(self) -> None:
         """Stop every machine and give the descriptors back. The loop cannot be used again."""
-        if self._closed:
+        if self.closed:
             return
         if self.ticking:
             raise Misuse("close() inside a tick; call stop() there, and close() when run() has returned")
@@ -531,9 +534,19 @@ class Loop:
         notifier = self._slots[0]
         if notifier is not None:
             self._end(notifier, None)
-        self._closed = True
+        self.closed = True
         self.poller.close()
         enter_loop(None if before is self else before)
+
+    @staticmethod
+    def in_asyncio(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> AsyncioLoop:
+        """A loop for an asyncio or uvloop program, on its thread: `async with Loop.in_asyncio() as loop:`.
+
+        Leaving the block drains for at most `drain` seconds.
+        """
+        from .embedding.asyncio_host import AsyncioLoop
+
+        return AsyncioLoop(drain=drain, kernel=kernel, slots=slots)
 
     def __enter__(self) -> Loop:
         return self

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, Final, Generic, TypeVar
 
-from .current import current_loop, host_wait
+from .current import current_loop, host_wait, loop_here, outside_deadline
 from .errors import Cancelled, DeadlineExceeded, Misuse, NotSettled
+from .kernel import SystemKernel
 from .machine import Machine
 from .outcomes import NEVER, Outcome, Stop, Timeout
 from .scope import Scope
@@ -41,6 +42,10 @@ class Waitable:
     def settled(self) -> bool:
         """Whether there is nothing left to wait for."""
         raise NotImplementedError
+
+    def remaining(self) -> float:
+        """Seconds until `due`."""
+        return self.due - SystemKernel.monotonic()
 
     def attach(self, scope: Scope) -> None:
         """Wake this machine once when settled."""
@@ -185,7 +190,12 @@ class Reply(Waitable, Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         if not self._state:
-            yield from self.wait()
+            host = host_wait()
+            if host is not None:
+                yield from host(self)
+            else:
+                while not self._state:
+                    yield self
         return self.result()
 
     def _add(self, waiter: Any) -> None:
@@ -303,12 +313,19 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(0.5):`
         self._before = NEVER
 
     def __enter__(self) -> None:
-        self._loop = loop = current_loop()
+        self._loop = loop = loop_here()
+        if loop is None:  # an ordinary thread, which submits to a loop in another one
+            self._before = outside_deadline.get()
+            outside_deadline.set(min(self._before, SystemKernel.monotonic() + self._seconds))
+            return
         self._before = loop.inherited_deadline
         loop.inherited_deadline = min(self._before, loop.time() + self._seconds)
 
     def __exit__(self, *exception: object) -> None:
-        self._loop.inherited_deadline = self._before
+        if self._loop is None:
+            outside_deadline.set(self._before)
+        else:
+            self._loop.inherited_deadline = self._before
 
 
 class _Expire(Machine[int]):
