@@ -4,8 +4,9 @@ nothing is changed.
 The pool calls `assign` once per wakeup for all that waits, and then carries the plan out. Rules:
 1. Units go in the order of the queue. The first that cannot be placed ends the plan: what is behind it waits
    as well, so an exclusive unit, which needs an idle member, is not starved by those that could share one.
-2. Backends: `choose` names the preferred one for each unit, by default that with the least in flight. A
-   backend whose last connect failed is left out until its backoff is over, unless it still has connections.
+2. Backends: `choose` names the preferred one for each unit, by default that with the least in flight, a
+   connection that is opening counting as one. A backend whose last connect failed is left out until its
+   backoff is over, unless it still has connections.
 3. On a backend: the member that fell idle last; else the least loaded one with room, of the first
    `SHARING_LOOKED_AT`.
 4. A unit that found no idle member where it was preferred makes its backend grow by one connection, lazily,
@@ -87,7 +88,7 @@ class Slate(Generic[M]):
     ) -> None:
         self.index = index
         self.backend = backend
-        self.load = backend.in_flight  # and what the plan has added
+        self.load = backend.in_flight + backend.opening  # and what the plan has added
         self.may_open = connections_max - backend.connections if backend.retry_at <= now else 0
         self.wanted = -backend.opening  # connections, those that are opening taken off
         self._depth = depth

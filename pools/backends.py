@@ -54,6 +54,7 @@ class Backend:
     __slots__ = (
         "address",
         "closed",
+        "failed_at",
         "failures",
         "idle",
         "in_flight",
@@ -80,6 +81,7 @@ class Backend:
         self.in_flight = 0
         self.opening = 0
         self.failures = 0
+        self.failed_at = 0.0
         self.retry_at = 0.0
         self.last_error: BaseException | None = None
         self.opened = self.closed = self.lost = 0

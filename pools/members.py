@@ -271,10 +271,18 @@ class Member(StreamProtocol):
         if not unit.pipelinable:
             self._exclusive = True
             if isinstance(unit, Exchanges):
-                self.driver = Driver(self, work)
-                self.transport.scope.wake()
+                self._begin(work)
                 return
         self._write(work)
+
+    def _begin(self, work: Work[Any]) -> None:
+        try:
+            self.driver = Driver(self, work)
+        except Exception as error:
+            self.backend.in_flight -= 1
+            self.pool.fail(work, error)
+            return
+        self.transport.scope.wake()
 
     def exchange(self, work: Work[Any]) -> None:
         """Send a part of the unit of several exchanges that holds this member."""
@@ -333,6 +341,8 @@ class Member(StreamProtocol):
         self._place = place
         if place == IDLE:
             backend.idle[self] = None
+            if backend.failures and self.completed:
+                backend.failures = 0
             self.idle_since = now = self.pool.loop.now
             if self.wire.keep_alive != NEVER:
                 self.pool.look_at(now + self.wire.keep_alive)
@@ -532,10 +542,6 @@ class Member(StreamProtocol):
         """The wire's own deadline."""
         self.wire.deadline = NEVER
         return self._handle(self.wire.timeout)
-
-    def draining(self, transport: Transport) -> Outcome:
-        """The pool's business."""
-        return UNCHANGED
 
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """The connection is over, or was never made."""

@@ -57,7 +57,10 @@ LIFETIME_JITTER: Final = (
     0.025  # as database/sql's users and HikariCP do, so that members are not renewed all at once
 )
 LATENESS: Final = 1e-6  # seconds by which a deadline may be noticed late, per unit that waits
-BRIEF_SECONDS: Final = 1.0  # a connection that ends so soon without having done anything counts as not made
+BRIEF_SECONDS: Final = (
+    1.0  # a second connection in a row that ends so soon, nothing done, is a failed connect
+)
+CONNECT_PAUSE_MIN: Final = 0.01  # seconds between a failed connect and the next, whatever the backoff says
 BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
 BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
 
@@ -385,7 +388,7 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     def _keep_warm(self, now: float) -> None:
         for backend in self.backends:
-            while backend.connections < self.warm and backend.retry_at <= now:
+            for _ in range(self.warm - backend.connections):
                 self._open(backend, now)
             if backend.connections < self.warm:
                 self._wake_at(backend.retry_at)
@@ -477,33 +480,62 @@ class Pool(StreamOwner, Machine["Pool"]):
         now = self.loop.now
         if before is State.CONNECTING or before is State.HANDSHAKING:
             backend.opening -= 1
-            self._connect_failed(backend, error, now)
+            self._connect_failed(backend, error, member.opened_at)
         elif member.in_flight and error is not None:
             backend.lost += 1
+            if not self._stopped:
+                self._tell_of_loss(member, error)
         else:
             backend.closed += 1
         if member.completed:
             backend.failures = 0
         elif before is State.READY and error is not None and now - member.ready_at < BRIEF_SECONDS:
-            self._connect_failed(backend, error, now)
+            self._connect_failed(backend, error, member.ready_at, patience=1)
         if self.queue.live or member.in_flight or self.warm or self.draining_now:
             self.wake()
 
-    def _connect_failed(self, backend: Backend, error: BaseException | None, now: float) -> None:
-        if self._stopped:
-            return
-        self.connects_failed += 1
-        backend.failures += 1
-        backend.last_error = error
-        backend.retry_at = now + self._backoff.delay(backend.failures, self.loop.kernel.random())
+    def _tell_of_loss(self, member: Member, error: BaseException) -> None:
+        backend = member.backend
         self.loop.log.warning(
-            "cannot connect",
-            cause=f"cannot connect {backend.address} {type(error).__name__}",
+            "connection lost",
+            cause=f"connection lost {backend.address}",
             pool=self.name,
             backend=str(backend.address),
             error=str(error),
-            retry_in=round(backend.retry_at - now, 3),
+            in_flight=member.in_flight,
         )
+
+    def _connect_failed(
+        self, backend: Backend, error: BaseException | None, begun: float, patience: int = 0
+    ) -> None:
+        """Back off, but not from the first `patience` failures in a row.
+
+        What had begun before the last failure is a part of that one.
+        """
+        if self._stopped:
+            return
+        now = self.loop.now
+        self.connects_failed += 1
+        if begun < backend.failed_at:
+            return
+        backend.failed_at = now
+        backend.failures = failures = backend.failures + 1
+        delay = 0.0
+        if failures > patience:
+            delay = max(CONNECT_PAUSE_MIN, self._backoff.delay(failures, self.loop.kernel.random()))
+            backend.retry_at = now + delay
+        news = str(error) != str(backend.last_error)
+        backend.last_error = error
+        if news or failures & (failures - 1) == 0:  # the first, the second, the fourth … of the same kind
+            self.loop.log.warning(
+                "cannot connect",
+                cause=f"cannot connect {backend.address} {type(error).__name__}",
+                pool=self.name,
+                backend=str(backend.address),
+                error=str(error),
+                failures=failures,
+                retry_in=round(delay, 3),
+            )
 
     def _look_whether_down(self, now: float) -> None:
         """If there is no connection, none opening and none to be tried now, nothing that waits will be served

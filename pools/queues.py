@@ -24,7 +24,7 @@ SWEEP_MIN: Final = 64  # dead works that are tolerated at the least
 
 
 class UnitQueue:
-    """Holds at most `limit` units of together `bytes_max` bytes; whoever pushes looks at `full` before."""
+    """Holds at most `limit` units of together `bytes_max` bytes; whoever pushes looks before."""
 
     __slots__ = ("_dead", "_levels", "bytes", "bytes_max", "limit", "live")
 
@@ -48,11 +48,6 @@ class UnitQueue:
             for work in level:
                 if not work._state:
                     yield work
-
-    @property
-    def full(self) -> bool:
-        """Whether another unit is to be refused."""
-        return self.live >= self.limit or self.bytes >= self.bytes_max
 
     def push(self, work: Work[Any]) -> None:
         """Queue at the end of its priority."""

@@ -336,6 +336,37 @@ def test_stopping_the_pool_ends_the_body() -> None:
     assert bench.add_up()
 
 
+def test_an_exchange_that_cannot_be_encoded_fails_alone() -> None:
+    class Picky(Restoring):
+        __slots__ = ()
+
+        def send(self, work: Any) -> None:
+            if work.unit.line == b"bad":
+                raise ValueError("cannot be encoded")
+            super().send(work)
+
+    async def body(held: Held) -> bytes:
+        with pytest.raises(ValueError, match="cannot be encoded"):
+            await held.submit(Ask("bad"))
+        answer: bytes = await held.submit(Ask("good"))
+        return answer
+
+    bench = Bench(Picky)
+    reply = bench.submit(Body(body))
+    bench.accept()
+    assert bench.sent() == ["good"]
+    bench.answer("1")
+    assert reply.result() == b"1"
+
+
+def test_a_unit_of_several_exchanges_needs_a_body() -> None:
+    bench = Bench()
+    reply = bench.submit(Exchanges())
+    bench.accept()
+    assert isinstance(reply.error, NotImplementedError)
+    assert bench.add_up()
+
+
 def test_held_is_of_no_use_afterwards() -> None:
     kept: list[Held] = []
 

@@ -102,6 +102,13 @@ def test_retiring_and_closing_are_in_order_in_every_state(state: State) -> None:
     assert bench.add_up()
 
 
+def test_a_handshake_may_end_outside_of_the_handlers() -> None:
+    bench, member = handshaking()
+    member.ready()
+    assert member.state is State.READY
+    assert bench.sent() == ["a"]
+
+
 CALLS: dict[str, Callable[[Member], object]] = {
     "settle": lambda member: member.settle(b""),
     "fail": lambda member: member.fail(ValueError()),

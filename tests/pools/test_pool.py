@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import actors
-from actors import Backoff, Loop, Misuse, Stop, StreamProtocol, Transport, deadline
+from actors import Backoff, Loop, Misuse, Stop, StreamProtocol, Transport, deadline, parse_address
 from pools import (
+    Backend,
     BackendDown,
     Cancelled,
     ConnectionLost,
@@ -280,11 +281,12 @@ def test_an_idempotent_unit_is_sent_again() -> None:
 
 
 def test_the_number_of_attempts_is_limited() -> None:
-    bench = Bench(attempts=2, backoff=Backoff(0, 0))
+    bench = Bench(attempts=2)
     reply = bench.submit(Ask("a", idempotent=True))
     for _ in range(2):
         assert not reply.settled
         bench.accept()
+        bench.advance(2)
         bench.end()
     assert isinstance(reply.error, ConnectionLost)
     assert len(bench.sockets) == 2
@@ -474,6 +476,27 @@ def test_a_refused_connect_never_leads_to_a_hot_loop() -> None:
         bench.submit("again")
         bench.refuse()
     assert len(bench.sockets) == 1  # the clock stood still
+    warm = Bench(warm=2, backoff=Backoff(0, 0))
+    warm.kernel.unreachable[warm.pool.backends[0].address] = OSError("no route")
+    for _ in range(50):
+        warm.run()
+    assert warm.pool.statistics().connects_failed == 1
+    assert warm.loop.next_deadline > warm.loop.time()
+
+
+def test_ten_connects_refused_together_are_one_failure() -> None:
+    bench = Bench(connections=10, backoff=Backoff(1.0, 32.0))
+    for n in range(10):
+        bench.submit(f"{n}")
+    bench.run()
+    bench.kernel.clock.advance(0.1)
+    bench.refuse()
+    assert bench.pool.statistics().connects_failed == 10
+    assert bench.pool.statistics().backends[0].failures == 1
+    bench.advance(1.0)
+    bench.submit("again")
+    bench.run()
+    assert len(bench.sockets) == 11
 
 
 def test_a_failed_handshake_is_a_failed_connect() -> None:
@@ -508,9 +531,11 @@ def test_a_handshake_comes_before_the_units() -> None:
 def test_a_server_that_accepts_and_closes_is_down_too() -> None:
     bench = Bench(backoff=Backoff(1.0, 1.0))
     reply = bench.submit(Ask("a", idempotent=True))
-    bench.accept()
-    bench.end()
-    with pytest.raises(ConnectionLost):  # not BackendDown: it had been sent once
+    for _ in range(2):
+        assert not reply.settled
+        bench.accept()
+        bench.end()
+    with pytest.raises(ConnectionLost):  # not BackendDown: it had been sent
         reply.result()
     assert isinstance(bench.submit("b").error, BackendDown)
 
@@ -1081,6 +1106,21 @@ def test_a_wire_must_say_how_to_send_and_to_read() -> None:
         Nothing().send(Work(Bench().pool, Ask("a"), 0.0))
     nothing = Nothing()
     assert (nothing.flushed(), nothing.ended(), nothing.wakeup(), nothing.restore()) == (None,) * 4
+
+
+def test_a_wire_without_a_greeting_need_not_say_so() -> None:
+    class Plain(Wire):
+        __slots__ = ()
+        send = LineWire.send
+
+        def received(self) -> None:
+            self.member.settle(self.transport.take(100))
+
+    bench = Bench(Plain, (Backend(parse_address("192.0.2.9:7000")),))  # type: ignore[arg-type]
+    reply = bench.submit("a")
+    bench.accept()
+    bench.answer("ok")
+    assert reply.result() == b"ok\n"
 
 
 def test_answers_may_come_from_outside_of_the_handlers() -> None:
