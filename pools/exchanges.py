@@ -97,7 +97,7 @@ class Driver:
     def __init__(self, member: Member, work: Work[Any]) -> None:
         self.member = member
         self.work = work
-        unit: Exchanges[Any] = work.unit  # type: ignore[assignment]
+        unit: Exchanges[Any] = work.unit
         self._coroutine = unit.body(Held(self))
         self._waiting: Exchange[Any] | None = None
         self._throw: BaseException | None = None  # to be raised at the next await

@@ -66,7 +66,7 @@ class Work(Reply[T]):
         self._waiters = None
         self._on_cancel = None
         self.deadline = deadline
-        self.unit = unit
+        self.unit: Any = unit  # of what kind, its wire knows
         self.owner = owner
         self.priority = priority
         self.stage = QUEUED

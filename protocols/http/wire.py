@@ -1,9 +1,10 @@
 """The client's side of one connection, driven by a pool's member: requests out, responses in, in order.
 
 Rules:
-1. A response that is complete in the input settles its unit at once. A longer one is gathered, or goes through a channel
-   whose receiver sets the pace: when the channel is full, nothing is read from the socket.
-2. A response is cut where RFC 9112 section 6.3 says, and nothing else: what comes after the last one is a protocol error.
+1. A response that is complete in the input settles its unit at once. A longer one is gathered, or goes through
+   a channel whose receiver sets the pace: when the channel is full, nothing is read from the socket.
+2. A response is cut where RFC 9112 section 6.3 says, and nothing else: what comes after the last one is a
+   protocol error.
 3. A truncated body is an error for whoever reads it, never a shorter body.
 4. An answer that is complete before its request is (an early refusal) ends the upload and the connection.
 """
@@ -14,7 +15,18 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from actors import ANYTHING, LOW_WATERMARK, NEVER, SLEEP, Channel, Expectation, Flush, StreamProtocol
+from actors import (
+    ANYTHING,
+    LOW_WATERMARK,
+    NEVER,
+    SLEEP,
+    Bytes,
+    Channel,
+    Expectation,
+    Flush,
+    Sleep,
+    StreamProtocol,
+)
 from pools import ConnectionLost, Unit, Wire, Work
 
 from .bodies import BodyDecoder, body_decoder, encode_chunk, encode_last_chunk
@@ -32,6 +44,8 @@ SKIP_MAX: Final = 1 << 16  # bytes of an unwanted body that are read to save the
 HEADS_KEPT: Final = 512
 HEAD_KEPT_BYTES: Final = 1024
 BLANK_LINE: Final = b"\r\n\r\n"
+DRAINED: Final = Flush(LOW_WATERMARK)
+NO_LIMIT: Final = 1 << 62
 
 _secret = re.compile(rb"(?i)\nset-cookie:").search
 
@@ -55,6 +69,12 @@ class Upload:
         self.body = body
         self.length = length
         self.sent = 0
+
+    def wrong_length(self) -> ValueError:
+        """What is wrong when `sent` is not `length`."""
+        return ValueError(
+            f"the body has {self.sent} bytes or more, not the {self.length} that were announced"
+        )
 
 
 class HttpUnit(Unit[T]):
@@ -83,7 +103,7 @@ class HttpUnit(Unit[T]):
         """A 1xx response came first. Ignored, unless somebody passes it on."""
 
     def switched(self, head: ResponseHead) -> tuple[T, StreamProtocol]:
-        """101: what the reply settles with, and who takes the connection. Raises if no upgrade was asked for."""
+        """101: what the reply settles with, and who takes the connection. Raises if nobody asked for it."""
         raise BadResponse("the backend switches protocols unasked")
 
 
@@ -98,9 +118,11 @@ class HttpWire(Wire):
         "_heads",
         "_host_line",
         "_hosts",
+        "_gather_max",
         "_limits",
         "_pieces",
         "_scanned",
+        "_skipped",
         "_upload",
     )
 
@@ -118,11 +140,13 @@ class HttpWire(Wire):
         self._hosts = hosts
         self._host_line = b""
         self._limits = limits
+        self._gather_max = NO_LIMIT if limits.body_bytes is None else limits.body_bytes
         self._body_timeout = body_timeout
         self._scanned = 0
         self._head: ResponseHead | None = None  # of the response whose body is being received
         self._decoder: BodyDecoder | None = None
         self._pieces: list[bytes] = []
+        self._skipped = 0  # bytes of this body that nobody wanted
         self._channel: BodyChannel | None = None
         self._upload: Upload | None = None
 
@@ -137,7 +161,7 @@ class HttpWire(Wire):
         self._host_line = self._hosts[str(self.member.backend.address)]
         return super().start()
 
-    # -- requests ---------------------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------
 
     def send(self, work: Work[Any]) -> None:
         """Write the request; a body from a channel follows as it comes."""
@@ -150,45 +174,58 @@ class HttpWire(Wire):
             upload.body.attach_receiver(self.transport.scope)
             self.member.wake()
 
-    def _pump(self) -> Expectation | None:
+    def _pump(self) -> None:
         """Move the upload on."""
         upload = self._upload
         if upload is None:
-            return None
+            return
         body, transport = upload.body, self.transport
         while len(body) and not transport.congested:
             piece = body.take()
             upload.sent += len(piece)
+            if upload.length is not None and upload.sent > upload.length:  # or it would be the next request
+                self._break_off(upload.wrong_length())
+                return
             transport.write(encode_chunk(piece) if upload.length is None else piece)
         if body.ended:
             self._end_upload(upload)
-        elif transport.congested:
-            return (SLEEP if self._blocked else ANYTHING, Flush(LOW_WATERMARK))
-        return None
 
     def _end_upload(self, upload: Upload) -> None:
         error = upload.body.error
         if error is None and upload.length is not None and upload.sent != upload.length:
-            error = ValueError(
-                f"the body has {upload.sent} bytes, not the {upload.length} that were announced"
-            )
+            error = upload.wrong_length()
         if error is not None:
-            lost = ConnectionLost(
-                "the request's body came to no good end; the connection was closed in the middle of it"
-            )
-            lost.__cause__ = error
-            self.member.give_up(lost)
+            self._break_off(error)
             return
         if upload.length is None:
             self.transport.write(encode_last_chunk(getattr(upload.body, "trailers", NO_HEADERS)))
         self._upload = None
         self.writable = True
 
+    def _break_off(self, error: BaseException) -> None:
+        lost = ConnectionLost(
+            "the request's body came to no good end; the connection was closed in the middle of it"
+        )
+        lost.__cause__ = error
+        self.member.give_up(lost)
+
+    def _waiting(self) -> Expectation:
+        """What to read and what to be told, as things stand: the one place that says so once a body moves."""
+        reading: Bytes | Sleep = ANYTHING
+        if self._head is not None:
+            if self._blocked:
+                reading = SLEEP
+            elif self.transport.input:  # a part of a chunk's line: the decoder needs more behind it
+                reading = Bytes(len(self.transport.input) + 1)
+        if self._upload is not None and self.transport.congested:
+            return (reading, DRAINED)
+        return reading
+
     @property
     def _blocked(self) -> bool:
         return self._channel is not None and not self._channel.writable
 
-    # -- responses --------------------------------------------------------------------------------------------------------
+    # -- responses ---------------------------------------------------------------------------------------
 
     def received(self) -> Expectation | None:
         """Responses, or a part of one."""
@@ -211,6 +248,7 @@ class HttpWire(Wire):
             lines = bytes(data[start:end])
             head = heads.get(lines) if end > 0 and unit.method != "HEAD" else None
             if head is not None:
+                self._scanned = 0
                 start = end + 4
             else:
                 head = parse_response_head(data, start, self._limits, unit.method, self._scanned)
@@ -229,7 +267,7 @@ class HttpWire(Wire):
                     unit.interim(head)
                 continue
             length = head.length
-            if length < 0 or start + length > size:
+            if length < 0 or start + length > size or length > self._gather_max:
                 transport.consume(start)
                 self._begin_body(work, head)
                 return self._read_body()
@@ -265,97 +303,113 @@ class HttpWire(Wire):
         transport, decoder, channel = self.transport, self._decoder, self._channel
         assert decoder is not None
         assert self._head is not None
-        if channel is not None and not channel.writable:
+        if self._blocked:
             self.deadline = NEVER  # the reader's pace is not the backend's fault
-            return SLEEP
+            return self._waiting()
         pieces: list[bytes] = []
         transport.consume(decoder.feed(transport.input, 0, pieces))
-        if channel is not None:
-            if channel.ended:
-                return self._unwanted(decoder, channel)
-            if pieces:
-                channel.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        else:
-            self._gather(pieces, decoder)
+        if channel is None:
+            if not self._gather(pieces, decoder):
+                return None
+        elif channel.ended:
+            return self._unwanted(decoder)
+        elif pieces:
+            channel.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if decoder.done or (transport.ended and not transport.input and decoder.finish()):
             return self._end_body(decoder)
-        if channel is not None and not channel.writable:
+        if self._blocked:
             self.deadline = NEVER
-            return SLEEP
-        if transport.ended:
+        elif transport.ended:
             self.member.give_up(
                 ConnectionLost("the backend closed the connection in the middle of a response")
             )
-            return None
-        self.deadline = transport.scope.now + self._body_timeout
-        return ANYTHING if not transport.input else None
+        elif pieces or self.deadline == NEVER:
+            self.deadline = transport.scope.now + self._body_timeout
+        return self._waiting()
 
-    def _gather(self, pieces: list[bytes], decoder: BodyDecoder) -> None:
+    def _gather(self, pieces: list[bytes], decoder: BodyDecoder) -> bool:
+        """Keep the pieces, or skip them if nobody waits; false if that was given up with the connection."""
         work = self.member.current
-        limit = self._limits.body_bytes
-        if limit is not None and decoder.received > limit:
-            raise BadResponse(
-                f"the response's body is larger than {limit} bytes; raise Limits.body_bytes, or stream it"
-            )
-        if work is not None and not work.settled:
+        assert work is not None
+        if not work.settled:
+            if decoder.received > self._gather_max:
+                limit = self._limits.body_bytes
+                raise BadResponse(
+                    f"the response's body is larger than {limit} bytes; raise Limits.body_bytes, or stream it"
+                )
             self._pieces += pieces
+            return True
+        self._skipped += sum(map(len, pieces))
+        if self._skipped <= SKIP_MAX and self._left(decoder) <= SKIP_MAX:
+            return True
+        self._forget()
+        self.member.finish(reusable=False)
+        return False
 
-    def _unwanted(self, decoder: BodyDecoder, channel: BodyChannel) -> Expectation | None:
+    def _left(self, decoder: BodyDecoder) -> int:
+        """How many bytes of the body are still to come; 0 if nobody knows."""
+        assert self._head is not None
+        return max(0, self._head.length - decoder.received)
+
+    def _unwanted(self, decoder: BodyDecoder) -> Expectation | None:
         """The reader has gone: read a short rest for the connection's sake, close it over a long one."""
-        head = self._head
-        assert head is not None
-        if not decoder.done and not 0 <= head.length - decoder.received <= SKIP_MAX:
+        if decoder.done:
+            return self._end_body(decoder)
+        if not 0 < self._left(decoder) <= SKIP_MAX:
             self._forget()
             self.member.finish(reusable=False)
             return None
         self._channel = None
-        return self._end_body(decoder) if decoder.done else ANYTHING
+        self.deadline = self.transport.scope.now + self._body_timeout
+        return self._waiting()
 
-    def _end_body(self, decoder: BodyDecoder) -> Expectation | None:
+    def _end_body(self, decoder: BodyDecoder) -> Expectation:
         head, channel, pieces = self._head, self._channel, self._pieces
         assert head is not None
         member = self.member
         work = member.current
-        answered = work is not None and work.settled
+        assert work is not None
         reusable = head.keep_alive and self._upload is None and not self.transport.ended
         self._forget()
         if channel is not None:
             channel.trailers = decoder.trailers
             channel.close()
-        if answered or work is None:
+        if work.settled:
             member.settle(None, reusable)
         else:
             unit: HttpUnit[Any] = work.unit
             member.settle(unit.whole(head, b"".join(pieces), decoder.trailers), reusable)
-        if reusable and self.transport.input:
-            return self._read_heads() or ANYTHING
-        return ANYTHING
+        return ANYTHING  # what is in the input already comes at once
 
     def _forget(self) -> None:
         self._head = self._decoder = self._channel = None
         self._pieces = []
+        self._skipped = 0
         self.deadline = NEVER
 
     def _switch(self, work: Work[Any], head: ResponseHead) -> Expectation | None:
+        if self._upload is not None:
+            raise BadResponse("the backend switches protocols in the middle of a request")
         unit: HttpUnit[Any] = work.unit
         value, protocol = unit.switched(head)
         self.member.answer(value)
         self.member.hand_over(protocol)
         return None
 
-    # -- what else happens --------------------------------------------------------------------------------------------------
+    # -- what else happens -------------------------------------------------------------------------------
 
     def flushed(self) -> Expectation | None:
         """Room for more of the upload."""
-        return self._pump()
+        self._pump()
+        return self._waiting()
 
     def wakeup(self) -> Expectation | None:
-        """The upload has more, or the reader of the body has made room."""
-        expectation = self._pump()
-        if self._head is not None and self._channel is not None and self._channel.writable:
-            reading = self._read_body()
-            return expectation or reading
-        return expectation
+        """The upload has more, or the reader of the body has made room or has gone."""
+        sending = self._upload is not None
+        self._pump()
+        if self._channel is not None and self._channel.writable:
+            return self._read_body()
+        return self._waiting() if sending else None
 
     def ended(self) -> Expectation | None:
         """The backend's end: the proper one of a body that lasts until then, or a truncation."""
@@ -363,7 +417,7 @@ class HttpWire(Wire):
         if decoder is None:
             return None
         if self._blocked:
-            return SLEEP  # what is left is read when there is room, see `_read_body`
+            return self._waiting()  # what is left is read when there is room, see `_read_body`
         if not decoder.finish():
             return None
         self._end_body(decoder)
@@ -379,6 +433,7 @@ class HttpWire(Wire):
         channel, upload = self._channel, self._upload
         self._forget()
         self._upload = None
+        self.transport.input = b""  # of no interest: there is nothing to linger for
         if channel is not None:
             lost = ConnectionLost("the connection was lost in the middle of the response's body")
             lost.__cause__ = error
