@@ -37,6 +37,7 @@ from .timers import TimerHeap
 
 if TYPE_CHECKING:
     from .embedding.asyncio_host import AsyncioLoop
+    from .embedding.thread_host import ThreadLoop
     from .transports import Transport
 
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
@@ -537,6 +538,16 @@ class Loop:
         self.closed = True
         self.poller.close()
         enter_loop(None if before is self else before)
+
+    @staticmethod
+    def in_thread(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> ThreadLoop:
+        """A loop in a thread of its own, for ordinary threads: `with Loop.in_thread() as loop:`.
+
+        Leaving the block drains for at most `drain` seconds.
+        """
+        from .embedding.thread_host import ThreadLoop
+
+        return ThreadLoop(drain=drain, kernel=kernel, slots=slots)
 
     @staticmethod
     def in_asyncio(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> AsyncioLoop:

@@ -207,7 +207,7 @@ class Stream(Transport, Machine[int]):
         if self._pending:
             pending, self._pending = self._pending, 0
             outcome = self._see_to(pending)
-            if outcome is not UNCHANGED:
+            if outcome is not UNCHANGED or scope.machine is None:
                 return outcome
         return self.follow(self.protocol.wakeup(self))
 
@@ -261,11 +261,14 @@ class Stream(Transport, Machine[int]):
         finally:
             self._drop_output()
             if error is not None:
-                with suppress(OSError):  # the peer may have reset it already
-                    self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                self._reset()
             self.sock.close()
             if self._owner is not None:
                 self._owner.stream_stopped(self)
+
+    def _reset(self) -> None:
+        with suppress(OSError):  # the peer may have reset it already
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
     # -- what the protocol said ------------------------------------------------------------------------------
 
@@ -299,6 +302,8 @@ class Stream(Transport, Machine[int]):
                 self._watch(self._mask | READABLE)
             if len(self.input) >= self._count and (self._delimiter is None or self._found(self._delimiter)):
                 deliveries += 1
+                if scope.machine is None:
+                    break  # it was killed from inside its own handler
                 if deliveries > DELIVERIES_MAX:  # the others' turn; go on in the next round
                     self._pending |= DUE
                     scope.wake()
@@ -306,6 +311,8 @@ class Stream(Transport, Machine[int]):
                 outcome = protocol.received(self)
             elif self.ended and self._count != NOTHING:
                 deliveries += 1
+                if scope.machine is None:
+                    break
                 if deliveries > DELIVERIES_MAX:
                     raise Misuse(
                         f"{protocol!r}.ended() goes on expecting input after the peer's end; return Stop()"
@@ -360,6 +367,7 @@ class Stream(Transport, Machine[int]):
             outcome.error is not None
             or not (self.unsent or self.linger or self.input)
             or self._pending & BROKEN
+            or self.scope.machine is None
         ):
             return outcome
         self.linger = self.linger or bool(self.input)

@@ -292,6 +292,10 @@ class TlsStream(Stream):
                     self.sock.send(self._outgoing.read())
         super().stopped(scope, error)
 
+    def _reset(self) -> None:
+        if self.established:  # before, there is nothing to be cut short, but an alert that must arrive
+            super()._reset()
+
     def _drop_output(self) -> None:
         super()._drop_output()
         self._cipher.clear()
