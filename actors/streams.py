@@ -68,7 +68,13 @@ class StreamProtocol:
         return UNCHANGED
 
     def ended(self, transport: Transport) -> Outcome:
-        """The peer sends nothing more (FIN). Output may still be sent. By default stops."""
+        """The peer sends nothing more (FIN). Output may still be sent. By default stops.
+
+        While the protocol sleeps or waits for `Flush` alone, this is told at once, before what is still in
+        `transport.input` was read, and again after; the default then waits for the second time.
+        """
+        if transport.input and transport.asleep:
+            return UNCHANGED
         return Stop()
 
     def wakeup(self, transport: Transport) -> Outcome:
@@ -133,6 +139,11 @@ class Stream(Transport, Machine[int]):
     def drain_phase(self) -> int | None:  # type: ignore[override]  # each protocol has its own
         """When a draining loop asks: what the protocol says."""
         return self.protocol.drain_phase
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the protocol wants no input at present."""
+        return self._count == NOTHING
 
     @property
     def peer(self) -> str:

@@ -93,6 +93,11 @@ class Transport:
         return self.unsent > HIGH_WATERMARK
 
     @property
+    def asleep(self) -> bool:
+        """Whether nobody wants input at present: only a stream knows."""
+        return False
+
+    @property
     def peer(self) -> str:
         """The other end's address as text, without the port; empty where there is none."""
         return ""

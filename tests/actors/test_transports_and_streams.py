@@ -6,6 +6,8 @@ import errno
 import socket
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from actors import (
@@ -572,6 +574,91 @@ def test_writing_to_a_stopped_stream_does_nothing():
     stream.end()
     driver.settle()
     assert driver.sent() == b""
+
+
+@pytest.mark.parametrize("then", [Continue, Stop, Timeout])
+@pytest.mark.parametrize("where", ["received", "ended", "flushed"])
+def test_a_protocol_that_is_killed_in_its_own_handler_hears_nothing_more(where, then):
+    def last(protocol, transport):
+        transport.scope.loop.kill(transport.scope.token)
+        return {
+            Continue: Continue(protocol, (ANYTHING, Flush(0))),
+            Stop: Stop(),
+            Timeout: Timeout(protocol, transport.scope.now + 1, ANYTHING),
+        }[then]
+
+    script = Script(connected=expect((ANYTHING, Flush(0))), **{where: last})
+    driver = Driver(script)
+    if driver.alive:
+        driver.socket.arrive(b"unread")
+        if where == "ended":
+            script.answers["received"] = note_all
+        driver.end()
+    assert script.log[-2:] == [where, ("stopped", None)]
+    assert script.log.count(("stopped", None)) == 1
+    driver.advance(5)
+    assert driver.socket.closed
+
+
+class Pushback(StreamProtocol):
+    """Echoes, and reads nothing while more than 50 bytes wait to be sent."""
+
+    def received(self, transport):
+        transport.write(transport.take(len(transport.input)))
+        return Continue(self, ANYTHING if transport.unsent <= 50 else Flush(20))
+
+    def flushed(self, transport):
+        return Continue(self, ANYTHING)
+
+
+def test_what_was_not_read_before_the_end_is_read_all_the_same():
+    driver = Driver(Pushback())
+    driver.socket.room = 0
+    driver.receive(b"a" * 60).receive(b"b" * 5).end()
+    assert driver.alive
+    driver.socket.room = None
+    driver.settle()
+    assert driver.sent() == b"a" * 60 + b"b" * 5
+    assert (driver.socket.closed, driver.error) == (True, None)
+    assert not Transport().asleep
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(min_size=1, max_size=120),
+            st.integers(0, 60),
+            st.sampled_from(["wake", "tick", "end"]),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_the_socket_does_the_echo_is_complete_and_in_order(actions):
+    driver = Driver(Pushback())
+    sent, got, ended = b"", b"", False
+    driver.socket.room = 0
+    for action in actions:
+        match action:
+            case bytes() if not ended:
+                sent += action
+                driver.socket.arrive(action)
+            case int():
+                driver.socket.room = action
+            case "wake":
+                driver.loop.wake(driver.token)
+            case "end":
+                ended = True
+                driver.socket.end()
+        driver.loop.tick(0)
+        got += driver.sent()
+        assert sent.startswith(got)
+    driver.socket.end()
+    driver.socket.room = None
+    driver.settle()
+    assert got + driver.sent() == sent
+    assert driver.socket.closed
+    assert driver.error is None
 
 
 # -- real sockets ------------------------------------------------------------------------------------------
