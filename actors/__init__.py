@@ -11,6 +11,7 @@ from .backoff import Backoff
 from .channels import Channel
 from .connectors import Connector
 from .current import current_loop
+from .embedding.offload import Offloader, offload
 from .errors import (
     ActorError,
     Cancelled,
@@ -86,6 +87,7 @@ __all__ = [
     "MailboxFull",
     "Misuse",
     "NotSettled",
+    "Offloader",
     "Outcome",
     "Reply",
     "ResolveError",
@@ -106,6 +108,7 @@ __all__ = [
     "deadline",
     "first",
     "gather",
+    "offload",
     "parse_address",
     "settle_all",
     "sleep",

@@ -1,5 +1,9 @@
-"""Wire protocols and the machines that speak them: HTTP so far."""
+"""Wire protocols and the machines that speak them. So far: `protocols.http`."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from actors._siblings import check_siblings
+
+__all__ = ["http"]
+
+check_siblings()

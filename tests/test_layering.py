@@ -30,7 +30,7 @@ DOORS = {
     "actors.replies*": ({"threading"}, "`Reply.result()` is waited for in ordinary threads"),
     "actors.current*": ({"threading"}, "which loop is current is a fact about a thread"),
     "actors.embedding*": (
-        {"asyncio", "trio", "threading"},
+        {"asyncio", "trio", "threading", "queue"},
         "its subject is running beside other loops and threads",
     ),
     "actors.addresses*": ({"socket"}, "address families are constants of the socket module"),

@@ -1,5 +1,3 @@
-"""Running beside other loops and threads: what `Loop.in_asyncio()` and its like return."""
+"""Running beside other loops and threads: what `Loop.in_asyncio()`, `Loop.in_thread()` and `offload` stand on."""
 
-from __future__ import annotations
-
-__all__: list[str] = []
+__all__ = ["asyncio_host", "hosted", "offload", "thread_host"]
