@@ -6,4 +6,4 @@ from actors._siblings import check_siblings
 
 __all__ = ["http"]
 
-check_siblings()
+check_siblings("protocols", __file__)
