@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 
 import pytest
 from hypothesis import given, settings
@@ -20,16 +19,14 @@ from actors import (
     Delimiter,
     DelimiterNotFound,
     Flush,
-    Loop,
     Misuse,
     Stop,
-    Stream,
     StreamProtocol,
     Timeout,
     Transport,
 )
 from actors.streams import DELIVERIES_MAX, LINGER_SECONDS, READ_AHEAD, drop_sent
-from actors.testing import Driver, FakeTransport, at_every_split, run_until
+from actors.testing import Driver, FakeTransport, at_every_split
 
 # -- transports --------------------------------------------------------------------------------------------
 
@@ -659,115 +656,3 @@ def test_whatever_the_socket_does_the_echo_is_complete_and_in_order(actions):
     assert got + driver.sent() == sent
     assert driver.socket.closed
     assert driver.error is None
-
-
-# -- real sockets ------------------------------------------------------------------------------------------
-
-
-class Pair:
-    """A stream over a real socket, and its peer's end."""
-
-    def __init__(self, protocol, buffer=None):
-        self.loop = Loop()
-        ours, self.peer = socket.socketpair()
-        if buffer:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-        ours.setblocking(False)
-        self.peer.setblocking(False)
-        self.stream = Stream(ours, protocol)
-        self.token = self.loop.spawn(self.stream)
-
-    def read(self, enough):
-        got = bytearray()
-
-        def done():
-            try:
-                got.extend(self.peer.recv(1 << 20))
-            except BlockingIOError:
-                pass
-            return enough(got)
-
-        run_until(self.loop, done)
-        return bytes(got)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.peer.close()
-        self.loop.close()
-
-
-def test_short_writes_with_a_tiny_send_buffer():
-    body = bytes(range(256)) * 4096
-    with Pair(Script(), buffer=4096) as pair:
-        for start in range(0, len(body), 5000):
-            pair.stream.write(body[start : start + 5000])
-        assert pair.read(lambda got: len(got) == len(body)) == body
-        assert pair.stream.unsent == 0
-
-
-def test_full_duplex_under_pushback():
-    size = 1 << 20
-    seen = []
-    script = Script(
-        connected=lambda protocol, transport: Continue(protocol, (Bytes(1), Flush(0))),
-        received=lambda protocol, transport: (
-            seen.append(len(transport.take(len(transport.input)))) or Continue(protocol, (Bytes(1), Flush(0)))
-        ),
-    )
-    with Pair(script, buffer=4096) as pair:
-        pair.stream.write(b"o" * size)
-        pair.loop.tick(0)
-        assert pair.stream.unsent
-        sent = 0
-        while sent < size:
-            try:
-                sent += pair.peer.send(b"i" * min(65536, size - sent))
-            except BlockingIOError:
-                pass
-            pair.loop.tick(0)
-        assert sum(seen) > size // 2
-        assert pair.stream.unsent
-        pair.read(lambda got: len(got) == size)
-
-
-def test_half_close_both_ways():
-    script = Script(received=note_all, ended=lambda protocol, transport: transport.write(b"bye") or Stop())
-    with Pair(script) as pair:
-        pair.peer.send(b"hello")
-        pair.peer.shutdown(socket.SHUT_WR)
-        assert pair.read(lambda got: got == b"bye") == b"bye"
-        assert b"hello" in script.log
-        assert pair.stream.peer == ""
-        run_until(pair.loop, lambda: not pair.loop.alive(pair.token))
-    with Pair(Script(received=note_all)) as pair:
-        pair.stream.write(b"request")
-        pair.stream.end()
-        assert pair.read(lambda got: got == b"request") == b"request"
-        run_until(pair.loop, lambda: ended_by(pair.peer))
-        pair.peer.send(b"answer")
-        run_until(pair.loop, lambda: b"answer" in pair.stream.protocol.log)
-
-
-def ended_by(peer):
-    try:
-        return peer.recv(1) == b""
-    except BlockingIOError:
-        return False
-
-
-def test_a_hung_up_peer_does_not_spin_the_loop_while_reading_is_paused():
-    with Pair(Script(connected=expect(SLEEP))) as pair:
-        pair.peer.setblocking(True)
-        pair.peer.sendall(b"x" * (READ_AHEAD + 5000))
-        for _ in range(10):
-            pair.loop.tick(0)
-        pair.peer.close()
-        for _ in range(20):
-            pair.loop.tick(0)
-        before = pair.loop.statistics().events
-        for _ in range(20):
-            pair.loop.tick(0)
-        assert pair.loop.statistics().events == before
-        assert pair.loop.alive(pair.token)
