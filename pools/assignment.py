@@ -183,13 +183,14 @@ def assign(
             if member is None:
                 break
             sends.append((work, member))
-        _spread(slates, count - len(sends) - 1)
+        _spread(slates, count - len(sends))
     return Plan(sends, [(slate.index, slate.opens) for slate in slates if slate.opens])
 
 
 def _place(slates: list[Slate[M]], unit: Any, choose: Choose) -> M | None:
     """The preferred backend's member, or any other's that has one now."""
     preferred: Slate[M] = choose(slates, unit)
+    wanted_before = preferred.wanted
     member = preferred.take(unit.pipelinable)
     if member is not None:
         return member
@@ -200,6 +201,7 @@ def _place(slates: list[Slate[M]], unit: Any, choose: Choose) -> M | None:
             slate.wanted = wanted  # only the preferred one grows for this unit
             if member is not None:
                 return member
+    preferred.wanted = wanted_before  # it waits: whoever may grow does so for it
     return None
 
 

@@ -170,12 +170,15 @@ class Member(StreamProtocol):
 
     @property
     def due(self) -> float:
-        """The earliest deadline of what is in flight, or of the handshake."""
-        if self.state is State.CONNECTING or self.state is State.HANDSHAKING:
-            return self.opened_at + self.pool.connect_timeout if self.state is State.HANDSHAKING else NEVER
+        """When something in flight, or the handshake, will be late; what was found late does not count."""
+        if self.state is State.HANDSHAKING:
+            return self.opened_at + self.pool.connect_timeout
         due = NEVER if self.driver is None else self.driver.work.deadline
+        draining = self.state is State.DRAINING
         for work in self._fifo:
-            if work.deadline < due and (work.stage != SENT or not work.settled):
+            if work.deadline < due and (
+                not draining if work.stage == ABANDONED else work.stage == SENT and not work.settled
+            ):
                 due = work.deadline
         return due
 

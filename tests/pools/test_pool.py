@@ -183,6 +183,7 @@ def test_a_deadline_in_flight_drains_the_member() -> None:
     bench.submit("next", timeout=10)
     bench.run()
     assert bench.sent() == ["slow", "neighbour"]  # nothing new goes to it
+    assert bench.loop.next_deadline > bench.loop.time()  # and nothing spins meanwhile
     bench.answer("late", "2")
     assert neighbour.result() == b"2"  # and never "late"
     assert bench.sockets[0].closed

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import pytest
 
 import actors
-from actors import Misuse, Stop, StreamProtocol, Transport, parse_address
+import pools.wires as documented
+from actors import Loop, Misuse, Stop, StreamProtocol, Transport, parse_address
+from actors.testing import ManualKernel
 from pools import (
     Backend,
     BackendDown,
     Cancelled,
     ConnectionLost,
     Member,
+    Pool,
+    Unit,
     Wire,
     Work,
 )
@@ -442,3 +447,29 @@ def test_many_cancelled_units_do_not_pile_up() -> None:
     bench.answer("ok")
     assert bench.sent() == ["last"]
     assert not last.settled
+
+
+def test_the_example_in_the_documentation_runs() -> None:
+    text = documented.__doc__ or ""
+    example = textwrap.dedent(text[text.index("    class Ask") : text.index("The first argument")])
+    kernel = ManualKernel()
+    names: dict[str, Any] = {
+        "Unit": Unit,
+        "Wire": Wire,
+        "Work": Work,
+        "Pool": Pool,
+        "Any": Any,
+        "Expectation": actors.Expectation,
+        "loop": Loop(kernel=kernel),
+    }
+    exec(example, names)
+    names["loop"].tick(0)
+    kernel.sockets[0].accept_connection()
+    for _ in range(3):
+        names["loop"].tick(0)
+    assert kernel.sockets[0].delivered() == b"hello\n"
+    kernel.sockets[0].arrive(b"wor")
+    names["loop"].tick(0)
+    kernel.sockets[0].arrive(b"ld\n")
+    names["loop"].tick(0)
+    assert names["reply"].result() == b"world"
