@@ -453,6 +453,7 @@ class Loop:
 
     def run_until(self, reply: Reply[T]) -> T:
         """Tick until the reply has settled; return its value or raise its error."""
+        reply.when_settled(_seen)
         while not reply.settled:
             self.tick()
         return reply.result()
@@ -602,6 +603,10 @@ class Loop:
             timeouts=self._timeouts,
             dead_letters=self._dead,
         )
+
+
+def _seen(reply: Reply[Any]) -> None:
+    """Whoever runs until it settles sees its error: a flow need not log it as seen by nobody."""
 
 
 class DrainDeadline(TimeoutError):

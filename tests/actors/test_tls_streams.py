@@ -318,6 +318,54 @@ def test_small_pieces_share_a_record_and_sealing_is_bounded(server, client):
     wire.loop.close()
 
 
+def test_a_byte_is_unsent_until_its_record_has_left(server, client):
+    wire = Wire(Collect(end=False), server, client)
+    wire.shake()
+    wire.socket.room = 10
+    wire.stream.write(b"")
+    wire.stream.write(b"x" * 100)
+    wire.loop.tick(0)
+    assert wire.stream.unsent == 100
+    cipher = wire.socket.delivered()
+    while wire.stream.unsent:
+        wire.socket.room = 10
+        wire.loop.tick(0)
+        cipher += wire.socket.delivered()
+    wire.to_peer.write(cipher)
+    assert wire.peer_reads() == b"x" * 100
+    wire.stream.write(b"")
+    wire.loop.tick(0)
+    assert wire.loop.alive(wire.token)
+    wire.loop.close()
+
+
+def test_lingering_ends_with_a_word_too(server, client):
+    class Refuse(Collect):
+        def received(self, transport):
+            transport.write(b"refused")
+            transport.linger = True
+            return Stop()
+
+    wire = Wire(Refuse(end=False), server, client)
+    wire.shake()
+    wire.peer.write(b"too long" * 100)
+    wire.carry()
+    wire.peer.write(b"and on")
+    wire.carry()
+    got = bytearray()
+    with pytest.raises((ssl.SSLZeroReturnError, EOFError)):
+        while True:
+            piece = wire.peer.read(100)
+            got += piece
+            if not piece:
+                raise EOFError
+    assert got == b"refused"
+    assert wire.protocol.error is None
+    wire.kernel.clock.advance(5)
+    wire.loop.tick(0)
+    assert wire.socket.closed
+
+
 def test_data_comes_in_after_this_side_has_ended(server, client):
     wire = Wire(Collect(b"request"), server, client)
     wire.shake()
