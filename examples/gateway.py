@@ -1,7 +1,7 @@
 """One endpoint composed of two backends: python -m examples.gateway --users URL --carts URL
 
 `GET /profile/7` asks both at once. Neither can hold up requests that do not need it: no handler ever has a
-connection, it has replies. Whatever happens behind the gateway, the client gets an answer that says what it was.
+connection, it has replies. Whatever happens behind the gateway, the client gets an answer.
 """
 
 from __future__ import annotations

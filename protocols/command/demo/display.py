@@ -118,7 +118,8 @@ def explanation(rate: float) -> str:
     alone = rate * USERS_SHARE
     return (
         f"Two gateways get {rate:g} requests per second each: {alone:.0f} need only the backend\n"
-        f"users, {rate - alone:.0f} need users and carts. Both have {CONNECTIONS} connections per backend and\n"
+        f"users, {rate - alone:.0f} need users and carts."
+        f" Both have {CONNECTIONS} connections per backend and\n"
         f"wait {TIMEOUT_SECONDS * 1000:g} ms at most for each. One uses {WINDLASS}. The other acquires a\n"
         "connection to users and holds it while it works with carts, as most services\n"
         "do. Then carts turns slow; then it dies."
