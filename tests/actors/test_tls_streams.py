@@ -458,3 +458,19 @@ def test_a_send_that_fails_during_the_handshake_or_later(server, client):
     wire.loop.tick(0)
     wire.loop.tick(0)
     assert bytes(wire.protocol.got) == b"early answer"
+
+
+def test_events_that_mean_nothing_and_a_connection_that_is_reset(server, client):
+    wire = Wire(Collect(end=False), server, client)
+    assert wire.stream.ready(wire.stream.scope, 1) is UNCHANGED
+    wire.shake()
+    wire.socket.room = 5
+    wire.stream.write(b"x" * 100)
+    wire.loop.tick(0)
+    wire.socket.room = None
+    wire.loop.tick(0)
+    assert wire.stream.unsent == 0
+    wire.socket.reset()
+    wire.loop.tick(0)
+    assert isinstance(wire.protocol.error, OSError)
+    assert wire.socket.closed

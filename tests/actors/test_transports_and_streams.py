@@ -500,6 +500,39 @@ def test_an_early_answer_is_heard_although_sending_has_failed():
     assert driver.socket.closed
 
 
+@pytest.mark.parametrize("end", ["end", "reset", None])
+def test_a_long_early_answer_is_heard_to_its_end(end):
+    script = Script(received=note_all)
+    driver = Driver(script)
+    driver.socket.ended_here = True  # sending fails with EPIPE
+    driver.stream.write(b"request")
+    answer = bytes(200_000)
+    driver.socket.arrive(answer)
+    if end is not None:
+        getattr(driver.socket, end)()
+    driver.settle()
+    assert b"".join(entry for entry in script.log if isinstance(entry, bytes)) == answer
+    assert not driver.alive
+    assert driver.socket.closed
+
+
+def test_a_protocol_may_stop_in_an_early_answer():
+    script = Script(received=lambda protocol, transport: transport.consume(1 << 20) or Stop())
+    driver = Driver(script)
+    driver.socket.ended_here = True
+    driver.stream.write(b"request")
+    driver.socket.arrive(b"x")
+    driver.settle()
+    assert script.log == ["connected", "received", ("stopped", None)]
+
+
+def test_an_event_for_a_socket_that_turns_out_empty_is_nothing():
+    driver = Driver(Script())
+    stream = driver.stream
+    assert stream.ready(stream.scope, 1) is UNCHANGED
+    assert driver.alive
+
+
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_failed_send_stops_with_what_happened(ended):
     script = Script(ended=lambda protocol, transport: UNCHANGED)
