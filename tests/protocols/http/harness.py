@@ -90,6 +90,26 @@ class Client:
             self._to_send = self._to_send[sent:]
         return True
 
+    def push(self, data: bytes) -> None:
+        """Have it sent by `pump`."""
+        self._to_send += data
+
+    def pump(self) -> int:
+        """Send what the system takes now; how many bytes are left."""
+        view = memoryview(self._to_send)
+        try:
+            while view:
+                view = view[self.sock.send(view[:65536]) :]
+        except BlockingIOError:
+            pass
+        self._to_send = bytes(view)
+        return len(self._to_send)
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes `pump` has left to send."""
+        return len(self._to_send)
+
     def send_bytewise(self, data: bytes) -> Client:
         """Send it byte by byte, each in a tick of its own."""
         for index in range(len(data)):
@@ -168,6 +188,12 @@ def until(loop: Loop, condition: Callable[[], Any]) -> None:
         loop.tick(0.001)
 
 
+def streams(loop: Loop) -> list[Stream]:
+    """The connections on a loop."""
+    machines = [scope.machine for scope in loop._slots if scope is not None]
+    return [machine for machine in machines if isinstance(machine, Stream)]
+
+
 class Served:
     """A server of `handler` on a loop of its own. `options` are those of `http.server`."""
 
@@ -209,8 +235,7 @@ class Served:
 
     def streams(self) -> list[Stream]:
         """The server's connections."""
-        machines = [scope.machine for scope in self.loop._slots if scope is not None]
-        return [machine for machine in machines if isinstance(machine, Stream)]
+        return streams(self.loop)
 
 
 class Simulated:
@@ -244,6 +269,10 @@ class Simulated:
         """Send, and what was answered at once."""
         self.send(sock, data)
         return read_answers(sock.delivered(), ended=True)
+
+    def streams(self) -> list[Stream]:
+        """The server's connections."""
+        return streams(self.loop)
 
     def advance(self, seconds: float) -> None:
         self.kernel.clock.advance(seconds)

@@ -304,8 +304,10 @@ class TestEnds:
 
         with Served(handler) as served:
             client = served.connect()
+            client.send(get()).answer()
             gc.collect()
             gc.disable()
+            before = len(left(Stream, ServerConnection))  # those of other tests' servers
             try:
                 for _ in range(50):
                     client.received = b""
@@ -316,7 +318,7 @@ class TestEnds:
                     served.clients.remove(other)
                 served.until(lambda: served.server.statistics().connections == 1)
                 assert left(Exchange, http.Request, http.Response, http.Responder) == []
-                assert len(left(Stream, ServerConnection)) == 2
+                assert len(left(Stream, ServerConnection)) <= before
             finally:
                 gc.enable()
 
