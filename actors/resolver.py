@@ -42,6 +42,7 @@ class ThreadedResolver:
                 )
             )
             return
+        self._threads = [thread for thread in self._threads if thread.is_alive()]  # none survives a fork
         if len(self._threads) < self._threads_max:
             thread = threading.Thread(target=self._work, name="windlass-resolver", daemon=True)
             self._threads.append(thread)

@@ -419,6 +419,20 @@ def test_the_resolver_bounds_what_waits():
     assert got[-1] == [TcpAddress("127.0.0.1", 5)]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of a fork beside threads
+def test_names_are_resolved_in_a_forked_process_too():
+    resolver, done = ThreadedResolver(threads_max=1), threading.Event()
+    resolver.resolve(TcpAddress("127.0.0.1", 5), lambda found: done.set())
+    assert done.wait(10)
+    child = os.fork()
+    if child == 0:
+        again = threading.Event()
+        resolver.resolve(TcpAddress("127.0.0.1", 5), lambda found: again.set())
+        os._exit(0 if again.wait(10) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 # -- the kernel --------------------------------------------------------------------------------------------
 
 
