@@ -265,6 +265,21 @@ class Exchange:
         if server.access_log is not None:
             server.access_log.add(self.transport, self.request, response.status)
 
+    def relay(self, status: int, block: bytes, body: bytes, reason: str = "", *, dated: bool = False) -> None:
+        """A whole final answer from validated parts, in one write: `send_head`, `send` and `finish`. Raises
+        `Misuse` after another head."""
+        if self._answered:
+            raise Misuse(f"{self!r} has an answer already")
+        server = self._connection.server
+        lines = self._connection_line()
+        if not dated:
+            lines = server.date_line() + lines
+        head = encode_response_head(status, block, len(body), lines, reason)
+        self.transport.write(head if self.head.method == "HEAD" else head + body)
+        self._answered = self._finished = True
+        if server.access_log is not None:
+            server.access_log.add(self.transport, self.request, status)
+
     def answer(self, answer: Any) -> Responder | None:
         """What a handler returned: send it, or return the responder that goes on to."""
         if isinstance(answer, Response):

@@ -1,12 +1,15 @@
-"""The reverse proxy: a handler that forwards requests to a pool and its answers to the client (RFC 9110 section 7.6).
+"""The reverse proxy: a handler that forwards requests to a pool and its answers to the client (RFC 9110 section
+7.6).
 
 Rules:
 1. Framing is never forwarded, always made anew; so are the fields that concern one connection.
-2. Nothing that the client says of itself (Forwarded, X-Forwarded-*) is believed, unless it is a trusted proxy.
-3. A small answer costs one unit and one write. A long one streams: up to the high watermark in memory, what a slow client has
-   not taken beyond that goes to a spool, so that it does not hold the backend's connection.
+2. Nothing that the client says of itself (Forwarded, X-Forwarded-*) is believed, unless it is a trusted
+   proxy.
+3. A small answer costs one unit and one write. A long one streams: up to the high watermark in memory; what a
+   slow client has not taken beyond that goes to a spool, so that it does not hold the backend's connection.
 4. A truncated answer is an abort, never a clean end.
-5. A failure before the answer's head: 502 for a bad or dead backend, 503 with Retry-After for a full queue, 504 for a deadline.
+5. A failure before the answer's head: 502 for a bad or dead backend, 503 with Retry-After for a full queue, 504
+   for a deadline, which counts from the last of the request's body.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pools import DeadlineExceeded, Pool, PoolClosed, QueueFull
 
 from .client import IDEMPOTENT
 from .connections import Exchange
-from .errors import BadResponse
+from .errors import BadRequest, BadResponse
 from .head import CHUNKED, UNTIL_CLOSE, ResponseHead
 from .headers import NO_HEADERS, Headers, forwardable
 from .messages import Request, Response, text_response
@@ -38,9 +41,12 @@ ALLOW: Final = {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"}
 TUNNEL_IDLE_SECONDS: Final = 600.0  # nginx 60, HAProxy's examples an hour
 CACHED_BLOCK_MAX: Final = 1024  # bytes
 IDENTITY: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+ANNOUNCED: Final = frozenset({"POST", "PUT", "PATCH"})  # also with an empty body (RFC 9110 section 8.6)
 
 _has_date = re.compile(rb"(?i)(?:^|\n)date:").search
-_max_forwards = re.compile(rb"(?i)(?:^|\n)max-forwards:[ \t]*([0-9]+)").search
+_max_forwards = re.compile(rb"(?i)(?:^|\n)max-forwards:[ \t]*([0-9]{1,9})[ \t]*\r").search
+_is_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_is_h2c = re.compile(r"(?i)(?:^|[, \t])h2c?(?:$|[, \t])").search
 _quoted = re.compile(r"[^!#$%&\'*+\-.^_`|~0-9A-Za-z]").search
 
 
@@ -66,8 +72,11 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
         return f"<Forward {self.raw[:64].partition(b' HTTP/')[0].decode('latin-1')}>"
 
     def encode(self, host_line: bytes) -> bytes:
-        """As it was made."""
-        return self.raw
+        """As it was made. A client of HTTP/1.0 need not name a host, a backend of HTTP/1.1 must be told one."""
+        if self._exchange.head.host:
+            return self.raw
+        line, _, rest = self.raw.partition(b"\r\n")
+        return b"%b\r\n%b%b" % (line, host_line, rest)
 
     def whole(
         self, head: ResponseHead, body: bytes, trailers: Headers = NO_HEADERS
@@ -105,17 +114,21 @@ class Proxy:
         name: str = "windlass",
         trusted: Iterable[str] = (),
         secure: bool = False,
+        body_max: int | None = None,
         spool_max: int = SPOOL_MAX,
         tunnel_idle: float = TUNNEL_IDLE_SECONDS,
     ) -> None:
+        if _is_name(name) is None:
+            raise ValueError(f"name={name!r} cannot stand in Via; write a token, such as 'windlass'")
         self.pool = pool
         self.timeout = timeout
         self.name = name.encode("ascii")
+        self.body_max = body_max
         self.spool_max = spool_max
         self.tunnel_idle = tunnel_idle
         self._proto = "https" if secure else "http"
         self._trusted = [ipaddress.ip_network(network) for network in trusted]
-        # Clients and backends repeat themselves. Both are pure functions of their arguments, bounded in number and size.
+        # Clients and backends repeat themselves. Both are pure functions, bounded in number and size.
         self._small_request_block = lru_cache(maxsize=512)(self._make_request_block)
         self._small_response_block = lru_cache(maxsize=512)(self._make_response_block)
 
@@ -128,7 +141,7 @@ class Proxy:
             return text_response("CONNECT is for forward proxies\n", 501)
         return ProxyResponder(self)
 
-    # -- heads, as pure functions -----------------------------------------------------------------------------------------
+    # -- heads, as pure functions ------------------------------------------------------------------------
 
     def request_block(
         self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int
@@ -141,24 +154,23 @@ class Proxy:
     def _make_request_block(
         self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int
     ) -> bytes:
-        if self._is_trusted(peer):
-            kept = forwardable(block, connection, framing=True)
-            before = Headers.from_block(block)
-            chain = [*before.get_all("x-forwarded-for"), peer]
-            kept = forwardable(kept, (), b"x-forwarded-for")
-            forwarded = b"X-Forwarded-For: %b\r\n" % ", ".join(chain).encode("latin-1")
-        else:
-            kept = forwardable(block, connection, *IDENTITY, framing=True)
-            forwarded = self._identity(peer, host)
-        return b"%b%bVia: 1.%d %b\r\n" % (kept, forwarded, minor, self.name)
+        unmet = () if minor else (b"expect",)  # HTTP/1.0 has no interim answers (RFC 9110 section 10.1.1)
+        kept = forwardable(block, connection, *IDENTITY, *unmet, framing=True)
+        before = Headers.from_block(block) if self._is_trusted(peer) else NO_HEADERS
+        return b"%b%bVia: 1.%d %b\r\n" % (kept, self._identity(before, peer, host), minor, self.name)
 
-    def _identity(self, peer: str, host: str) -> bytes:
+    def _identity(self, before: Headers, peer: str, host: str) -> bytes:
+        """Who asks: added to what came before, if that is to be believed (RFC 7239)."""
         node = f'"[{peer}]"' if ":" in peer else peer or "unknown"
-        by_host = f";host={quoted(host)}" if host else ""
-        lines = f"X-Forwarded-For: {peer or 'unknown'}\r\nX-Forwarded-Proto: {self._proto}\r\n"
-        if host:
-            lines += f"X-Forwarded-Host: {host}\r\n"
-        return f"{lines}Forwarded: for={node};proto={self._proto}{by_host}\r\n".encode("latin-1")
+        element = f"for={node};proto={self._proto}{f';host={quoted(host)}' if host else ''}"
+        chain = ", ".join([*before.get_all("x-forwarded-for"), peer or "unknown"])
+        lines = f"X-Forwarded-For: {chain}\r\n"
+        lines += f"X-Forwarded-Proto: {before.get('x-forwarded-proto', self._proto)}\r\n"
+        asked = before.get("x-forwarded-host", host)
+        if asked:
+            lines += f"X-Forwarded-Host: {asked}\r\n"
+        lines += f"Forwarded: {', '.join([*before.get_all('forwarded'), element])}\r\n"
+        return lines.encode("latin-1")
 
     def _is_trusted(self, peer: str) -> bool:
         if not self._trusted or not peer:
@@ -190,12 +202,13 @@ class Proxy:
 class ProxyResponder(Responder):
     """One request on its way to a backend, and its answer on the way back."""
 
-    __slots__ = ("_body", "_client_end", "_proxy", "_reply", "_spool", "_upload")
+    __slots__ = ("_body", "_client_end", "_proxy", "_reply", "_spool", "_upload", "_uploaded")
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
         self._reply: Reply[Any] | None = None  # until the answer's head is there
         self._upload: BodyChannel | None = None  # the request's body, while it comes
+        self._uploaded = 0  # bytes of it
         self._body: BodyChannel | None = None  # the answer's
         self._spool: Spool | None = None
         self._client_end: TunnelEnd | None = None
@@ -217,8 +230,13 @@ class ProxyResponder(Responder):
         end = upload = None
         framing = b"\r\n"
         if head.length:
+            if proxy.body_max is not None and head.length > proxy.body_max:
+                exchange.respond(text_response(f"the body is larger than {proxy.body_max} bytes\n", 413))
+                return
             framing, upload = self._request_body(exchange)
-        if head.upgrade is not None:
+        elif head.method in ANNOUNCED:
+            framing = b"Content-Length: 0\r\n\r\n"
+        if head.upgrade is not None and _is_h2c(head.upgrade) is None:  # an h2c tunnel would hide requests
             self._client_end, end = tunnel(proxy.tunnel_idle)
             block += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade.encode("latin-1")
         method = head.method
@@ -233,7 +251,7 @@ class ProxyResponder(Responder):
         reply.attach(exchange.transport.scope)
 
     def _request_body(self, exchange: Exchange) -> tuple[bytes, Upload | None]:
-        """The end of the head, with a small body that is there already; another one comes through a channel."""
+        """The end of the head, with a small body that is there already; others come through a channel."""
         length = exchange.head.length
         body = exchange.take_whole_body()
         if body is not None:
@@ -244,23 +262,47 @@ class ProxyResponder(Responder):
             return b"Transfer-Encoding: chunked\r\n\r\n", Upload(self._upload)
         return b"Content-Length: %d\r\n\r\n" % length, Upload(self._upload, length)
 
-    # -- the request's body -------------------------------------------------------------------------------------------------
+    # -- the request's body ------------------------------------------------------------------------------
 
     def body(self, exchange: Exchange, pieces: list[bytes]) -> None:
         """On to the backend, at its pace."""
         upload = self._upload
         if upload is None or upload.ended:
             return  # the answer came first: what still arrives is dropped
-        upload.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._uploaded += len(piece)
+        body_max = self._proxy.body_max
+        if body_max is not None and self._uploaded > body_max:
+            self._refuse_body(exchange, body_max)
+            return
+        upload.put(piece)
         exchange.hold_body(not upload.writable)
+        self._move_deadline(exchange)
+
+    def _refuse_body(self, exchange: Exchange, body_max: int) -> None:
+        error = BadRequest(f"the body is larger than {body_max} bytes", 413)
+        answered = exchange.answered
+        self.abandoned(exchange, error)
+        if answered:
+            exchange.abort(error)
+        else:
+            exchange.respond(text_response(f"{error.reason}\n", 413))
 
     def body_ended(self, exchange: Exchange, trailers: Headers) -> None:
         """The request is complete."""
         if self._upload is not None and not self._upload.ended:
             self._upload.trailers = trailers
             self._upload.close()
+            self._move_deadline(exchange)
 
-    # -- the answer -------------------------------------------------------------------------------------------------------------
+    def _move_deadline(self, exchange: Exchange) -> None:
+        """How long a client takes to send its body is not the backend's doing."""
+        if self._reply is not None:
+            proxy = self._proxy
+            timeout = proxy.pool.timeout_default if proxy.timeout is None else proxy.timeout
+            self._reply.deadline = max(self._reply.deadline, exchange.scope.now + timeout)
+
+    # -- the answer --------------------------------------------------------------------------------------
 
     def wakeup(self, exchange: Exchange) -> None:
         """The answer, more of it, or room for more of the request."""
@@ -296,7 +338,7 @@ class ProxyResponder(Responder):
             self._body.cancel()
         if self._spool is not None:
             self._spool.close()
-        if self._client_end is not None and not exchange.finished:
+        if self._client_end is not None:
             self._client_end.abandon()
 
     def _relay(
@@ -380,14 +422,17 @@ def proxy(
     name: str = "windlass",
     trusted: Iterable[str] = (),
     secure: bool = False,
+    body_max: int | None = None,
     spool_max: int = SPOOL_MAX,
     tunnel_idle: float = TUNNEL_IDLE_SECONDS,
 ) -> Proxy:
     """A handler that forwards every request to `pool`.
 
-    `timeout`: seconds for a backend's answer (the pool's default if None). `name` stands in Via. `trusted`: networks
-    (`"10.0.0.0/8"`) whose X-Forwarded-For and Forwarded are kept and added to. `secure`: the clients come by TLS.
-    `spool_max`: bytes of one response that may wait on disk. `tunnel_idle`: seconds an upgraded connection may be silent.
+    `timeout`: seconds for a backend's answer (the pool's default if None), counted from the last of the
+    request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and Forwarded
+    are kept and added to. `secure`: the clients come by TLS. `body_max`: bytes that a client may send as a body,
+    else 413. `spool_max`: bytes that one response's spool may take on disk. `tunnel_idle`: seconds an upgraded connection
+    may be silent. Raises `ValueError` for a name or a network that is none.
     """
     return Proxy(
         pool,
@@ -395,6 +440,7 @@ def proxy(
         name=name,
         trusted=trusted,
         secure=secure,
+        body_max=body_max,
         spool_max=spool_max,
         tunnel_idle=tunnel_idle,
     )

@@ -15,7 +15,7 @@ READ_SIZE: Final = 1 << 18  # bytes
 
 
 class Spool:
-    """A queue of bytes on disk, at most `limit` bytes at a time."""
+    """A queue of bytes in a file that grows to about `limit` bytes and starts over when all was taken."""
 
     __slots__ = ("_file", "_read", "_written", "limit")
 
@@ -32,8 +32,8 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether it should take no more."""
-        return len(self) >= self.limit
+        """Whether it should take no more before all is taken: it is the file that has the limit."""
+        return self._written >= self.limit
 
     def put(self, data: bytes) -> None:
         """Append. Raises `OSError` when the disk is full."""

@@ -1,8 +1,8 @@
 """The client's side of one connection, driven by a pool's member: requests out, responses in, in order.
 
 Rules:
-1. A response that is complete in the input settles its unit at once. A longer one is gathered, or goes through
-   a channel whose receiver sets the pace: when the channel is full, nothing is read from the socket.
+1. A response that is complete in the input settles its unit at once. A longer one is gathered, or goes
+   through a channel whose receiver sets the pace: when the channel is full, nothing is read from the socket.
 2. A response is cut where RFC 9112 section 6.3 says, and nothing else: what comes after the last one is a
    protocol error.
 3. A truncated body is an error for whoever reads it, never a shorter body.

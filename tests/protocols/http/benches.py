@@ -4,6 +4,7 @@ Every step ends at rest: no loop spins."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from actors import Channel, Loop
@@ -33,6 +34,17 @@ def body_of(channel: Channel[bytes]) -> bytes:
     while len(channel):
         pieces.append(channel.take())
     return b"".join(pieces)
+
+
+class Client(FakeSocket):
+    """A client's connection, as the server has it."""
+
+    was_reset = False
+    """Whether the server has closed it so that the client sees a reset."""
+
+    def setsockopt(self, level: int, option: int, value: Any) -> None:
+        """Notes what resets."""
+        self.was_reset = self.was_reset or option == socket.SO_LINGER
 
 
 class HttpBench(Bench):
@@ -88,9 +100,9 @@ class ProxyBench(HttpBench):
         self.server = self.loop.spawn(http.server("127.0.0.1:80", handler, **(server or {})))
         self.listener = self.kernel.sockets.pop()
 
-    def client(self, data: bytes = b"", *, step: int = 0) -> FakeSocket:
+    def client(self, data: bytes = b"", *, step: int = 0) -> Client:
         """A client connects and sends."""
-        sock = FakeSocket(self.kernel)
+        sock = Client(self.kernel)
         self.listener.backlog.append(sock)
         self.run()
         self.tell(sock, data, step=step)
@@ -104,7 +116,7 @@ class ProxyBench(HttpBench):
             sock.arrive(data[start : start + (step or len(data))])
             self.run()
 
-    def ask(self, data: bytes, *, step: int = 0) -> FakeSocket:
+    def ask(self, data: bytes, *, step: int = 0) -> Client:
         """A client connects and sends, and the backend accepts what is opened for it."""
         sock = self.client(data, step=step)
         self.accept()
