@@ -53,7 +53,7 @@ class TimerHeap:
             if when != scope.scheduled or scope.machine is None:
                 continue  # superseded by an earlier entry, or its machine has stopped
             scope.scheduled = NEVER
-            if scope.deadline <= now:
+            if scope.deadline <= when:
                 scope.deadline = NEVER
                 ready.append(scope)
             elif scope.deadline != NEVER:
@@ -61,8 +61,8 @@ class TimerHeap:
         return ready
 
     def _sweep(self) -> None:
-        self.heap = list(
-            {entry for entry in self.heap if entry[1].machine is not None and entry[0] == entry[1].scheduled}
-        )
+        self.heap[:] = {
+            entry for entry in self.heap if entry[1].machine is not None and entry[0] == entry[1].scheduled
+        }
         heapify(self.heap)
         self.sweep_at = max(SWEEP_MIN, 2 * len(self.heap))
