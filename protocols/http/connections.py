@@ -120,7 +120,7 @@ class ServerConnection(StreamProtocol):
                 answer = server.failed(request, error)
                 transport.write(encode_response(answer, lines, head.method, head.minor))
             if server.access_log is not None:
-                server.access_log.add(transport, request, answer.status)
+                server.access_log.add(transport, request, answer.status, len(answer.body), 0.0)
             if start == len(data):
                 transport.input = b""
             if not staying or transport.unsent >= SENDING_MIN:
@@ -146,14 +146,10 @@ class ServerConnection(StreamProtocol):
     def _incomplete(self, transport: Transport, start: int) -> Outcome:
         transport.consume(start)
         self.settled_until = 0.0
-        held = len(transport.input)
-        now = transport.scope.now
-        if not held:
-            return Timeout(self, now + self.server.timeouts.idle, ANYTHING)
         if not self.scanned:
-            self.deadline = now + self.server.timeouts.head_receiving
-        self.scanned = held
-        return Timeout(self, self.deadline, Bytes(held + 1))
+            self.deadline = transport.scope.now + self.server.timeouts.head_receiving
+        self.scanned = len(transport.input)
+        return Timeout(self, self.deadline, Bytes(self.scanned + 1))
 
     def _begin(
         self, transport: Transport, head: RequestHead, request: Request, route: Route, answer: Any
@@ -177,9 +173,8 @@ class ServerConnection(StreamProtocol):
             return Stop()
         if transport.unsent >= SENDING_MIN:
             return self.sending(transport, timeouts)
-        return Timeout(
-            self, transport.scope.now + self.server.timeouts.idle, ANYTHING
-        )  # what came is delivered
+        # if more has come already, the stream delivers it at once
+        return Timeout(self, transport.scope.now + self.server.timeouts.idle, ANYTHING)
 
     def refuse(self, transport: Transport, refusal: BadRequest, request: Request | None = None) -> Outcome:
         """Answer what cannot be served, and close."""
@@ -187,7 +182,7 @@ class ServerConnection(StreamProtocol):
         response = text_response(f"{refusal.reason}\n", refusal.status)
         transport.write(encode_response(response, self.server.date_line() + CLOSE_LINE))
         if self.server.access_log is not None:
-            self.server.access_log.add(transport, request, refusal.status)
+            self.server.access_log.add(transport, request, refusal.status, len(response.body), 0.0)
         transport.linger = True
         return Stop()
 

@@ -224,7 +224,8 @@ class Exchange:
         self.transport.write(encode_response_head(status, block, length, lines, reason))
         self._answered = True
         if connection.server.access_log is not None:
-            connection.server.access_log.add(self.transport, self.request, status)
+            size = 0 if self._bodiless else max(length, -1)
+            connection.server.access_log.add(self.transport, self.request, status, size, self._taken())
 
     def send(self, data: bytes) -> None:
         """A piece of the body; nothing is sent where there is none (HEAD, 204, 304). Raises `ValueError` for
@@ -263,7 +264,8 @@ class Exchange:
         self.transport.write(encode_response(response, lines, head.method, head.minor))
         self._answered = self._finished = True
         if server.access_log is not None:
-            server.access_log.add(self.transport, self.request, response.status)
+            size = len(response.body)
+            server.access_log.add(self.transport, self.request, response.status, size, self._taken())
 
     def relay(self, status: int, block: bytes, body: bytes, reason: str = "", *, dated: bool = False) -> None:
         """A whole final answer from validated parts, in one write: `send_head`, `send` and `finish`. Raises
@@ -278,7 +280,11 @@ class Exchange:
         self.transport.write(head if self.head.method == "HEAD" else head + body)
         self._answered = self._finished = True
         if server.access_log is not None:
-            server.access_log.add(self.transport, self.request, status)
+            server.access_log.add(self.transport, self.request, status, len(body), self._taken())
+
+    def _taken(self) -> float:
+        """Seconds from the request to its answer's head."""
+        return self.transport.scope.now - self._received
 
     def answer(self, answer: Any) -> Responder | None:
         """What a handler returned: send it, or return the responder that goes on to."""

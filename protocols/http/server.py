@@ -24,14 +24,19 @@ IDLE_GRAIN: Final = 1.0  # seconds; how much later an idle connection may be clo
 HEADS_KEPT: Final = 512
 HEAD_KEPT_BYTES: Final = 1024
 
-_secret = re.compile(rb"(?i)\n(?:cookie|(?:proxy-)?authorization):").search
+_secret = re.compile(
+    rb"(?i)\n(?:cookie|(?:proxy-)?authorization|[^:\n]*(?:key|token|secret|auth)[^:\n]*):"
+).search
 
 
 class AccessSink(Protocol):
     """Where answered requests are reported, when somebody asked for that."""
 
-    def add(self, transport: Transport, request: Request | None, status: int) -> None:
-        """One request (None: a refused one that could not be read) was answered with `status`."""
+    def add(
+        self, transport: Transport, request: Request | None, status: int, size: int, seconds: float
+    ) -> None:
+        """One request (None: a refused one that could not be read) was answered with `status`, a body of
+        `size` bytes (-1: not known yet), `seconds` after it had come."""
 
 
 class ServerStatistics(msgspec.Struct, frozen=True):

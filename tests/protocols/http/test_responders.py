@@ -52,6 +52,16 @@ class Recorder(http.Responder):
         self._told("abandoned", type(error))
 
 
+class Log:
+    def __init__(self) -> None:
+        self.rows: list[tuple[str | None, int]] = []
+
+    def add(
+        self, transport: Any, request: http.Request | None, status: int, size: int, seconds: float
+    ) -> None:
+        self.rows.append((request and f"{request.method} {request.target} {request.peer}", status))
+
+
 def ask(responder: http.Responder, data: bytes = POST, *, end: bool = False, **options: Any) -> list[Answer]:
     handler = http.streaming(lambda request: responder)
     with Simulated(handler, **options) as simulated:
@@ -282,6 +292,42 @@ def test_abandoned(how: str, answered: bool) -> None:
         assert [told[0] for told in responder.told if told[0] == "abandoned"] == ["abandoned"]
 
 
+def test_an_answer_from_outside_of_the_handlers() -> None:
+    """Somebody else's turn: it is sent, and the connection goes on when the responder is woken next."""
+    responder = Recorder()
+    with Simulated(lambda request: responder) as simulated:
+        sock = simulated.connect()
+        simulated.send(sock, get())
+        respond(responder.exchange)
+        simulated.settle()
+        assert len(read_answers(sock.delivered())) == 1
+        sock.reset()
+        simulated.settle()
+        assert sock.closed
+        assert responder.told == ["begin", "body_ended"]
+
+
+@pytest.mark.parametrize(
+    ("method", "minor", "connection"), [("GET", 1, None), ("HEAD", 1, None), ("GET", 0, "close")]
+)
+@pytest.mark.parametrize("dated", [False, True])
+def test_relay(method: str, minor: int, connection: str | None, dated: bool) -> None:
+    def begin(exchange: Exchange) -> None:
+        exchange.relay(203, b"Date: x\r\n" if dated else b"", b"Hello", "Fine", dated=dated)
+        exchange.relay(200, b"", b"")
+
+    with Simulated(lambda request: Recorder(begin=begin), access_log=(log := Log())) as simulated:
+        sock = simulated.connect()
+        simulated.send(sock, get(method=method, minor=minor))
+        (answer,) = read_answers(sock.delivered(), method)
+        assert (answer.status, answer.body) == (203, b"" if method == "HEAD" else b"Hello")
+        assert answer.headers.get("content-length") == "5"
+        assert answer.headers.get("connection") == connection
+        assert len(answer.headers.get_all("date")) == 1
+        assert simulated.server.statistics().failed == 1  # the second one
+        assert [status for _, status in log.rows] == [203]
+
+
 def test_switch() -> None:
     class Upper(StreamProtocol):
         def connected(self, transport: Transport) -> Outcome:
@@ -325,14 +371,6 @@ def test_reprs() -> None:
         simulated.settle()
         assert repr(stream.protocol).endswith(", closing>")
     assert responder.told == []
-
-
-class Log:
-    def __init__(self) -> None:
-        self.rows: list[tuple[str | None, int]] = []
-
-    def add(self, transport: Any, request: http.Request | None, status: int) -> None:
-        self.rows.append((request and f"{request.method} {request.target} {request.peer}", status))
 
 
 def test_access_log() -> None:

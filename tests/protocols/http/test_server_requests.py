@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors import Reply, Stream, sleep
+from actors import Channel, Reply, Stream, sleep
 from protocols import http
 from protocols.http.connections import Exchange, ServerConnection
 from tests.protocols.http.bad_requests import BAD_REQUESTS
@@ -292,6 +292,30 @@ class TestEnds:
             (answer,) = client.to_the_end()
             assert len(answer.body) == 500_000
 
+    def test_drain_in_the_middle_of_a_row(self) -> None:
+        """What was answered is sent whole; what waits behind it is not begun any more."""
+        with Served(lambda request: http.Response(200, body=b"x" * 5_000_000)) as served:
+            client = served.connect(buffer=32768).send(get() * 5)
+            served.until(lambda: served.server.requests == 1)
+            served.loop.tick(0)
+            served.loop.drain(30)
+            served.loop.tick(0)
+            (answer,) = client.to_the_end()
+            assert (len(answer.body), answer.complete, client.closed) == (5_000_000, True, "fin")
+
+    def test_drain_while_an_answer_streams(self) -> None:
+        """Its head has not said that it is the last; the connection is closed all the same."""
+        channel: Channel[bytes] = Channel()
+        with Served(lambda request: http.StreamingResponse(200, {}, channel)) as served:
+            client = served.connect().send(get())
+            client.until(lambda: client.received)
+            served.loop.drain(30)
+            served.loop.tick(0)
+            channel.put(b"x")
+            channel.close()
+            (answer,) = client.to_the_end()
+            assert (answer.body, answer.complete, client.closed) == (b"x", True, "fin")
+
     def test_nothing_is_left_of_connections_and_exchanges(self) -> None:
         """Not even for the collector: all of it goes by reference counts."""
 
@@ -321,6 +345,46 @@ class TestEnds:
                 assert len(left(Stream, ServerConnection)) <= before
             finally:
                 gc.enable()
+
+
+class TestRememberedHeads:
+    """Small heads that came before are not parsed again; nothing may tell the difference, nor be kept that
+    should not."""
+
+    def ask_often(self, data: bytes) -> tuple[int, list[bytes]]:
+        with Served(echo) as served:
+            client = served.connect()
+            bodies = []
+            for _ in range(3):
+                client.received = b""
+                bodies.append(client.send(data).answer().body)
+            return len(served.server.heads), bodies
+
+    def test_kept(self) -> None:
+        assert self.ask_often(get("/x", "X: y\r\n")) == (1, [b"GET /x "] * 3)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            get(lines="Cookie: a\r\n"),
+            get(lines="authorization: a\r\n"),
+            get(lines="Proxy-Authorization: a\r\n"),
+            get(lines="X-Api-Key: a\r\n"),
+            get(lines="x-auth-token: a\r\n"),
+            get(lines=f"X: {'x' * 1024}\r\n"),
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        ],
+    )
+    def test_not_kept(self, data: bytes) -> None:
+        assert self.ask_often(data)[0] == 0
+
+    def test_bounded(self) -> None:
+        with Served(echo) as served:
+            client = served.connect()
+            for number in range(600):
+                client.received = b""
+                assert client.send(get(f"/{number}")).answer().body == f"GET /{number} ".encode()
+            assert 0 < len(served.server.heads) <= 512
 
 
 # -- however it is cut ---------------------------------------------------------------------------------------

@@ -307,6 +307,32 @@ class TestResponseSending:
             assert calls == ["body", "body", "writable"]
             assert sock.delivered().endswith(b"0\r\n\r\n")
 
+    @pytest.mark.parametrize("flow", [False, True])
+    def test_a_streamed_answer_goes_on_when_there_is_room(self, flow: bool) -> None:
+        channel: Channel[bytes] = Channel(4 << 20, weigh=len)
+        for _ in range(40):
+            channel.put(b"x" * 100_000)
+        channel.close()
+
+        def handler(request: http.Request) -> Any:
+            response = http.StreamingResponse(200, {}, channel, 4_000_000)
+            return later(response) if flow else response
+
+        async def later(response: http.StreamingResponse) -> http.StreamingResponse:
+            return response
+
+        with Simulated(handler, timeouts=TIMEOUTS) as simulated:
+            sock = simulated.connect(room=0)
+            simulated.send(sock, get())
+            taken = 0
+            while taken < 4_000_000 and not sock.closed:
+                sock.room = 500_000
+                simulated.settle()
+                taken += len(sock.delivered())
+                simulated.advance(1)
+            assert not sock.closed
+            assert counted(simulated) == {}
+
 
 class TestPerRoute:
     @pytest.mark.parametrize("kind", ["constant", "function"])
