@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from .errors import DelimiterNotFound, Misuse
-from .kernel import READABLE, WRITABLE
+from .kernel import ERROR, READABLE, WRITABLE
 from .machine import Machine
 from .outcomes import UNCHANGED, Continue, Outcome, Stop, Timeout
 from .scope import Scope
@@ -196,7 +196,7 @@ class Stream(Transport, Machine[int]):
         return UNCHANGED
 
     def _ready_otherwise(self, scope: Scope, events: int) -> Outcome:
-        if events & WRITABLE:
+        if events & WRITABLE and not events & ERROR:  # after an error sending could only fail, see `_broken`
             self.flush()
         if not events & ~WRITABLE:
             return UNCHANGED
@@ -216,7 +216,7 @@ class Stream(Transport, Machine[int]):
     def wakeup(self, scope: Scope) -> Outcome:
         """The stream's own affairs first, then the protocol's."""
         if self._pending:
-            pending, self._pending = self._pending, 0
+            pending, self._pending = self._pending, self._pending & BROKEN
             outcome = self._see_to(pending)
             if outcome is not UNCHANGED or scope.machine is None:
                 return outcome
@@ -435,7 +435,7 @@ class Stream(Transport, Machine[int]):
                 self.sock.shutdown(socket.SHUT_WR)
 
     def _broken(self) -> None:
-        self._drop_output()
+        """Sending has failed for good. The output stays, so that who wrote it can tell what has not left."""
         self._watch(self._mask & ~WRITABLE)
         self._pending |= BROKEN
         self.scope.wake()

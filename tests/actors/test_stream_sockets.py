@@ -141,3 +141,20 @@ def test_a_hung_up_peer_does_not_spin_the_loop_while_reading_is_paused():
             pair.loop.tick(0)
         assert pair.loop.statistics().events == before
         assert pair.loop.alive(pair.token)
+
+
+def test_what_could_not_be_sent_is_known_until_the_end():
+    unsent = []
+
+    class Counting(Script):
+        def stopped(self, transport, error):
+            unsent.append((transport.unsent, transport.output, error))
+
+    with Pair(Counting()) as pair:
+        pair.stream.write(b"a unit of work")
+        pair.peer.close()
+        pair.loop.flush()  # before the loop has seen the peer's end
+        pair.stream.write(b" and another")
+        pair.loop.tick(0)
+    assert unsent == [(26, [b"a unit of work", b" and another"], unsent[0][2])]
+    assert isinstance(unsent[0][2], OSError)
