@@ -79,8 +79,8 @@ class AccessLog(Machine["AccessLog"]):
         transport: Transport,
         request: Request | None,
         status: int,
-        length: int = -1,
-        seconds: float = 0.0,
+        size: int,
+        seconds: float,
     ) -> None:
         """Note one answer: called by connections, in the request's path."""
         scope = self._scope
@@ -89,7 +89,7 @@ class AccessLog(Machine["AccessLog"]):
         method, target, minor = "-", "-", 1
         if request is not None:
             method, target, minor = request.method, request.target, request.minor
-        records.append((scope.loop.now, transport.peer, method, target, minor, status, length, seconds))
+        records.append((scope.loop.now, transport.peer, method, target, minor, status, size, seconds))
         if len(records) == 1 or len(records) == BATCH:
             scope.wake()
 
@@ -180,15 +180,15 @@ def format_records(records: list[Record], epoch: float) -> bytes:
     lines: list[str] = []
     second, stamp = -1, ""
     for record in records:
-        when, peer, method, target, minor, status, length, seconds = record
+        when, peer, method, target, minor, status, size, seconds = record
         moment = int(when + epoch)
         if moment != second:
             second = moment
             at = datetime.fromtimestamp(moment, UTC)
             stamp = f"{at:%d}/{MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
         line = "-" if method == "-" else f"{method} {_unsafe.sub(escaped, target)} HTTP/1.{minor}"
-        size = "-" if length < 0 else length
-        lines.append(f'{peer or "-"} - - [{stamp}] "{line}" {status} {size} {seconds:.3f}\n')
+        sent = "-" if size < 0 else size
+        lines.append(f'{peer or "-"} - - [{stamp}] "{line}" {status} {sent} {seconds:.3f}\n')
     return "".join(lines).encode("ascii")
 
 
