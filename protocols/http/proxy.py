@@ -1,5 +1,5 @@
-"""The reverse proxy: a handler that forwards requests to a pool and its answers to the client (RFC 9110 section
-7.6).
+"""The reverse proxy: a handler that forwards requests to a pool and its answers to the client (RFC 9110
+section 7.6).
 
 Rules:
 1. Framing is never forwarded, always made anew; so are the fields that concern one connection.
@@ -8,8 +8,8 @@ Rules:
 3. A small answer costs one unit and one write. A long one streams: up to the high watermark in memory; what a
    slow client has not taken beyond that goes to a spool, so that it does not hold the backend's connection.
 4. A truncated answer is an abort, never a clean end.
-5. A failure before the answer's head: 502 for a bad or dead backend, 503 with Retry-After for a full queue, 504
-   for a deadline, which counts from the last of the request's body.
+5. A failure before the answer's head: 502 for a bad or dead backend, 503 with Retry-After for a full queue,
+   504 for a deadline, which counts from the last of the request's body.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
         return f"<Forward {self.raw[:64].partition(b' HTTP/')[0].decode('latin-1')}>"
 
     def encode(self, host_line: bytes) -> bytes:
-        """As it was made. A client of HTTP/1.0 need not name a host, a backend of HTTP/1.1 must be told one."""
+        """As it was made. A client of HTTP/1.0 need not name a host, a backend must be told one."""
         if self._exchange.head.host:
             return self.raw
         line, _, rest = self.raw.partition(b"\r\n")
@@ -429,10 +429,10 @@ def proxy(
     """A handler that forwards every request to `pool`.
 
     `timeout`: seconds for a backend's answer (the pool's default if None), counted from the last of the
-    request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and Forwarded
-    are kept and added to. `secure`: the clients come by TLS. `body_max`: bytes that a client may send as a body,
-    else 413. `spool_max`: bytes that one response's spool may take on disk. `tunnel_idle`: seconds an upgraded connection
-    may be silent. Raises `ValueError` for a name or a network that is none.
+    request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and
+    Forwarded are kept and added to. `secure`: the clients come by TLS. `body_max`: bytes that a client may
+    send as a body, else 413. `spool_max`: bytes that one response's spool may take on disk. `tunnel_idle`:
+    seconds an upgraded connection may be silent. Raises `ValueError` for a name or a network that is none.
     """
     return Proxy(
         pool,

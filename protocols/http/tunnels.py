@@ -1,7 +1,8 @@
 """Tunnels: after an upgrade (101), bytes both ways between two connections, each direction with its own end.
 
-Rules: what one side sends is written to the other; when that is slower, the sending side is not read meanwhile. A FIN is
-passed on and the other direction goes on (half-close). When one side is lost, so is the other.
+Rules: what one side sends is written to the other; when that is slower, the sending side is not read
+meanwhile. A FIN is passed on and the other direction goes on (half-close). When one side is lost, so is the
+other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from actors import (
     LOW_WATERMARK,
     SLEEP,
     UNCHANGED,
-    Expectation,
     Flush,
     Outcome,
     Stop,
@@ -29,7 +29,7 @@ ONLY_DRAIN: Final = (SLEEP, Flush(LOW_WATERMARK))
 
 
 def tunnel(idle_seconds: float) -> tuple[TunnelEnd, TunnelEnd]:
-    """Two ends. Each becomes the protocol of one connection; both are closed after `idle_seconds` without a byte."""
+    """Two ends, one protocol per connection, both closed after `idle_seconds` without a byte."""
     one, other = TunnelEnd(idle_seconds), TunnelEnd(idle_seconds)
     one._other, other._other = other, one
     return one, other
@@ -38,7 +38,7 @@ def tunnel(idle_seconds: float) -> tuple[TunnelEnd, TunnelEnd]:
 class TunnelEnd(StreamProtocol):
     """One connection's end of a tunnel."""
 
-    __slots__ = ("_closed", "_finished", "_idle", "_other", "_transport")
+    __slots__ = ("_closed", "_draining", "_finished", "_idle", "_other", "_transport")
 
     _other: TunnelEnd
 
@@ -46,6 +46,7 @@ class TunnelEnd(StreamProtocol):
         self._idle = idle_seconds
         self._transport: Transport | None = None  # until this end has its connection
         self._finished = False  # its peer sends nothing more, and that was passed on
+        self._draining = False  # waits for its output to drain, and will then wake the other
         self._closed = False
 
     def __repr__(self) -> str:
@@ -72,6 +73,7 @@ class TunnelEnd(StreamProtocol):
 
     def flushed(self, transport: Transport) -> Outcome:
         """This side takes more: the other may be read again."""
+        self._draining = False
         self._wake_other()
         return self._move(transport)
 
@@ -117,18 +119,14 @@ class TunnelEnd(StreamProtocol):
             scope = other._transport.scope
             if scope.alive and scope.deadline < due:
                 scope.deadline = due  # later than before, so the timer heap need not know
-        expectation: Expectation
+        if self._draining and not transport.congested:
+            self._wake_other()  # it may go on, and would not be told again
+        self._draining = transport.congested
         if self._finished or onward is None or onward.congested:
-            expectation = ONLY_DRAIN if transport.congested else SLEEP
-            if onward is not None and onward.congested:
-                other._wait_for_drain()
-        else:
-            expectation = READ_AND_DRAIN if transport.congested else ANYTHING
-        return Timeout(self, due, expectation)
-
-    def _wait_for_drain(self) -> None:
-        if self._transport is not None:
-            self._transport.scope.wake()  # its own `_move` sees the congestion and expects the drain
+            if onward is not None and onward.congested and not other._draining:
+                onward.scope.wake()  # its own `_move` sees the congestion and waits for the drain
+            return Timeout(self, due, ONLY_DRAIN if self._draining else SLEEP)
+        return Timeout(self, due, READ_AND_DRAIN if self._draining else ANYTHING)
 
     def _wake_other(self) -> None:
         transport = self._other._transport

@@ -217,7 +217,7 @@ class HttpWire(Wire):
                 reading = SLEEP
             elif self.transport.input:  # a part of a chunk's line: the decoder needs more behind it
                 reading = Bytes(len(self.transport.input) + 1)
-        if self._upload is not None and self.transport.congested:
+        if self._upload is not None and len(self._upload.body):  # `_pump` has stopped for a full output
             return (reading, DRAINED)
         return reading
 

@@ -4,8 +4,9 @@ Every step ends at rest: no loop spins."""
 
 from __future__ import annotations
 
+import io
 import socket
-from typing import Any
+from typing import IO, Any
 
 from actors import Channel, Loop
 from actors.testing import FakeSocket, ManualKernel
@@ -47,11 +48,38 @@ class Client(FakeSocket):
         self.was_reset = self.was_reset or option == socket.SO_LINGER
 
 
+class Spooled(io.BytesIO):
+    """A temporary file that remembers how large it was."""
+
+    size_max = 0
+
+    def write(self, data: Any) -> int:
+        """Notes the size."""
+        written = super().write(data)
+        self.size_max = max(self.size_max, self.tell())
+        return written
+
+
+class SpoolKernel(ManualKernel):
+    """A manual kernel that remembers its temporary files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spools: list[Spooled] = []
+
+    def temporary_file(self) -> IO[bytes]:
+        """In memory, and in `spools`."""
+        self.spools.append(Spooled())
+        return self.spools[-1]
+
+
 class HttpBench(Bench):
     """A pool of `HttpWire`s."""
 
+    kernel: SpoolKernel
+
     def __init__(self, urls: str | list[str] = BACKEND, **options: Any) -> None:
-        self.kernel = ManualKernel()
+        self.kernel = SpoolKernel()
         self.loop = Loop(kernel=self.kernel)
         self.pool = self.loop.spawn(http.pool(urls, **options))
 

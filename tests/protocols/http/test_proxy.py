@@ -302,8 +302,10 @@ def test_a_date_is_added_only_where_there_is_none() -> None:
         (
             GET,
             CHUNKED + b"2;x\r\nok\r\n0\r\nX-Sum: 6\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nVia: 1.1 windlass\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"2\r\nok\r\n0\r\nX-Sum: 6\r\n\r\n",
+            (
+                b"HTTP/1.1 200 OK\r\nVia: 1.1 windlass\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"2\r\nok\r\n0\r\nX-Sum: 6\r\n\r\n"
+            ),
             False,
         ),
         (

@@ -147,6 +147,23 @@ def test_an_upload_and_its_answer_flow_at_the_same_time() -> None:
     assert bench.idle == 1
 
 
+def test_an_output_that_drains_in_part_before_something_else_happens() -> None:
+    bench = HttpBench()
+    channel = BodyChannel(1 << 16)
+    reply = bench.open(http.stream("POST", "/", body=channel))
+    bench.sockets[0].room = 0
+    while channel.writable:
+        channel.put(b"x" * 65536)
+        bench.run()
+    bench.sockets[0].room = 600_000
+    bench.run()
+    bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+    bench.sockets[0].room = None
+    bench.run()
+    assert len(channel) == 0
+    assert reply.result().body.take() == b"abc"
+
+
 def test_a_reader_and_a_writer_that_wait_for_each_other_in_turns() -> None:
     bench = HttpBench()
     channel = BodyChannel(1 << 16)
