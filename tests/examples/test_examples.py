@@ -1,0 +1,102 @@
+"""The examples run as programs and answer."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SECONDS_MAX = 30.0
+Start = Callable[..., int]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """`start("hello")` runs the example and returns its port; at the end it must stop in good order."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(name: str, *arguments: str) -> int:
+        command = [sys.executable, "-m", f"examples.{name}", "--listen", "127.0.0.1:0", *arguments]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"listening.*address=127\.0\.0\.1:(\d+)", line):
+                return int(found[1])
+        raise AssertionError("the example did not start")
+
+    yield run
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=SECONDS_MAX)
+        assert process.returncode == 0
+
+
+@pytest.fixture
+def backend() -> Iterator[Callable[[bytes], str]]:
+    """`backend(body)`: the URL of a server that gives one connection this answer; none if it is empty."""
+    sockets: list[socket.socket] = []
+
+    def serve(listener: socket.socket, body: bytes) -> None:
+        connection, _ = listener.accept()
+        sockets.append(connection)
+        assert connection.recv(1 << 16).startswith(b"GET /")
+        if body:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def run(body: bytes) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        sockets.append(listener)
+        threading.Thread(target=serve, args=(listener, body), daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield run
+    for sock in sockets:
+        sock.close()
+
+
+def get(port: int, target: str) -> tuple[int, bytes]:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
+    client.request("GET", target)
+    response = client.getresponse()
+    body = response.read()
+    client.close()
+    return response.status, body
+
+
+def test_hello(start: Start) -> None:
+    assert get(start("hello"), "/") == (200, b"Hello World!")
+
+
+def test_gateway_composes_two_backends(start: Start, backend: Callable[[bytes], str]) -> None:
+    port = start("gateway", "--users", backend(b'{"name":"Ada"}'), "--carts", backend(b"[1,2]"))
+    assert get(port, "/profile/7") == (200, b'{"user":{"name":"Ada"},"cart":[1,2]}')
+
+
+@pytest.mark.parametrize(
+    ("slow", "status", "said"), [(True, 504, b"too slow"), (False, 502, b"not to be had")]
+)
+def test_gateway_says_what_was_wrong_behind_it(
+    start: Start,
+    backend: Callable[[bytes], str],
+    free_port: Callable[[], int],
+    slow: bool,
+    status: int,
+    said: bytes,
+) -> None:
+    carts = backend(b"") if slow else f"http://127.0.0.1:{free_port()}"
+    answer = get(start("gateway", "--users", backend(b"{}"), "--carts", carts), "/profile/7")
+    assert answer[0] == status
+    assert answer[1].startswith(said)
