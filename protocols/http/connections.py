@@ -156,7 +156,8 @@ class ServerConnection(StreamProtocol):
     ) -> Outcome:
         transport.consume(head.end)
         self.settled_until = 0.0
-        timeouts = self.server.timeouts_for(route, request)
+        server = self.server
+        timeouts = server.timeouts if route.timeouts is None else server.timeouts_for(route, request)
         self.exchange = exchange = Exchange(self, transport, head, request, route, timeouts)
         return exchange.begin(answer)
 

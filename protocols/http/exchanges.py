@@ -63,7 +63,8 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Exchange:
-    """One request and its answer. Made by the connection; a `Responder` acts on it."""
+    """One request and its answer. Made by the connection; a `Responder` acts on it, from inside its handlers.
+    Whoever acts on it in somebody else's turn wakes the connection afterwards: `exchange.scope.wake()`."""
 
     __slots__ = (
         "_answered",
@@ -322,7 +323,8 @@ class Exchange:
         self._switched = protocol
 
     def _connection_line(self) -> bytes:
-        if self._connection.left <= 0 or not self.body_complete:
+        decoder = self._decoder
+        if self._connection.left <= 0 or not (decoder is None or decoder.done):
             self._close = True
         return CLOSE_LINE if self._close else b"" if self.head.minor else KEEP_ALIVE_LINE
 
@@ -347,7 +349,7 @@ class Exchange:
             self._responder.begin(self)
         else:
             self._responder = self.answer(answer)
-        if self._responder is not None and self.body_complete and not self.finished:
+        if not self._finished and self._responder is not None and self.body_complete and self._error is None:
             self._responder.body_ended(self, self.request.trailers)
 
     def received(self, transport: Transport) -> Outcome:
@@ -493,7 +495,8 @@ class Exchange:
 
     def _over(self) -> Outcome:
         connection = self._connection
-        if not self.body_complete:
+        decoder = self._decoder
+        if decoder is not None and not decoder.done:
             self.transport.linger = True
             self._close = True
         if self._close:

@@ -9,6 +9,7 @@ derives one.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from actors import NEVER, Channel, ChannelClosed
@@ -95,7 +96,7 @@ async def _ready(answer: Any) -> Any:
 def flow_of(answer: Any, streams: bool) -> Coroutine[Any, Any, Any] | None:
     """The coroutine that a `FlowResponder` is needed for: what a handler has returned, if it is to be
     awaited or if its request's body goes on coming; else None."""
-    if hasattr(answer, "send") and hasattr(answer, "throw"):
+    if answer.__class__ is CoroutineType or (hasattr(answer, "send") and hasattr(answer, "throw")):
         return cast(Coroutine[Any, Any, Any], answer)
     if hasattr(answer, "__await__"):
         return _awaited(answer)
@@ -125,10 +126,6 @@ class FlowResponder(Responder):
         """The coroutine's: a sleep's end, an inherited deadline."""
         return self._steps.due if self._after is None else NEVER
 
-    def begin(self, exchange: Exchange) -> None:
-        """Run to the first wait."""
-        self.wakeup(exchange)
-
     def wakeup(self, exchange: Exchange) -> None:
         """Run to the next wait, or to the response."""
         if self._after is not None:
@@ -142,7 +139,7 @@ class FlowResponder(Responder):
             exchange.proceed()
             exchange.hold_body(not request.stream.writable)
 
-    timeout = wakeup
+    begin = timeout = wakeup
 
     def writable(self, exchange: Exchange) -> None:
         """The streamed body may go on."""
