@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors import Loop, Stream
+from actors.events import EventLog
 from actors.testing import FakeSocket, ManualKernel
 from protocols.http import Server, server
 from protocols.http.bodies import body_decoder
@@ -194,11 +195,23 @@ def streams(loop: Loop) -> list[Stream]:
     return [machine for machine in machines if isinstance(machine, Stream)]
 
 
+class QuietLog(EventLog):
+    """Keeps what is logged: rendering a traceback takes longer than most tests."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0)
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def _emit(self, level: str, event: str, cause: str | None, fields: dict[str, Any]) -> None:
+        self.lines.append((level, event, fields))
+
+
 class Served:
     """A server of `handler` on a loop of its own. `options` are those of `http.server`."""
 
     def __init__(self, handler: Any, address: str = "127.0.0.1:0", **options: Any) -> None:
         self.loop = Loop()
+        self.loop.log = QuietLog()
         self.clients: list[Client] = []
         self.server: Server = self.loop.spawn(server(address, handler, **options))
 
@@ -244,6 +257,7 @@ class Simulated:
     def __init__(self, handler: Any, **options: Any) -> None:
         self.kernel = ManualKernel()
         self.loop = Loop(kernel=self.kernel)
+        self.log = self.loop.log = QuietLog()
         self.server: Server = self.loop.spawn(server("127.0.0.1:80", handler, **options))
         self._listening = self.kernel.sockets[0]
 

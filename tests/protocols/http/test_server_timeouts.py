@@ -406,6 +406,7 @@ class TestWrongHandlers:
             expected = (500, b"internal server error\n")
             assert [(answer.status, answer.body) for answer in answers] == [expected] * 2
             assert simulated.server.statistics().failed == 2
+            assert [line[:2] for line in simulated.log.lines[1:]] == [("error", "handler failed")] * 2
             assert not sock.closed
 
     def test_a_flow_that_awaits_nonsense(self) -> None:
