@@ -3,7 +3,9 @@ drives a coroutine that awaits something of ours outside of every tick: a host s
 
 from __future__ import annotations
 
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ __all__ = [
     "enter_host",
     "enter_loop",
     "host_wait",
+    "hosted_here",
+    "leave_host",
     "loop_here",
     "outside_deadline",
 ]
@@ -33,23 +37,29 @@ outside_deadline: ContextVar[float] = ContextVar("windlass_deadline", default=fl
 
 class _Current(threading.local):
     loop: Loop | None = None
-    host: HostWait | None = None
+    hosts: tuple[tuple[weakref.ref[Loop], HostWait], ...] = ()  # weak: a forgotten loop can be told of
 
 
 _current = _Current()
 
 
 def current_loop() -> Loop:
-    """The loop of this thread: the one that ticks, or else the one that was made last. Raises `Misuse`
-    without one."""
-    if _current.loop is None:
+    """The loop of this thread: the one that ticks, or else one that a host drives, or else the one that was
+    made last. Raises `Misuse` without one."""
+    loop = loop_here()
+    if loop is None:
         raise Misuse("no loop in this thread; make one first: loop = Loop()")
-    return _current.loop
+    return loop
 
 
 def loop_here() -> Loop | None:
     """Like `current_loop`, None without one."""
-    return _current.loop
+    loop = _current.loop
+    if _current.hosts and (loop is None or not loop.ticking):
+        hosted = hosted_here()
+        if hosted:
+            return hosted[-1]
+    return loop
 
 
 def enter_loop(loop: Loop | None) -> Loop | None:
@@ -58,13 +68,38 @@ def enter_loop(loop: Loop | None) -> Loop | None:
     return before
 
 
-def enter_host(host: HostWait | None) -> HostWait | None:
-    """Say how coroutines outside of ticks wait in this thread; returns what was said before."""
-    before, _current.host = _current.host, host
-    return before
+def enter_host(loop: Loop, wait: HostWait) -> None:
+    """A host drives `loop` in this thread from now on, and its coroutines wait by `wait`."""
+    _current.hosts = (
+        *(entry for entry in _current.hosts if entry[0]() is not None),
+        (weakref.ref(loop), wait),
+    )
+
+
+def leave_host(loop: Loop) -> None:
+    """The host drives `loop` no longer."""
+    _current.hosts = tuple(entry for entry in _current.hosts if entry[0]() not in (loop, None))
+
+
+def hosted_here() -> list[Loop]:
+    """The loops that a host drives in this thread, the last one last."""
+    return [loop for loop in (entry[0]() for entry in _current.hosts) if loop is not None]
 
 
 def host_wait() -> HostWait | None:
     """How the running coroutine must wait; None if a loop of ours drives it."""
     loop = _current.loop
-    return None if loop is not None and loop.ticking else _current.host
+    if loop is not None and loop.ticking:
+        return None
+    if _current.hosts:
+        return _current.hosts[-1][1]
+    asyncio = sys.modules.get("asyncio")  # asked, not imported: who has no asyncio needs no answer
+    return _unattended if asyncio is not None and asyncio._get_running_loop() is not None else None
+
+
+def _unattended(waitable: Any) -> Generator[Any, Any, None]:
+    raise Misuse(
+        f"an asyncio task awaits {waitable!r}, but asyncio drives no loop of ours in this thread; "
+        "write `async with Loop.in_asyncio() as loop:` and spawn on that"
+    )
+    yield

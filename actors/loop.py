@@ -38,6 +38,7 @@ from .timers import TimerHeap
 if TYPE_CHECKING:
     from .embedding.asyncio_host import AsyncioLoop
     from .embedding.thread_host import ThreadLoop
+    from .embedding.trio_host import TrioLoop
     from .transports import Transport
 
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
@@ -80,6 +81,9 @@ class Loop:
 
     inherited_deadline: float = NEVER
     """What `deadline()` has set for what is begun now: every unit that is submitted ends by then."""
+
+    quiet_drain: bool = False
+    """Whether a drain is no news: where leaving a block begins it, and not a signal."""
 
     def __init__(self, *, kernel: Kernel | None = None, slots: int = 1 << 20) -> None:
         if not 1 <= slots <= SLOT_MASK:
@@ -482,11 +486,14 @@ class Loop:
     def _drain_on(self) -> None:
         assert self._drain_asked is not None
         if not self._drain_asked:
-            self.log.info("draining", seconds=round(self._drain_until - self.now, 3), machines=self.machines)
+            if not self.quiet_drain:
+                seconds = round(self._drain_until - self.now, 3)
+                self.log.info("draining", seconds=seconds, machines=self.machines)
             self._drain_asked.add(0)  # the notifier's token, so that this is said once
         if self.now >= self._drain_until:
             left = self.machines
-            self.log.warning("drain deadline passed", machines_left=left)
+            if not self.quiet_drain:
+                self.log.warning("drain deadline passed", machines_left=left)
             self._end_all(DrainDeadline(f"the drain's deadline has passed with {left} machines left"))
             return
         for _ in range(ROUNDS_MAX):
@@ -549,6 +556,27 @@ class Loop:
         from .embedding.thread_host import ThreadLoop
 
         return ThreadLoop(drain=drain, kernel=kernel, slots=slots)
+
+    @staticmethod
+    def in_trio(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> TrioLoop:
+        """A loop for a trio program, on its thread: `async with Loop.in_trio() as loop:`. Needs `trio`.
+
+        Leaving the block drains for at most `drain` seconds.
+        """
+        from .embedding.trio_host import TrioLoop
+
+        return TrioLoop(drain=drain, kernel=kernel, slots=slots)
+
+    @staticmethod
+    def in_anyio(
+        *, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20
+    ) -> AsyncioLoop | TrioLoop:
+        """`in_trio()` inside a trio program, else `in_asyncio()`: for code that runs in both, as anyio's
+        does."""
+        from .embedding import in_trio_run
+
+        make = Loop.in_trio if in_trio_run() else Loop.in_asyncio
+        return make(drain=drain, kernel=kernel, slots=slots)
 
     @staticmethod
     def in_asyncio(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> AsyncioLoop:

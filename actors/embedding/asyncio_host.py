@@ -6,20 +6,18 @@
 
 Any task may await replies and channels. Cancelling the task cancels the reply it waits for; no wire is
 touched. Leaving the block drains for at most `drain` seconds, then settles what is left with `PoolClosed` and
-gives every descriptor back.
+gives every descriptor back. Left by an exception, it drains for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import warnings
+import contextvars
 from collections.abc import Generator
-from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
-from actors.current import HostWait, enter_host
-from actors.embedding.hosted import HostedLoop
+from actors.current import HostWait, hosted_here
+from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
@@ -29,73 +27,67 @@ __all__ = ["AsyncioLoop"]
 
 
 class AsyncioLoop(HostedLoop):
-    """Made by `Loop.in_asyncio()`. `async with` it, or call `attach` and, at the end, `detach`."""
+    """Made by `Loop.in_asyncio()`. `async with` it, or call `attach` and, at the end, `await aclose()`."""
+
+    host_name = "asyncio"
+    opener = "async with Loop.in_asyncio()"
 
     def __init__(self, *, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> None:
         self._host: asyncio.AbstractEventLoop | None = None
         self._nudged = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = NEVER
-        self._wait_before: HostWait | None = None
-        self._empty: asyncio.Future[None] | None = None
-        self.drain_seconds = drain
-        super().__init__(kernel=kernel, slots=slots)
+        super().__init__(drain=drain, kernel=kernel, slots=slots)
 
-    def attach(self, host: asyncio.AbstractEventLoop) -> Self:
-        """Let this asyncio loop drive ours from now on. Raises `Misuse` if one does already."""
-        if self._host is not None:
-            raise Misuse(
-                "this loop is attached to an asyncio loop already; detach() it first, or make another"
-            )
+    def attach(self, host: asyncio.AbstractEventLoop | None = None) -> Self:
+        """Let this asyncio loop (None: the running one) drive ours from now on. Raises `Misuse` if one does
+        already."""
+        if self.attached:
+            return self._attach()  # which refuses
+        host = host or asyncio.get_running_loop()
         if host.is_closed():
             raise Misuse("cannot attach to an asyncio loop that is closed")
         self._host = host
-        self._wait_before = enter_host(wait_in_asyncio)
-        host.add_reader(self.fileno(), self.turn)
-        self.nudge()
-        return self
-
-    def detach(self) -> None:
-        """Close at once, without a drain: stop every machine, settle what is left."""
-        self.close()
+        return self._attach()
 
     async def __aenter__(self) -> Self:
-        return self.attach(asyncio.get_running_loop())
+        return self.attach()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None and not self.closed and self.machines:
-                self._empty = asyncio.get_running_loop().create_future()
-                self.drain(self.drain_seconds)
-                self.nudge()
-                await self._empty
-        finally:
-            self.close()
+    def attach_here(self) -> HostWait:
+        """One reader. Turns run in a context of their own, not in that of whichever task has asked."""
+        assert self._host is not None
+        for loop in hosted_here():
+            if isinstance(loop, AsyncioLoop) and loop._host is not None and loop._host.is_closed():
+                loop.warn_of_forgotten()
+        self._context = contextvars.Context()
+        self._context.run(self._host.add_reader, self.fileno(), self.turn)
+        return wait_in_asyncio
 
-    def nudge(self) -> None:
+    def detach_here(self) -> None:
+        """No reader, no timer."""
+        host, self._host = self._host, None
+        if host is not None and not host.is_closed():
+            host.remove_reader(self.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def ask_for_turn(self) -> None:
         """One tick after the tasks of this turn."""
-        if not self._nudged and self._host is not None:
-            if self._host.is_closed():
-                raise Misuse(
-                    "the asyncio loop that drove this one is closed; "
-                    "use `async with Loop.in_asyncio()` inside each"
-                )
+        host = self._host
+        assert host is not None
+        if host.is_closed():
+            raise Misuse(
+                "the asyncio loop that drove this one is closed; write `async with Loop.in_asyncio()` inside "
+                "what asyncio.run() runs, once in each"
+            )
+        if not self._nudged:
             self._nudged = True
-            self._host.call_soon(self._nudged_turn)
+            host.call_soon(self._nudged_turn, context=self._context)
 
     def _nudged_turn(self) -> None:
         self._nudged = False
         self.turn()
-
-    def turn(self) -> None:
-        """One tick; asyncio may call it once more after the end."""
-        if self.closed:
-            return
-        super().turn()
-        if self._empty is not None and not self.machines and not self._empty.done():
-            self._empty.set_result(None)
 
     def rearm(self) -> None:
         """One asyncio timer, moved only when the next deadline is earlier than it."""
@@ -105,33 +97,13 @@ class AsyncioLoop(HostedLoop):
         if self._timer is not None:
             self._timer.cancel()
         self._timer_due = due
-        self._timer = self._host.call_at(self._host.time() + max(0.0, due - self.now), self._timer_turn)
+        when = self._host.time() + max(0.0, due - self.now)
+        self._timer = self._host.call_at(when, self._timer_turn, context=self._context)
 
     def _timer_turn(self) -> None:
         self._timer = None
         self._timer_due = NEVER
         self.turn()
-
-    def close(self) -> None:
-        """As `Loop.close`, and let go of the asyncio loop."""
-        host, self._host = self._host, None
-        if host is not None and not host.is_closed():
-            host.remove_reader(self.fileno())
-            if self._timer is not None:
-                self._timer.cancel()
-        if host is not None:
-            enter_host(self._wait_before)
-        super().close()
-
-    def __del__(self, warn: Any = warnings.warn) -> None:
-        if not getattr(self, "closed", True):
-            warn(
-                f"{self!r} was never closed; write `async with Loop.in_asyncio() as loop:`",
-                ResourceWarning,
-                source=self,
-            )
-            with suppress(Exception):
-                self.close()
 
 
 class _Waker:
@@ -143,31 +115,35 @@ class _Waker:
         self.future = future
 
     def wake(self) -> None:
+        """The time has come, or a channel has turned."""
         if not self.future.done():
-            self.future.set_result(None)
+            try:
+                self.future.set_result(None)
+            except RuntimeError:  # asyncio is closed, and the task with it
+                pass
 
     def __call__(self, reply: Reply[Any]) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
+        self.wake()
 
 
 def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
-    """How an asyncio task waits for one of ours. Cancelled, it cancels a reply, and detaches otherwise."""
+    """How an asyncio task waits for one of ours."""
     host = asyncio.get_running_loop()
+    due = due_of(waitable)
     while not waitable.settled:
         future: asyncio.Future[None] = host.create_future()
         waker: Any = _Waker(future)
         waitable.attach(waker)
-        timer = None
-        if waitable.due != NEVER:
-            timer = host.call_later(max(0.0, waitable.remaining()), waker.wake)
+        timer = None if due == NEVER else host.call_later(remaining(due), waker.wake)
         try:
             yield from future
         except BaseException:
-            waitable.detach(waker)
-            if isinstance(waitable, Reply):
-                waitable.cancel()
+            give_up(waitable, waker)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+        if not waitable.settled:  # the timer's doing
+            if due != waitable.due and not remaining(due):
+                give_up(waitable, waker, late=True)
+            waitable.detach(waker)
