@@ -15,7 +15,7 @@ from actors import Channel, Reply, Stream, sleep
 from protocols import http
 from protocols.http.connections import Exchange, ServerConnection
 from tests.protocols.http.bad_requests import BAD_REQUESTS
-from tests.protocols.http.harness import Client, Served, get, read_answers
+from tests.protocols.http.harness import Client, Served, Simulated, get, read_answers
 
 
 def echo(request: http.Request) -> http.Response:
@@ -434,3 +434,49 @@ def test_cut_anywhere_it_is_answered_the_same(requests: list[bytes], cuts: list[
         pieces.answers(len(requests))
     assert without_dates(whole.received) == without_dates(pieces.received)
     assert len(without_dates(whole.received)) == len(requests)
+
+
+@http.streaming
+async def echo_stream(request: http.Request) -> http.StreamingResponse:
+    return http.StreamingResponse(200, {}, request.stream)
+
+
+def everything() -> http.Router:
+    """Every kind of handler."""
+    router = http.Router()
+    for method in ("GET", "POST", "PUT"):
+        router.add(method, "/", echo)
+        router.add(method, "/sync", echo_flow)
+        router.add(method, "/a/{b}", echo_stream)
+    return router
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(one_request(), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=3), st.integers(0, 3)), max_size=4),
+    st.integers(1, 60),
+    st.sampled_from(["stay", "end", "reset"]),
+)
+def test_whatever_is_sent_the_answers_are_well_formed_and_nothing_crashes(
+    requests: list[bytes], changes: list[tuple[int, bytes, int]], step: int, then: str
+) -> None:
+    data = bytearray(b"".join(requests))
+    for place, new, dropped in changes:
+        data[place : place + dropped] = new
+    with Simulated(everything(), limits=http.Limits(body_bytes=100)) as simulated:
+        sock = simulated.connect()
+        for start in range(0, len(data), step):
+            simulated.send(sock, bytes(data[start : start + step]))
+        heard = sock.delivered()
+        if then != "stay":
+            getattr(sock, then)()
+            simulated.settle()
+            heard += sock.delivered()
+        simulated.advance(1)
+        simulated.advance(200)
+        simulated.advance(200)
+        assert sock.closed
+        statistics = simulated.loop.statistics()
+        assert (statistics.crashed, simulated.server.statistics().failed) == (0, 0)
+        read_answers(heard + sock.delivered(), "GET " * 99, ended=True)
