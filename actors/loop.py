@@ -37,6 +37,7 @@ from .timers import TimerHeap
 
 if TYPE_CHECKING:
     from .embedding.asyncio_host import AsyncioLoop
+    from .embedding.offload import Offloader
     from .embedding.thread_host import ThreadLoop
     from .embedding.trio_host import TrioLoop
     from .transports import Transport
@@ -107,6 +108,7 @@ class Loop:
         self.closed = False
         self._drain_asked: set[int] | None = None  # tokens; None: not draining
         self._drain_until = NEVER
+        self.offloader: Offloader | None = None  # what `offload` has made
         self._spawned = self._stopped = self._crashed = 0
         self._ticks = self._events = self._wakeups = self._timeouts = self._dead = 0
         enter_loop(self)

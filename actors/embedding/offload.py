@@ -6,8 +6,8 @@ Bounded both ways: at most `threads` calls at a time, at most `waiting` more beh
 
 from __future__ import annotations
 
+import contextvars
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -15,7 +15,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from actors.current import current_loop
 from actors.errors import MachineStopped, MailboxFull
-from actors.loop import Loop
 from actors.machine import Machine
 from actors.outcomes import UNCHANGED, Continue, Outcome, Stop
 from actors.replies import Reply
@@ -26,7 +25,7 @@ __all__ = ["Offloader", "offload"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Call = tuple[Reply[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Call = tuple[Reply[Any], contextvars.Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class Offloader(Machine["Offloader"]):
@@ -74,7 +73,7 @@ class Offloader(Machine["Offloader"]):
             )
         else:
             self._pending.add(reply)
-            self._calls.put((reply, function, args, kwargs))
+            self._calls.put((reply, contextvars.copy_context(), function, args, kwargs))
             if not self._idle.acquire(blocking=False) and len(self._threads) < self.threads:
                 thread = threading.Thread(target=self._work, name="windlass-offload", daemon=True)
                 self._threads.append(thread)
@@ -85,16 +84,16 @@ class Offloader(Machine["Offloader"]):
         assert self._scope is not None
         wake, token = self._scope.loop.notifier.wake, self._scope.token
         while (call := self._calls.get()) is not None:
-            reply, function, args, kwargs = call
+            reply, context, function, args, kwargs = call
             value: Any = None
             error: BaseException | None = None
             if not reply.settled:  # cancelled while it waited
                 try:
-                    value = function(*args, **kwargs)
+                    value = context.run(function, *args, **kwargs)
                 except BaseException as failure:
                     error = failure
             self._done.append((reply, value, error))
-            del call, reply, value, error
+            del call, reply, context, function, args, kwargs, value, error
             self._idle.release()
             wake(token)
 
@@ -129,14 +128,15 @@ class Offloader(Machine["Offloader"]):
             )
 
 
-_offloaders: weakref.WeakKeyDictionary[Loop, Offloader] = weakref.WeakKeyDictionary()
-
-
 def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Reply[T]:
     """`await offload(function, …)`: a blocking call on this loop's threads (8, with 1,024 calls waiting at
-    most)."""
+    most).
+
+    It sees a copy of the caller's context variables. Cancelled before it has begun, it is not called;
+    afterwards it goes on to its end unheard.
+    """
     loop = current_loop()
-    offloader = _offloaders.get(loop)
+    offloader = loop.offloader
     if offloader is None:
-        offloader = _offloaders[loop] = loop.spawn(Offloader())
+        offloader = loop.offloader = loop.spawn(Offloader())
     return offloader.submit(function, *args, **kwargs)

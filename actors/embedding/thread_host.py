@@ -8,8 +8,10 @@ Rules:
 1. Everything happens on the loop's thread. What other threads hold are proxies: `ThreadLoop`, `ThreadPool`,
    `ThreadReply`.
 2. A call from a thread costs one append and, if the loop is not awake already, one write to its descriptor.
-3. Every reply settles: at the latest when the loop stops, with `MachineStopped`.
-4. A process that forks after the start has no such thread in the child; using the loop there says so.
+3. Every reply settles: at the latest when the loop stops. A pool then refuses what comes, as it always does;
+   anything else fails with `MachineStopped`.
+4. Code on the loop's own thread (flows, handlers) uses the same proxies and gets plain replies to await.
+5. A process that forks after the start has no such thread in the child; using the loop there says so.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from actors.current import outside_deadline
-from actors.errors import Cancelled, DeadlineExceeded, MachineStopped, Misuse, NotSettled
+from actors.errors import Cancelled, DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
 from actors.kernel import Kernel, SystemKernel
 from actors.loop import Loop
 from actors.machine import Machine
@@ -35,6 +37,8 @@ from actors.scope import Scope
 __all__ = ["ThreadLoop", "ThreadPool", "ThreadReply"]
 
 T = TypeVar("T")
+
+POSTS_MAX: Final = 1 << 16  # what threads have asked and the loop has not looked at yet
 
 _started: weakref.WeakSet[ThreadLoop] = weakref.WeakSet()
 
@@ -79,18 +83,26 @@ class ThreadReply(Generic[T]):
         """
         if not self._settled:
             self._host.check(waits=True)
-            if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            if not self.wait(timeout):
                 raise DeadlineExceeded(f"no answer within {timeout:g} s")
-            self._lock.release()
         if self._error is not None:
             raise self._error
         value: T = self._value
         return value
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has settled, at most `timeout` seconds; returns whether it has."""
+        if self._settled:
+            return True
+        taken = self._lock.acquire(timeout=seconds_of(timeout))
+        if taken:
+            self._lock.release()
+        return taken
+
     def cancel(self) -> None:
         """Lose interest: `result` raises `Cancelled` unless the answer is faster. Nothing on a wire is
         touched."""
-        self._host.post(self._cancel)
+        self._host.post(Post(None, self._cancel))
 
     def _cancel(self) -> None:
         if self._reply is not None:
@@ -115,6 +127,18 @@ class ThreadReply(Generic[T]):
             self._lock.release()
 
 
+class Post(NamedTuple):
+    """What a thread has the loop do."""
+
+    reply: ThreadReply[Any] | None
+    """Settles with what goes wrong."""
+
+    function: Callable[..., object]
+    arguments: tuple[Any, ...] = ()
+    also_after: bool = False
+    """Whether it can be done when the loop has ended, too: by whichever thread notices."""
+
+
 class ThreadPool:
     """A pool, seen from other threads."""
 
@@ -128,13 +152,17 @@ class ThreadPool:
         return f"<ThreadPool of {self._pool!r}>"
 
     def submit(self, unit: Any, timeout: float | None = None, priority: int = 0) -> ThreadReply[Any]:
-        """As the pool's own `submit`, from any thread."""
+        """As the pool's own `submit`, from any thread. On the loop's own thread the reply is the pool's, to
+        be awaited."""
+        if self._host.here:
+            own: Any = self._pool.submit(unit, timeout, priority)
+            return own  # type: ignore[no-any-return]
         reply: ThreadReply[Any] = ThreadReply(self._host)
         due = outside_deadline.get()
         if due != NEVER:  # a surrounding `deadline()`
             left = max(0.0, due - SystemKernel.monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        self._host.post(self._submit, reply, unit, timeout, priority)
+        self._host.post(Post(reply, self._submit, (reply, unit, timeout, priority), True))
         return reply
 
     def _submit(self, reply: ThreadReply[Any], unit: Any, timeout: float | None, priority: int) -> None:
@@ -142,7 +170,7 @@ class ThreadPool:
 
     def statistics(self) -> Any:
         """A snapshot, taken on the loop's thread."""
-        return self._host.call(self._pool.statistics).result()
+        return self._pool.statistics() if self._host.here else self._host.call(self._pool.statistics).result()
 
 
 class _Mailman(Machine["_Mailman"]):
@@ -152,7 +180,7 @@ class _Mailman(Machine["_Mailman"]):
 
     drain_phase = 2  # after the pools: until then threads may cancel and ask
 
-    def __init__(self, posts: deque[tuple[Any, ...]]) -> None:
+    def __init__(self, posts: deque[Post]) -> None:
         self.posts = posts
         self.token = -1
 
@@ -165,14 +193,10 @@ class _Mailman(Machine["_Mailman"]):
         return Continue(self)
 
     def wakeup(self, scope: Scope) -> Outcome:
-        """Run what is there."""
+        """Run what is there now: what comes meanwhile wakes again."""
         posts = self.posts
-        while posts:
-            function, *arguments = posts.popleft()
-            try:
-                function(*arguments)
-            except Exception as error:
-                fail_all(arguments, error)
+        for _ in range(len(posts)):
+            run_post(posts.popleft())
         return UNCHANGED
 
     def handle(self, scope: Scope) -> _Mailman:
@@ -187,7 +211,7 @@ class ThreadLoop:
         self.drain_seconds = drain
         self._kernel = kernel
         self._slots = slots
-        self._posts: deque[tuple[Any, ...]] = deque()
+        self._posts: deque[Post] = deque()
         self._loop: Loop | None = None
         self._mailman: _Mailman | None = None
         self._thread: threading.Thread | None = None
@@ -210,29 +234,45 @@ class ThreadLoop:
         """Start the thread. Raises `Misuse` the second time."""
         if self._thread is not None:
             raise Misuse("this loop was started already; make another one: Loop.in_thread()")
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(ready,), name="windlass-loop", daemon=True)
+        begun: ThreadReply[None] = ThreadReply(self)
+        self._thread = threading.Thread(target=self._run, args=(begun,), name="windlass-loop", daemon=True)
         self._thread.start()
-        ready.wait()
+        begun.wait()
+        if begun.error is not None:
+            raise begun.error
         _started.add(self)
         atexit.register(self.stop)
         return self
 
-    def _run(self, ready: threading.Event) -> None:
-        with Loop(kernel=self._kernel, slots=self._slots) as loop:
-            self._mailman = loop.spawn(_Mailman(self._posts))
-            self._loop = loop
-            ready.set()
-            loop.run(signals=False)
+    def _run(self, begun: ThreadReply[None]) -> None:
+        try:
+            with Loop(kernel=self._kernel, slots=self._slots) as loop:
+                loop.quiet_drain = True
+                self._mailman = loop.spawn(_Mailman(self._posts))
+                self._loop = loop
+                begun._settle(None, None)
+                try:
+                    while loop.machines:
+                        loop.tick()
+                finally:
+                    self._ended = True
+        except OSError as error:  # no descriptors left, say
+            if begun.settled:
+                raise
+            begun._settle(None, error)
+        finally:
             self._ended = True
-        self._fail_rest()
+            self._settle_rest()
 
     def stop(self) -> None:
         """Drain for at most `drain` seconds, then stop; wait for that. Does nothing the second time."""
         atexit.unregister(self.stop)
-        if self._thread is None or self._ended or self.forked:
+        if self._thread is None or self.forked:
             return
-        self.post(self._drain)
+        if self.here:
+            raise Misuse("stop() on the loop's own thread would wait for itself; call it from another")
+        if not self._ended:
+            self.post(Post(None, self._drain))
         self._thread.join()
 
     def _drain(self) -> None:
@@ -247,40 +287,52 @@ class ThreadLoop:
     ) -> None:
         self.stop()
 
+    @property
+    def here(self) -> bool:
+        """Whether the calling code runs on the loop's thread."""
+        return self._thread is not None and threading.get_ident() == self._thread.ident and not self._ended
+
     def spawn(self, machine: Any) -> Any:
         """As `Loop.spawn`, from any thread. A pool comes back as a `ThreadPool`, a coroutine's reply as a
         `ThreadReply`."""
-        handle = self.call(self._spawn, machine).result()
-        if isinstance(handle, Reply):
-            reply: ThreadReply[Any] = ThreadReply(self)
-            self.post(reply._follow, handle)
-            return reply
-        return ThreadPool(self, handle) if hasattr(handle, "submit") else handle
+        if self.here:
+            return self._spawn(machine)
+        return self.call(self._spawn_for_threads, machine).result()
 
     def _spawn(self, machine: Any) -> Any:
         assert self._loop is not None
         return self._loop.spawn(machine)
 
+    def _spawn_for_threads(self, machine: Any) -> Any:
+        handle = self._spawn(machine)
+        if isinstance(handle, Reply):
+            reply: ThreadReply[Any] = ThreadReply(self)
+            reply._follow(handle)
+            return reply
+        return ThreadPool(self, handle) if hasattr(handle, "submit") else handle
+
     def call(self, function: Callable[..., T], *arguments: Any) -> ThreadReply[T]:
         """Run a function on the loop's thread; it must be short and must not block."""
         reply: ThreadReply[T] = ThreadReply(self)
-        self.post(self._call, reply, function, arguments)
+        self.post(Post(reply, self._call, (reply, function, arguments)))
         return reply
 
     @staticmethod
     def _call(reply: ThreadReply[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
         reply._settle(function(*arguments), None)
 
-    def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have `function(*arguments)` run on the loop's thread. What goes wrong settles the `ThreadReply`
-        among them."""
+    def post(self, post: Post) -> None:
+        """Have this done on the loop's thread. Raises `MailboxFull` if the loop cannot keep up with the
+        threads."""
         self.check()
-        self._posts.append((function, *arguments))
+        if len(self._posts) >= POSTS_MAX:
+            raise MailboxFull(f"{POSTS_MAX} calls wait for the loop's thread; wait for results in between")
         assert self._loop is not None
         assert self._mailman is not None
+        self._posts.append(post)
         self._loop.notifier.wake(self._mailman.token)
         if self._ended:  # it ended while this was appended
-            self._fail_rest()
+            self._settle_rest()
 
     def check(self, waits: bool = False) -> None:
         """Raise `Misuse` where this loop cannot be used."""
@@ -291,25 +343,37 @@ class ThreadLoop:
             )
         if self._loop is None:
             raise Misuse("the loop was not started; write `with Loop.in_thread() as loop:` or call start()")
-        if waits and threading.current_thread() is self._thread:
+        if waits and self.here:
             raise Misuse(
                 "result() on the loop's own thread would wait for itself; await the reply in a flow instead"
             )
 
-    def _fail_rest(self) -> None:
+    def _settle_rest(self) -> None:
+        """The loop has ended: nobody else will look at these."""
         while self._posts:
             try:
-                _function, *arguments = self._posts.popleft()
+                post = self._posts.popleft()
             except IndexError:  # another thread took it
                 return
-            fail_all(arguments, MachineStopped("the loop's thread has stopped"))
+            if post.also_after:
+                run_post(post)
+            elif post.reply is not None:
+                post.reply._settle(None, MachineStopped("the loop's thread has stopped"))
 
 
-def fail_all(arguments: list[Any], error: BaseException) -> None:
-    """Settle the replies among a post's arguments."""
-    for argument in arguments:
-        if isinstance(argument, ThreadReply):
-            argument._settle(None, error)
+def run_post(post: Post) -> None:
+    """What goes wrong, even `SystemExit`, is for whoever has asked."""
+    try:
+        post.function(*post.arguments)
+    except BaseException as error:
+        if post.reply is None:
+            raise
+        post.reply._settle(None, error)
+
+
+def seconds_of(timeout: float | None) -> float:
+    """As `Lock.acquire` wants it."""
+    return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
 
 def mark_forked() -> None:
