@@ -26,6 +26,10 @@ class EventLog:
         self._logger = structlog.get_logger("windlass")
         self._seen: dict[str, list[float]] = {}  # cause -> [time of its last line, held back since]
 
+    def bind(self, **fields: Any) -> None:
+        """Say this in every further line: who speaks, where several do."""
+        self._logger = self._logger.bind(**fields)
+
     def info(self, event: str, *, cause: str | None = None, **fields: Any) -> None:
         """Something ordinary happened: started, stopped, reconnected."""
         self._emit("info", event, cause, fields)

@@ -59,6 +59,9 @@ class Kernel(Protocol):
     def listen(self, address: Address, *, backlog: int, reuse_port: bool) -> socket.socket:
         """A listening socket. Raises `OSError` if the address is taken or not ours."""
 
+    def unlisten(self, address: Address) -> None:
+        """The listening socket of this address has been closed: remove what it leaves behind."""
+
     def connect(self, address: Address) -> tuple[socket.socket, bool]:
         """A socket whose connecting has begun, and whether it is done already. `address` is literal."""
 
@@ -224,6 +227,12 @@ class SystemKernel:
             ) from None
         sock.setblocking(False)
         return sock
+
+    def unlisten(self, address: Address) -> None:
+        """Remove the file of a Unix socket."""
+        if isinstance(address, UnixAddress):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address.path)
 
     def connect(self, address: Address) -> tuple[socket.socket, bool]:
         """Begin to connect. Raises `OSError` if that fails at once."""

@@ -12,12 +12,11 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
-from .addresses import Address, TcpAddress, UnixAddress, parse_address
+from .addresses import Address, TcpAddress, parse_address
 from .errors import LoopFull
 from .kernel import READABLE
 from .machine import Machine
@@ -195,9 +194,7 @@ class Listener(StreamOwner, Machine["Listener"]):
         if self._sock is not None:
             self._sock.close()
             self._sock = None
-            if isinstance(self.address, UnixAddress):
-                with suppress(FileNotFoundError):
-                    os.unlink(self.address.path)
+            scope.kernel.unlisten(self.address)
             scope.loop.log.info(
                 "no longer listening", cause=f"closed {self.address}", address=str(self.address)
             )

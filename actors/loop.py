@@ -109,6 +109,7 @@ class Loop:
         self._drain_asked: set[int] | None = None  # tokens; None: not draining
         self._drain_until = NEVER
         self.offloader: Offloader | None = None  # what `offload` has made
+        self.patience = 0.0  # see `drain`
         self._spawned = self._stopped = self._crashed = 0
         self._ticks = self._events = self._wakeups = self._timeouts = self._dead = 0
         enter_loop(self)
@@ -469,12 +470,14 @@ class Loop:
         self._stopping = True
         self.notifier.wake(0)
 
-    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+    def drain(self, seconds: float = DRAIN_SECONDS, *, patience: float = 0.0) -> None:
         """Ask every machine to finish what it has begun and to stop: first those that serve, then those that
         they use.
 
-        `run` returns when all have stopped; after `seconds` what is left is stopped where it is.
+        `run` returns when all have stopped; after `seconds` what is left is stopped where it is. For
+        `patience` seconds an idle connection may still bring one request that its client was about to send.
         """
+        self.patience = patience
         if self._drain_asked is None:
             self._drain_asked = set()
         self._drain_until = self._clock() + seconds  # a signal may come after a long poll

@@ -338,6 +338,9 @@ class ManualKernel:
         """A listening fake socket."""
         return self._socket(address, "listening")
 
+    def unlisten(self, address: Address) -> None:
+        """A fake socket leaves nothing behind."""
+
     def connect(self, address: Address) -> tuple[socket.socket, bool]:
         """A connecting fake socket: go on with its `accept_connection()` or `refuse()`."""
         return self._socket(address, "connecting"), False

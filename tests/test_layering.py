@@ -33,6 +33,10 @@ DOORS = {
         {"asyncio", "trio", "threading", "queue"},
         "its subject is running beside other loops and threads",
     ),
+    "actors.workers*": (
+        {"socket", "threading"},
+        "its subject is processes: sockets that are made before a fork, threads that must not be",
+    ),
     "actors.addresses*": ({"socket"}, "address families are constants of the socket module"),
     "protocols.command*": ({"asyncio", "threading", "time", "random", "socket"}, "programs, not the runtime"),
 }

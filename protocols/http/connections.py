@@ -219,9 +219,15 @@ class ServerConnection(StreamProtocol):
         return Stop()
 
     def draining(self, transport: Transport) -> Outcome:
-        """Idle connections close now, busy ones after their answer."""
-        self.left = 0
-        return Stop() if self.exchange is None and not transport.input else UNCHANGED
+        """Busy connections close after their answer. Idle ones close now or, if the loop is patient, after
+        one more request: it may be on its way, and closing would lose it."""
+        over, self.left = self.left <= 0, 0
+        if self.exchange is not None or transport.input:
+            return UNCHANGED
+        patience = transport.scope.loop.patience
+        if not patience or over or transport.unsent >= SENDING_MIN:
+            return Stop()
+        return Timeout(self, transport.scope.now + patience, ANYTHING)
 
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """Whoever was answering is told."""
