@@ -1,5 +1,5 @@
 # `make demo` shows Windlass at work, `make test` runs its tests; each installs what it needs into .venv.
-# `make check` is the lint and the types, `make bench` the comparison with other servers, `make clean` forgets.
+# `make soak` is the load proofs at full size (`make test` runs them small), `make check` is the lint and the types, `make bench` the comparison with other servers, `make clean` forgets.
 
 VENV := .venv
 BENCH := .venv-bench
@@ -8,13 +8,16 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(OLD_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check format bench clean .venv .venv-bench
+.PHONY: demo test soak check format bench clean .venv .venv-bench
 
 demo: $(VENV)/run.stamp
 	$(VENV)/bin/windlass demo
 
 test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest --cov --cov-report=term
+
+soak: $(VENV)/dev.stamp
+	WINDLASS_SOAK=1 $(VENV)/bin/python -m pytest tests/soak -rP
 
 check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check
