@@ -21,6 +21,7 @@ __all__ = ["AccessSink", "Server", "ServerStatistics", "server"]
 
 
 IDLE_GRAIN: Final = 1.0  # seconds; how much later an idle connection may be closed, see `ServerConnection`
+REQUESTS_MAX: Final = 1 << 29  # of a connection without a limit: two months at 100 a second; cheap to count
 HEADS_KEPT: Final = 512
 HEAD_KEPT_BYTES: Final = 1024
 
@@ -105,7 +106,7 @@ class Server(Listener):
         self.idle_grain = min(IDLE_GRAIN, timeouts.idle / 8)
         self.idle = timeouts.idle + self.idle_grain
         self.heads: dict[bytes | bytearray, RequestHead] = {}  # small heads that came before, byte for byte
-        self.requests_max = requests_per_connection or 1 << 62
+        self.requests_max = requests_per_connection or REQUESTS_MAX
         self.half_close = half_close
         self.access_log = access_log
         self.requests = self.refused = self.errors = 0
