@@ -17,6 +17,7 @@ How a page is read:
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import errno
 import http.client
@@ -56,7 +57,7 @@ ELSEWHERE = {".", "kill"}  # commands that are not ours
 
 _fence = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _check = re.compile(
-    r"^<!-- (defaults|fields|errors|constants|options)(?:: (\S+))? -->\n\n?((?:\|.*\n)+)", re.MULTILINE
+    r"^<!-- (defaults|fields|errors|constants|options|events)(?:: (\S+))? -->\n\n?((?:\|.*\n)+)", re.MULTILINE
 )
 _link = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 _option = re.compile(r"--[a-z][a-z-]*")
@@ -456,12 +457,36 @@ def check_options(name: str, rows: list[list[str]]) -> None:
     assert not wrong
 
 
+def check_events(name: str | None, rows: list[list[str]]) -> None:
+    """First column: what a program logs, as the code has it."""
+    modules = [
+        path.read_text()
+        for package in ("actors", "pools", "protocols")
+        for path in (ROOT / package).rglob("*.py")
+    ]
+    calls = [
+        node
+        for text in modules
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and node.args
+    ]
+    logged = {
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("info", "warning", "error")
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert {plain(row[0]) for row in rows} <= logged
+
+
 CHECKS: dict[str, Callable[[Any, list[list[str]]], None]] = {
     "defaults": check_defaults,
     "fields": check_fields,
     "errors": check_errors,
     "constants": check_constants,
     "options": check_options,
+    "events": check_events,
 }
 TABLES = [(page, *found.groups()) for page in PAGES for found in _check.finditer(page.read_text())]
 
