@@ -291,7 +291,11 @@ class _First(_Combined):
 
 
 def _combine(replies: list[Reply[Any]], kind: type[_Combined]) -> Reply[Any]:
-    combined = kind(replies)
+    try:
+        combined = kind(replies)
+    except AttributeError:
+        foreign = next(part for part in replies if not isinstance(part, Reply))
+        raise Misuse(f"{foreign!r} is not a reply; a coroutine becomes one by loop.spawn()") from None
     combined.result.on_cancel(combined.cancel_rest)
     if not replies:
         combined.result.settle(() if kind is _Gather else [])

@@ -234,6 +234,18 @@ def test_a_waitable_must_be_written():
             use()
 
 
+@pytest.mark.parametrize("combine", [gather, first, settle_all])
+def test_only_replies_are_composed(loop, combine):
+    async def answer():
+        return 1
+
+    coroutine = answer()
+    with pytest.raises(Misuse, match=r"becomes one by loop\.spawn"):
+        combine(loop.spawn(answer()), coroutine)
+    coroutine.close()
+    loop.tick(0)
+
+
 class Replies(RuleBasedStateMachine):
     """Any interleaving of answers, cancels, compositions and time settles each reply exactly once."""
 
