@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .access_log import AccessLog
 from .client import (
     Fetch,
     StreamedResponse,
@@ -31,6 +32,7 @@ from .server import Server, server
 from .timeouts import Timeouts
 
 __all__ = [
+    "AccessLog",
     "BadRequest",
     "BadResponse",
     "Fetch",

@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from actors import Loop, Reply, gather, sleep
 from protocols import http
@@ -42,6 +44,7 @@ class Demo:
         self.programs: list[Program] = []
         self.addresses: dict[str, str] = {}  # of backends by role, of gateways by pool
         self.carts: Program
+        self._interrupted = False
 
     async def start(self) -> None:
         """Backends, then gateways. Raises `ProgramEnded` if one does not come up."""
@@ -97,6 +100,34 @@ class Demo:
         self.programs.append(program)
         return program
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end `wait` and nothing else: no program is lost between its start and its note."""
+
+        def arrived(number: int, frame: object) -> None:
+            self._interrupted = True
+            self.loop.notifier.wake(0)
+
+        before = {number: signal.signal(number, arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def wait(self, reply: Reply[Any], display: Display | None = None) -> None:
+        """Go on until the reply has settled, and show it. Raises its error, or `KeyboardInterrupt`."""
+        shown = 0.0
+        while not reply.settled:
+            self.loop.tick(REFRESH_SECONDS)
+            if self._interrupted:
+                raise KeyboardInterrupt
+            now = self.loop.time()
+            if display is not None and now - shown >= REFRESH_SECONDS:
+                shown = now
+                display.update(now)
+        reply.result()
+
     def end(self) -> None:
         """Ask all of them to end; the loop's close waits for it."""
         for program in self.programs:
@@ -111,10 +142,9 @@ def run_demo(argv: Sequence[str]) -> int:
         return 0
     if not Path(options.chart).absolute().parent.is_dir():
         parser.fail(f"--chart {options.chart}: there is no such folder; write another file")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    try:
-        with Loop() as loop:
-            demo = Demo(loop, options.rate)
+    with Loop() as loop:
+        demo = Demo(loop, options.rate)
+        with demo.interruptible():
             try:
                 return perform(demo, options)
             except ProgramEnded as error:
@@ -122,8 +152,6 @@ def run_demo(argv: Sequence[str]) -> int:
                 return 1
             finally:
                 demo.end()
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def demo_parser() -> Parser:
@@ -153,9 +181,8 @@ def perform(demo: Demo, options: argparse.Namespace) -> int:
     loop, figures = demo.loop, demo.figures
     with Display(figures, options.seconds) as display:
         display.console.print(explanation(options.rate), soft_wrap=True)
-        loop.run_until(loop.spawn(demo.start()))
-        playing = loop.spawn(demo.play(options.seconds))
-        watch(loop, playing, display)
+        demo.wait(loop.spawn(demo.start()))
+        demo.wait(loop.spawn(demo.play(options.seconds)), display)
     show = display.console.print
     show(table(figures))
     for line in verdict_lines(figures):
@@ -169,29 +196,15 @@ def perform(demo: Demo, options: argparse.Namespace) -> int:
     return int(options.check and not (verdict is not None and verdict.isolated))
 
 
-def watch(loop: Loop, playing: Reply[None], display: Display) -> None:
-    """Show what happens until it is over."""
-    shown = 0.0
-    while not playing.settled:
-        loop.tick(REFRESH_SECONDS)
-        now = loop.time()
-        if now - shown >= REFRESH_SECONDS:
-            shown = now
-            display.update(now)
-    playing.result()
-
-
 def keep_serving(demo: Demo, display: Display) -> None:
     """Until Ctrl-C."""
-    loop = demo.loop
-    loop.run_until(loop.spawn(demo.restart_carts()))
+    demo.wait(demo.loop.spawn(demo.restart_carts()))
     carts = f"http://{demo.addresses['carts']}"
     lines = ["", "All is up again, until Ctrl-C. Try:"]
     lines += [f"  curl http://{demo.addresses[pool]}/profile/7    # {pool}; or /users/7" for pool in POOLS]
     lines += [f"  curl -X PUT {carts}/delay/2    # carts turns slow; 0.01: as before"]
     display.console.print("\n".join(lines), soft_wrap=True)
     try:
-        while True:
-            loop.tick()
+        demo.wait(Reply())
     except KeyboardInterrupt:
         pass

@@ -12,7 +12,7 @@ import msgspec
 
 from actors import READABLE, UNCHANGED, Machine, Outcome, Reply, Scope, Stop
 
-__all__ = ["Program"]
+__all__ = ["Program", "ProgramEnded"]
 
 END_SECONDS_MAX: Final = 5.0  # for a program to end by itself before it is killed
 LINE_MAX: Final = 1 << 20  # bytes

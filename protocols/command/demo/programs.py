@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -80,7 +81,7 @@ def run_program(role: str, arguments: Sequence[str]) -> None:
     """Be one of the demo's programs until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then ends this one
     configure_logs(level=logging.CRITICAL)
-    with Loop() as loop:
+    with suppress(BrokenPipeError), Loop() as loop:  # nobody listens any more: the command has gone
         end = loop.spawn(InputEnd())
         if role == "load":
             url, rate = arguments

@@ -18,6 +18,7 @@ from protocols.command.demo.chart import draw
 from protocols.command.demo.display import Display, table, verdict_lines
 from protocols.command.demo.figures import Figures, Sample, percentile
 from protocols.command.demo.holding import HoldingPool
+from protocols.command.demo.processes import Program, ProgramEnded
 from protocols.command.demo.scenario import HOLDING, PHASES, POOLS, WINDLASS
 
 START = ("-m", "protocols.command", "demo", "--seconds", "0.5", "--rate", "60")
@@ -36,6 +37,7 @@ def asked(text: str, method: str = "GET") -> http.client.HTTPResponse:
     client.request(method, found[2], headers={"Connection": "close"})
     response = client.getresponse()
     response.read()
+    client.close()
     return response
 
 
@@ -164,6 +166,14 @@ def test_the_table_fits_a_terminal_of_eighty_columns(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "acquire-and-hold 100.0% 10.0 400 ms 400 ms 100.0%" in [" ".join(line.split()) for line in lines]
+
+
+def test_a_program_that_does_not_come_up_is_told() -> None:
+    with Loop() as loop:
+        program = loop.spawn(Program("load"))  # it misses its arguments
+        with pytest.raises(ProgramEnded, match="'load' ended with status 1"):
+            loop.run_until(program.first)
+        assert program.ended.settled
 
 
 @pytest.fixture

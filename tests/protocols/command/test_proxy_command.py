@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -99,6 +100,26 @@ def test_a_second_signal_stops_at_once(start: Start, held_backend: Any, number: 
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         client.getresponse()
     client.close()
+
+
+def test_what_outlasts_the_drain_is_cut_off(start: Start, held_backend: Any) -> None:
+    running = start(*START, "--backend", held_backend.url, "--drain", "0")
+    client = asked(port_of(running))
+    held_backend.receive()
+    running.process.send_signal(signal.SIGTERM)
+    status, _, err = running.finish()
+    assert status == 1
+    assert "drain deadline passed" in events(err)
+    assert events(err)["stopped before all had their answer"]["requests"] == 1
+    client.close()
+
+
+def test_too_few_descriptors_are_said(start: Start, held_backend: Any) -> None:
+    running = start(*START, "--backend", held_backend.url, "--clients", "1000000")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or hard > 1_000_000:
+        pytest.skip("there are enough here for any number of clients")
+    assert json.loads(running.line('"too few descriptors'))["has"] == hard
 
 
 def test_a_dead_backend_is_a_502_and_counted(start: Start, free_port: Callable[[], int]) -> None:
