@@ -18,6 +18,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
 from actors import (
     ERROR,
     HANGUP,
@@ -34,7 +36,7 @@ from actors import (
 
 from .messages import Request
 
-__all__ = ["AccessLog", "format_records"]
+__all__ = ["AccessLog", "AccessLogStatistics", "format_records"]
 
 INTERVAL: Final = 1.0  # seconds
 BATCH: Final = 4096  # records
@@ -49,6 +51,15 @@ _unsafe = re.compile(r"[^ !#-\[\]-~]")
 
 Record = tuple[float, str, str, str, int, int, int, float]
 """When (monotonic seconds), peer, method, target, minor version, status, bytes (-1: not known), seconds."""
+
+
+class AccessLogStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of an access log. `waiting` is in bytes, the others in lines."""
+
+    written: int
+    dropped: int
+    gathered: int
+    waiting: int
 
 
 class AccessLog(Machine["AccessLog"]):
@@ -92,6 +103,10 @@ class AccessLog(Machine["AccessLog"]):
         records.append((scope.loop.now, transport.peer, method, target, minor, status, size, seconds))
         if len(records) == 1 or len(records) == BATCH:
             scope.wake()
+
+    def statistics(self) -> AccessLogStatistics:
+        """What was written and dropped so far, and what is still to be."""
+        return AccessLogStatistics(self.written, self.dropped, len(self._records), len(self._pending))
 
     # -- machine ---------------------------------------------------------------------------------------------
 

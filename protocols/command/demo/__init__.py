@@ -102,7 +102,7 @@ class Demo:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end `wait` and nothing else: no program is lost between its start and its note."""
+        """SIGINT and SIGTERM end `wait` and nothing else: no program is lost while it is being started."""
 
         def arrived(number: int, frame: object) -> None:
             self._interrupted = True

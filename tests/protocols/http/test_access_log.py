@@ -14,7 +14,7 @@ import pytest
 from actors import Loop, SystemKernel
 from actors.testing import ManualClock
 from protocols import http
-from protocols.http.access_log import BATCH, WAITING_MAX, AccessLog, format_records
+from protocols.http.access_log import BATCH, WAITING_MAX, AccessLog, AccessLogStatistics, format_records
 
 PEER: Any = SimpleNamespace(peer="10.0.0.7")
 LINE = b'10.0.0.7 - - [01/Jan/2026:00:00:00 +0000] "GET /a HTTP/1.1" 200 12 0.250\n'
@@ -79,7 +79,7 @@ def test_a_file_gets_its_lines_a_second_later(loop: Loop, tmp_path: Path) -> Non
     note(log)
     advance(loop, 1.0)
     assert path.read_bytes() == LINE * 2
-    assert log.written == 2
+    assert log.statistics() == AccessLogStatistics(written=2, dropped=0, gathered=0, waiting=0)
     os.close(fd)
 
 
