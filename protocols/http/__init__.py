@@ -1,6 +1,7 @@
 """HTTP/1.1 and 1.0: server, client, reverse proxy.
 
-`server(address, handler)` and `pool(url)` make machines for `loop.spawn`; `get`, `post`, … make units for a pool.
+`server(address, handler)` and `pool(url)` make machines for `loop.spawn`; `get`, `post`, … make units for a
+pool.
 """
 
 from __future__ import annotations

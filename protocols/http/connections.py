@@ -154,7 +154,10 @@ class ServerConnection(StreamProtocol):
     def _begin(
         self, transport: Transport, head: RequestHead, request: Request, route: Route, answer: Any
     ) -> Outcome:
-        transport.consume(head.end)
+        if head.end == len(transport.input):
+            transport.input = b""
+        else:
+            transport.consume(head.end)
         self.settled_until = 0.0
         server = self.server
         timeouts = server.timeouts if route.timeouts is None else server.timeouts_for(route, request)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from actors import (
+    HIGH_WATERMARK,
     LOW_WATERMARK,
     NEVER,
     SLEEP,
@@ -41,6 +42,7 @@ from .messages import (
     KEEP_ALIVE_LINE,
     Request,
     Response,
+    encode_parts,
     encode_response,
     encode_response_head,
     text_response,
@@ -277,8 +279,7 @@ class Exchange:
         lines = self._connection_line()
         if not dated:
             lines = server.date_line() + lines
-        head = encode_response_head(status, block, len(body), lines, reason)
-        self.transport.write(head if self.head.method == "HEAD" else head + body)
+        self.transport.write(encode_parts(status, block, body, lines, reason, self.head.method))
         self._answered = self._finished = True
         if server.access_log is not None:
             server.access_log.add(self.transport, self.request, status, len(body), self._taken())
@@ -332,6 +333,12 @@ class Exchange:
 
     def begin(self, answer: Any) -> Outcome:
         """Go on with what the handler has returned, or receive the body that it wants whole (`GATHER`)."""
+        if isinstance(answer, Responder):  # a proxy's: the shortest way for the most frequent one
+            try:
+                self._set_out(answer)
+            except Exception as error:
+                self._failed(error)
+            return self._outcome()
         if answer is not GATHER:
             return self._guard(self._start, answer)
         limit = self._connection.server.limits.body_bytes
@@ -340,6 +347,13 @@ class Exchange:
         self._body = []
         self.proceed()
         return self._outcome()
+
+    def _set_out(self, responder: Responder) -> None:
+        self._responder = responder
+        responder.begin(self)
+        decoder = self._decoder
+        if (decoder is None or decoder.done) and not self._finished and self._error is None:
+            responder.body_ended(self, self.request.trailers)
 
     def _start(self, answer: Any) -> None:
         streams = self.route.streams
@@ -392,7 +406,14 @@ class Exchange:
 
     def wakeup(self) -> Outcome:
         """For the responder."""
-        return UNCHANGED if self._responder is None else self._guard(self._responder.wakeup, self)
+        responder = self._responder
+        if responder is None:
+            return UNCHANGED
+        try:
+            responder.wakeup(self)
+        except Exception as error:
+            self._failed(error)
+        return self._outcome()
 
     def flushed(self) -> Outcome:
         """The output has drained."""
@@ -436,13 +457,16 @@ class Exchange:
         try:
             step(*arguments)
         except Exception as error:
-            failure = self._connection.server.failed(self.request, error)
-            self._abandon(error)
-            if not self._answered:
-                self.respond(failure)
-            elif not self._finished:
-                self._error = self._error or error
+            self._failed(error)
         return self._outcome()
+
+    def _failed(self, error: Exception) -> None:
+        failure = self._connection.server.failed(self.request, error)
+        self._abandon(error)
+        if not self._answered:
+            self.respond(failure)
+        elif not self._finished:
+            self._error = self._error or error
 
     def _abandon(self, error: BaseException) -> None:
         responder, self._responder = self._responder, None
@@ -483,10 +507,11 @@ class Exchange:
         responder = self._responder
         if responder is not None and responder.deadline < due:
             due = responder.deadline
-        reading = not self.body_complete and self._held_since == NEVER
+        decoder = self._decoder
+        reading = decoder is not None and not decoder.done and self._held_since == NEVER
         wanted = Bytes(self._undecoded + 1) if reading else SLEEP
         if self._sending_due == NEVER:
-            if not transport.congested:
+            if transport.unsent <= HIGH_WATERMARK:
                 return Timeout(connection, due, wanted)
             timeouts = self.timeouts
             needed = timeouts.response_sending + transport.unsent / timeouts.body_rate_min

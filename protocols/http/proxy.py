@@ -306,7 +306,7 @@ class ProxyResponder(Responder):
 
     def wakeup(self, exchange: Exchange) -> None:
         """The answer, more of it, or room for more of the request."""
-        if exchange.body_held and self._upload is not None:
+        if self._upload is not None and exchange.body_held:
             exchange.hold_body(not self._upload.writable)
         reply = self._reply
         if reply is not None:
