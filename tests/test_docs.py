@@ -40,7 +40,7 @@ import msgspec
 import pytest
 import structlog
 
-from actors import Loop, SystemKernel, TcpAddress, UnixAddress
+from actors import Loop, SystemKernel, TcpAddress, UnixAddress, workers
 from pools import ConnectionLost, DeadlineExceeded, QueueFull, Work
 from pools.testing import Ask, Bench
 from pools.units import QUEUED, SENT
@@ -174,6 +174,12 @@ class Stage:
             self.turn([])
         raise AssertionError(f"{reply!r} does not settle")
 
+    def serve(self, main: Callable[[Loop], Any], **options: Any) -> None:
+        """In place of `workers.serve`: one worker, in this process."""
+        loop = Loop()
+        main(loop)
+        self.run(loop)
+
     def add(self, loop: Loop) -> None:
         if loop not in self.loops:
             self.loops.append(loop)
@@ -269,6 +275,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setattr(SystemKernel, "listen", listen_here)
     monkeypatch.setattr(SystemKernel, "connect", connect_here)
     monkeypatch.setattr(Loop, "__init__", made)
+    monkeypatch.setattr(workers, "serve", stage.serve)
     monkeypatch.setattr(Loop, "run", here(stage.run, run))
     monkeypatch.setattr(Loop, "run_until", here(stage.run_until, run_until))
     with structlog.testing.capture_logs():
@@ -402,7 +409,9 @@ def same(cell: str, value: Any) -> bool:
     if callable(value):
         return text == value.__name__
     if isinstance(value, msgspec.Struct):
-        return text == f"{type(value).__name__}()" and value == type(value)()
+        usual = all(getattr(value, field.name) == field.default for field in msgspec.structs.fields(value))
+        fields = "" if usual else ", ".join(repr(field) for field in msgspec.structs.astuple(value))
+        return text == f"{type(value).__name__}({fields})"
     return text == (value if isinstance(value, str) and value else repr(value))
 
 
