@@ -1,5 +1,6 @@
 # `make demo` shows Windlass at work, `make test` runs its tests; each installs what it needs into .venv.
-# `make soak` is the load proofs at full size (`make test` runs them small), `make check` is the lint and the types, `make bench` the comparison with other servers, `make clean` forgets.
+# `make check` is the lint and the types, `make bench` the comparison with other servers, `make clean` forgets,
+# `make soak` runs the load proofs, which `make test` runs small, at full size.
 
 VENV := .venv
 BENCH := .venv-bench

@@ -1,15 +1,17 @@
 """The client's units: what `get`, `post`, … make and a pool of `HttpWire`s executes (RFC 9110, RFC 9112).
 
-A unit is data. Which are safe to send twice follows from the method (RFC 9110 section 9.2.2): GET, HEAD, OPTIONS, PUT, DELETE
-and TRACE are idempotent, unless their body comes from a channel, which can be read only once.
+A unit is data. Which are safe to send twice follows from the method (RFC 9110 section 9.2.2): GET, HEAD,
+OPTIONS, PUT, DELETE and TRACE are idempotent, unless their body comes from a channel, which can be read only
+once.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
 
@@ -46,11 +48,14 @@ PORTS: Final = {"http": 80, "https": 443}
 
 T = TypeVar("T")
 
+_is_hostname = re.compile(r"[0-9A-Za-z._~:%-]+").fullmatch
+
 
 class StreamedResponse:
     """A response whose body comes through `body`, a channel of bytes, no faster than it is read.
 
-    `async for piece in response.body`. Leaving it unread holds the connection: `response.body.cancel()` gives it back.
+    `async for piece in response.body`. Leaving it unread holds the connection: `response.body.cancel()` gives
+    it back.
     """
 
     __slots__ = ("body", "headers", "reason", "status")
@@ -78,14 +83,17 @@ class _Request(HttpUnit[T]):
         body: bytes | Channel[bytes] = b"",
         length: int | None = None,
     ) -> None:
+        if method == "CONNECT":
+            raise ValueError("CONNECT makes a tunnel, which is nothing that a pool could use again")
         self.method = validate_method(method)
         self.target = validate_target(
             target if target.startswith("/") or target == "*" else bad_target(target)
         )
         fields = headers if isinstance(headers, Headers) else Headers(headers)
+        if len(fields.get_all("host")) > 1:
+            raise ValueError("more than one Host header; give one, or none to have the pool's backend named")
         self.block = fields.end_to_end
-        self.upload = None if isinstance(body, bytes) else Upload(body, length)
-        self.body = body if isinstance(body, bytes) else b""
+        self.body, self.upload = as_body(body, length)
         self.idempotent = method in IDEMPOTENT and self.upload is None
         self.pipelinable = self.idempotent
         self.size = len(self.body) + len(self.block)
@@ -144,9 +152,10 @@ def request(
 ) -> Fetch:
     """A unit: one request with a gathered response.
 
-    `target` is a path with its query, percent-encoded. `body`: bytes, or a channel of bytes that is sent as it fills (chunked,
-    unless `length` in bytes is given). `json` is encoded by msgspec. Redirects are not followed, see `follow`. Raises
-    `ValueError` for a bad method, target or header.
+    `target` is a path with its query, percent-encoded. `body`: bytes, or a channel of bytes that is sent as
+    it fills (chunked, unless `length` in bytes is given). `json` is encoded by msgspec. Redirects are not
+    followed, see `follow`. Raises `ValueError` or `TypeError` for a method, target, header or body that
+    cannot be sent.
     """
     if json is not msgspec.UNSET:
         if body:
@@ -226,32 +235,55 @@ def stream(
 
 
 async def follow(pool: Pool, unit: Fetch, *, redirects: int = 5, timeout: float | None = None) -> Response:
-    """Submit the unit and follow at most `redirects` redirects to the same backend (RFC 9110 section 15.4).
+    """Submit the unit and follow at most `redirects` redirects to the same pool (RFC 9110 section 15.4).
 
-    301, 302 and 303 turn a POST into a GET. Raises `BadResponse` for one redirect too many, or one that leads to another host.
+    301, 302 and 303 turn a POST into a GET. Raises `BadResponse` for one redirect too many, for one that
+    leads to another host, and for one that asks for a body again which came from a channel.
     """
-    response = await pool.submit(unit, timeout)
-    for _ in range(redirects):
+    for left in range(redirects, -1, -1):
+        response = await pool.submit(unit, timeout)
         location = response.headers.get("location")
         if response.status not in REDIRECTS or location is None:
             return response
-        target = urlsplit(urljoin(unit.target, location))
-        if target.netloc:
-            raise BadResponse(f"a redirect leads away, to {location!r}; submit that to a pool of its own")
-        changes = response.status == 303 or (response.status in (301, 302) and unit.method == "POST")
-        path = target.path + (f"?{target.query}" if target.query else "")
-        unit = Fetch(
-            "GET" if changes else unit.method,
-            path,
-            Headers.from_block(unit.block),
-            b"" if changes else unit.body,
-        )
-        response = await pool.submit(unit, timeout)
-    if response.status in REDIRECTS and "location" in response.headers:
-        raise BadResponse(
-            f"more than {redirects} redirects; the last one leads to {response.headers.get('location')!r}"
-        )
-    return response
+        if not left:
+            raise BadResponse(f"more than {redirects} redirects; the last one leads to {location!r}")
+        unit = redirected(pool, unit, response.status, location)
+    raise AssertionError("the last turn returns or raises")
+
+
+def redirected(pool: Pool, unit: Fetch, status: int, location: str) -> Fetch:
+    """What a redirect asks for."""
+    parts = urlsplit(urljoin(unit.target, location))
+    if parts.netloc and not any(leads_to(parts, backend) for backend in pool.backends):
+        raise BadResponse(f"a redirect leads away, to {location!r}; submit that to a pool of its own")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = Headers.from_block(unit.block)
+    becomes_get = status == 303 or (status in (301, 302) and unit.method == "POST")
+    try:
+        if becomes_get:
+            headers = headers.without("content-type", "content-encoding", "content-language", "expect")
+            return Fetch("HEAD" if unit.method == "HEAD" else "GET", path, headers)
+        if unit.upload is not None:
+            raise BadResponse(
+                "a redirect asks for the body again, which came from a channel; give it as bytes"
+            )
+        return Fetch(unit.method, path, headers, unit.body)
+    except ValueError as error:
+        raise BadResponse(f"a redirect leads to {location!r}, which is no target: {error}") from error
+
+
+def leads_to(parts: SplitResult, backend: Backend) -> bool:
+    """Whether a URL is one of this backend."""
+    address = backend.address
+    try:
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        return False
+    return (
+        isinstance(address, TcpAddress)
+        and parts.scheme == ("http" if backend.tls is None else "https")
+        and (parts.hostname, port) == (address.host, address.port)
+    )
 
 
 def pool(
@@ -262,11 +294,13 @@ def pool(
     body_timeout: float = 60.0,
     **options: Any,
 ) -> Pool:
-    """A pool of HTTP connections, for `loop.spawn`. `urls`: one or several of `http://host:port`, `https://host`, `unix:/path`.
+    """A pool of HTTP connections, for `loop.spawn`. `urls`: one or several of `http://host:port`,
+    `https://host`, `unix:/path`.
 
-    `limits` bounds what a backend may send (`body_bytes` for gathered responses). `body_timeout`: seconds a response's
-    body may stand still. The other options are those of `pools.Pool` (`connections`, `pipeline`, `queue`, `timeout` …).
-    Raises `ValueError` for a URL that is not of that form.
+    `limits` bounds what a backend may send (`body_bytes` for gathered responses). `body_timeout`: seconds
+    that a response's body may stand still. `tls`: for https, instead of the system's trust. The other options
+    are those of `pools.Pool` (`connections`, `pipeline`, `queue`, `timeout` …). Raises `ValueError` for a URL
+    that is not of that form.
     """
     targets = [parse_url(url, tls) for url in ([urls] if isinstance(urls, str) else urls)]
     hosts = {str(backend.address): host for backend, host in targets}
@@ -287,12 +321,32 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, byt
         raise ValueError(
             f"backend {url!r} has more than scheme, host and port; write {parts.scheme}://{parts.hostname}"
         )
-    port = parts.port or PORTS[parts.scheme]
+    if _is_hostname(parts.hostname) is None:
+        raise ValueError(f"backend {url!r} has a host that is not ASCII letters, digits, dots and hyphens")
+    try:
+        port = parts.port or PORTS[parts.scheme]
+    except ValueError:
+        raise ValueError(f"backend {url!r} has a port that is not a number from 1 to 65535") from None
     address: Address = TcpAddress(parts.hostname, port)
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     host = name if port == PORTS[parts.scheme] else f"{name}:{port}"
     context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
     return Backend(address, context, parts.hostname), f"Host: {host}\r\n".encode()
+
+
+def as_body(body: bytes | Channel[bytes], length: int | None) -> tuple[bytes, Upload | None]:
+    """A request's body: bytes, or what comes from a channel. Raises `TypeError` or `ValueError`."""
+    if isinstance(body, Channel):
+        if length is not None and length < 0:
+            raise ValueError(f"length={length}; write the body's bytes, or None to send it in chunks")
+        return b"", Upload(body, length)
+    if length is not None:
+        raise ValueError("length= is for a body from a channel; that of bytes is known")
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body), None
+    raise TypeError(
+        f"a body is bytes or a channel of bytes, not {type(body).__name__}: encode it, or use json="
+    )
 
 
 def bad_target(target: str) -> str:
