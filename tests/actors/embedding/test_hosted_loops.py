@@ -476,7 +476,7 @@ def test_misuse_is_told(run):
         with pytest.raises(Misuse, match="closed"):
             loop.attach()
         with pytest.raises(Misuse, match="closed"):
-            loop.spawn(sleep(0))
+            loop.spawn(Crashing())
 
     run(main)
 
