@@ -5,6 +5,7 @@ At most one line per cause per second; the next line of that cause says how many
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,9 @@ class EventLog:
             return
         if seen is not None and seen[1]:
             fields["held_back"] = int(seen[1])
+        failure = fields.pop("exc_info", None)
+        if failure is not None:  # as text: a renderer that shows local variables is slow, and shows secrets
+            fields["stack"] = "".join(traceback.format_exception(failure)).rstrip()
         if len(self._seen) >= CAUSES_MAX:
             self._seen.clear()
         self._seen[cause] = [now, 0]

@@ -130,6 +130,19 @@ def test_the_causes_that_are_remembered_are_bounded():
     assert len(log._seen) <= CAUSES_MAX
 
 
+def test_a_traceback_is_logged_as_text_without_local_variables():
+    log = EventLog(ManualClock())
+    with capture_logs() as logs:
+        try:
+            password = "hunter2"
+            raise ValueError("broken")
+        except ValueError as error:
+            log.error("crash", exc_info=error)
+    assert logs[0]["stack"].endswith("ValueError: broken")
+    assert "exc_info" not in logs[0]
+    assert password not in repr(logs[0]).replace('password = "hunter2"', "")
+
+
 # -- siblings ----------------------------------------------------------------------------------------------
 
 
