@@ -34,15 +34,15 @@ STYLE = (
 )
 
 UNIT_LIFE = [
-    ("submitted", "refused", "queue full, backend down, pool drains"),
-    ("submitted", "queued", "there is room"),
-    ("queued", "sent", "a member takes it"),
-    ("queued", "failed", "deadline, cancelled, backend down"),
-    ("sent", "answered", "the answer is complete"),
-    ("sent", "queued", "connection lost:\nnot written, or idempotent within the budget"),
-    ("sent", "failed", "connection lost otherwise"),
-    ("sent", "orphan", "deadline, cancelled:\nits reply has settled"),
-    ("orphan", "dropped", "its answer is read and thrown away"),
+    ("submitted", "refused", "queue full,\nbackend down,\npool drains"),
+    ("submitted", "queued", "room"),
+    ("queued", "sent", "a member\ntakes it"),
+    ("queued", "failed", "deadline, cancelled,\nbackend down"),
+    ("sent", "answered", "answer complete"),
+    ("sent", "queued", "connection lost:\nnot written, or\nidempotent"),
+    ("sent", "failed", "connection lost:\notherwise"),
+    ("sent", "orphan", "deadline,\ncancelled"),
+    ("orphan", "dropped", "answer read\nand dropped"),
 ]
 """What can become of a unit. Every edge is walked by a test of the documentation."""
 
