@@ -157,7 +157,4 @@ def told(parse: Callable[[str], T], text: str) -> T:
     try:
         return parse(text)
     except ValueError as error:
-        message = str(error)
-        if message.startswith("Port"):  # urlsplit's words
-            message = f"{text!r} has no valid port; write a number from 1 to 65535 after the host"
-        raise argparse.ArgumentTypeError(message.removeprefix("backend ")) from None
+        raise argparse.ArgumentTypeError(str(error).removeprefix("backend ")) from None

@@ -10,9 +10,12 @@ import resource
 import ssl
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from actors import Address, Loop, TcpAddress
+import structlog
+from msgspec import to_builtins
+
+from actors import Address, Loop, TcpAddress, workers
 from pools import Pool
 from protocols import http
 from protocols.http.access_log import AccessLog
@@ -69,6 +72,8 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
         ("--tls-key", "FILE", str, None, "its private key (default: in the same file)"),
     ],
     "running it": [
+        ("--workers", "N", integer(1, 1024), 1,
+         "processes, each with its own connections, queue and clients of the above numbers (default 1)"),
         ("--drain", "S", seconds(0, 86_400), 30.0,
          "seconds that a first SIGTERM grants to what is under way (default 30)"),
         ("--access-log", "FILE", str, None,
@@ -79,6 +84,18 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
 # fmt: on
 
 
+class StartError(Exception):
+    """What keeps the proxy from starting, and what to change."""
+
+
+class Files(NamedTuple):
+    """What was read and opened for it, before anything runs."""
+
+    clients: ssl.SSLContext | None
+    backends: ssl.SSLContext | None
+    log: int | None
+
+
 def run_proxy(argv: Sequence[str]) -> int:
     """Run the proxy until it is told to end; the exit status is 0 if everything under way got its answer."""
     parser = proxy_parser()
@@ -87,28 +104,50 @@ def run_proxy(argv: Sequence[str]) -> int:
         return 0
     check(parser, options)
     configure_logs(json=options.log_json)
+    try:
+        files = Files(server_context(options), backend_context(options), open_log(options.access_log))
+        provide_descriptors(options)
+        return run_alone(options, files) if options.workers == 1 else run_workers(options, files)
+    except StartError as error:
+        sys.stderr.write(f"windlass proxy: {error}\n")
+        return 1
+
+
+def run_alone(options: argparse.Namespace, files: Files) -> int:
+    """In this process."""
     with Loop() as loop:
         try:
-            pool, server = spawn(loop, options)
+            pool, server = spawn(loop, options, files)
         except OSError as error:
-            sys.stderr.write(f"windlass proxy: {explained(error, options.listen)}\n")
-            return 1
-        loop.log.info("forwarding", to=" ".join(options.backend), **shown(options))
-        provide_descriptors(loop, options)
+            raise StartError(explained(error, options.listen)) from None
+        say_whither(options)
         tune()
         ends: list[BaseException | None] = []
         loop.watch(
             pool.token, ends.append
         )  # the pool is the last to stop, in good order only if all had theirs
         loop.run(drain=options.drain)
-        in_good_order, cut_off = ends == [None], server.connections
+        in_good_order = ends == [None]
         loop.close()
-        told = summary(server, pool)
-        if in_good_order:
-            loop.log.info("stopped", **told)
-        else:
-            loop.log.warning("stopped before all had their answer", connections=cut_off, **told)
-    return 0 if in_good_order else 1
+        return summed_up(in_good_order, to_builtins(server.statistics()), to_builtins(pool.statistics()))
+
+
+def run_workers(options: argparse.Namespace, files: Files) -> int:
+    """In a process per worker, minded by this one."""
+
+    def work(loop: Loop) -> dict[str, object]:
+        pool, server = spawn(loop, options, files)
+        tune()
+        return {"pool": pool, "server": server}
+
+    say_whither(options)
+    try:
+        told = workers.serve(work, workers=options.workers, listen=[options.listen], drain=options.drain)
+    except OSError as error:
+        raise StartError(explained(error, options.listen)) from None
+    except workers.WorkersGaveUp as error:
+        raise StartError(str(error)) from None
+    return summed_up(not told.cut_off, told.total.get("server", {}), told.total.get("pool", {}))
 
 
 def proxy_parser() -> Parser:
@@ -145,9 +184,8 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
             )
 
 
-def spawn(loop: Loop, options: argparse.Namespace) -> tuple[Pool, http.Server]:
-    """The machines. Raises `OSError` for what the system refuses."""
-    tls = server_context(options)
+def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, http.Server]:
+    """The machines. Raises `OSError` if the address is taken."""
     pool = http.pool(
         options.backend,
         connections=options.connections,
@@ -155,18 +193,18 @@ def spawn(loop: Loop, options: argparse.Namespace) -> tuple[Pool, http.Server]:
         queue=options.queue,
         timeout=options.timeout,
         connect_timeout=options.connect_timeout,
-        tls=backend_context(options),
+        tls=files.backends,
     )
-    log = None if options.access_log is None else loop.spawn(AccessLog(open_log(options.access_log)))
+    log = None if files.log is None else loop.spawn(AccessLog(files.log))
     server = http.server(
         options.listen,
-        http.proxy(pool, trusted=options.trusted, secure=tls is not None),
+        http.proxy(pool, trusted=options.trusted, secure=files.clients is not None),
         connections=options.clients,
         timeouts=http.Timeouts(
             idle=options.idle, response_generation=options.timeout + options.connect_timeout
         ),
         half_close=options.half_close,
-        tls=tls,
+        tls=files.clients,
         access_log=log,
     )
     return loop.spawn(pool), loop.spawn(server)  # type: ignore[return-value]  # a listener's handle is itself
@@ -181,8 +219,7 @@ def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
         context.load_cert_chain(options.tls_certificate, options.tls_key)
     except OSError as error:
         files = " and ".join(filter(None, [options.tls_certificate, options.tls_key]))
-        raise OSError(
-            error.errno,
+        raise StartError(
             f"cannot use {files}: {reason_of(error)}; --tls-certificate and --tls-key want PEM files",
         ) from None
     context.set_alpn_protocols(["http/1.1"])
@@ -196,19 +233,21 @@ def backend_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=options.backend_ca)
     except OSError as error:
-        raise OSError(
-            error.errno, f"cannot use {options.backend_ca}: {reason_of(error)}; --backend-ca wants a PEM file"
+        raise StartError(
+            f"cannot use {options.backend_ca}: {reason_of(error)}; --backend-ca wants a PEM file"
         ) from None
 
 
-def open_log(path: str) -> int:
-    """The access log's descriptor. Appends, so that `logrotate`'s copytruncate works."""
+def open_log(path: str | None) -> int | None:
+    """The access log's descriptor, if there is to be one. It appends: `logrotate`'s copytruncate works."""
+    if path is None:
+        return None
     if path == "-":
         return sys.stdout.fileno()
     try:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {reason_of(error)}; change --access-log") from None
+        raise StartError(f"cannot write {path}: {reason_of(error)}; change --access-log") from None
 
 
 def reason_of(error: OSError) -> str:
@@ -228,7 +267,7 @@ def explained(error: OSError, listen: Address) -> str:
     return f"{text}; change --listen" if text.startswith("cannot listen") else text
 
 
-def provide_descriptors(loop: Loop, options: argparse.Namespace) -> None:
+def provide_descriptors(options: argparse.Namespace) -> None:
     """As many descriptors as the system lets this process have, since each connection takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -238,7 +277,7 @@ def provide_descriptors(loop: Loop, options: argparse.Namespace) -> None:
         pass
     wanted = options.clients + options.connections * len(options.backend) + DESCRIPTORS_BESIDE
     if resource.RLIM_INFINITY != soft < wanted:
-        loop.log.warning("too few descriptors: raise ulimit -n, or lower --clients", has=soft, wants=wanted)
+        events().warning("too few descriptors: raise ulimit -n, or lower --clients", has=soft, wants=wanted)
 
 
 def tune() -> None:
@@ -252,21 +291,26 @@ def tune() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
 
 
-def shown(options: argparse.Namespace) -> dict[str, Any]:
+def events() -> Any:
+    """The logger, for what is said outside of any loop."""
+    return structlog.get_logger("windlass")
+
+
+def say_whither(options: argparse.Namespace) -> None:
     """What a person wants to see of the options at the start."""
-    return {"connections": options.connections, "pipeline": options.pipeline, "queue": options.queue,
-            "timeout": options.timeout}  # fmt: skip
+    shown = ("connections", "pipeline", "queue", "timeout", *(("workers",) if options.workers > 1 else ()))
+    fields = {name: getattr(options, name) for name in shown}
+    events().info("forwarding", to=" ".join(options.backend), **fields)
 
 
-def summary(server: http.Server, pool: Pool) -> dict[str, Any]:
-    """What was done, as the fields of one line."""
-    served, worked = server.statistics(), pool.statistics()
-    failed = {name: count for name, count in worked.failed.items() if count}
-    refused = failed.pop("QueueFull", 0) + failed.pop("PoolClosed", 0) + served.refused
+def summed_up(in_good_order: bool, server: dict[str, Any], pool: dict[str, Any]) -> int:
+    """Say in one line what was done, from the statistics; return the exit status."""
+    failed = {name: count for name, count in pool.get("failed", {}).items() if count}
+    refused = failed.pop("QueueFull", 0) + failed.pop("PoolClosed", 0) + server.get("refused", 0)
     cancelled = failed.pop("Cancelled", 0)
     fields: dict[str, Any] = {
-        "requests": served.requests,
-        "answered": worked.succeeded,
+        "requests": server.get("requests", 0),
+        "answered": pool.get("succeeded", 0),
         "refused": refused,
         "backend_errors": sum(failed.values()),
     }
@@ -274,4 +318,8 @@ def summary(server: http.Server, pool: Pool) -> dict[str, Any]:
         fields["errors"] = ", ".join(f"{name} {count}" for name, count in sorted(failed.items()))
     if cancelled:
         fields["clients_gone"] = cancelled
-    return fields
+    if in_good_order:
+        events().info("stopped", **fields)
+    else:
+        events().warning("stopped before all had their answer", **fields)
+    return 0 if in_good_order else 1

@@ -87,6 +87,10 @@ class HeldBackend:
         """Answer the request that came last."""
         self._connections[-1].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
+    def hang_up(self) -> None:
+        """Close the connection of the last request, so that the next one comes on a new one."""
+        self._connections.pop().close()
+
     def close(self) -> None:
         """Away with it."""
         for sock in (self._listener, *self._connections):

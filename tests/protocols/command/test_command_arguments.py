@@ -25,7 +25,7 @@ BACKEND = "proxy --backend http://a "
         ("proxy --backend ftp://a", "'ftp://a' is not a URL like http://127.0.0.1:9001"),
         (
             "proxy --backend http://a:99999",
-            "'http://a:99999' has no valid port; write a number from 1 to 65535",
+            "number from 1 to 65535",
         ),
         (
             "proxy --backend http://a/path",

@@ -96,7 +96,7 @@ def test_a_second_signal_stops_at_once(start: Start, held_backend: Any, number: 
     running.process.send_signal(number)
     status, _, err = running.finish()
     assert status == 1
-    assert events(err)["stopped before all had their answer"]["connections"] == 1
+    assert events(err)["stopped before all had their answer"]["requests"] == 1
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         client.getresponse()
     client.close()
@@ -112,6 +112,26 @@ def test_what_outlasts_the_drain_is_cut_off(start: Start, held_backend: Any) -> 
     assert "drain deadline passed" in events(err)
     assert events(err)["stopped before all had their answer"]["requests"] == 1
     client.close()
+
+
+def test_several_workers_share_a_port_and_are_summed_up(
+    start: Start, held_backend: Any, tmp_path: Path
+) -> None:
+    log = tmp_path / "access.log"
+    running = start(*START, "--backend", held_backend.url, "--workers", "2", "--access-log", str(log))
+    port = port_of(running)
+    for _ in range(3):
+        client = asked(port)
+        held_backend.receive()
+        held_backend.answer(b"one of two")
+        assert client.getresponse().read() == b"one of two"
+        client.close()
+        held_backend.hang_up()
+    running.process.send_signal(signal.SIGTERM)
+    status, _, err = running.finish()
+    assert status == 0
+    assert (events(err)["stopped"]["requests"], events(err)["stopped"]["answered"]) == (3, 3)
+    assert log.read_text().count('"GET / HTTP/1.1" 200 10 ') == 3
 
 
 def test_too_few_descriptors_are_said(start: Start, held_backend: Any) -> None:
