@@ -1,0 +1,195 @@
+"""What is asyncio's own: its ways of waiting, `attach`, a loop closed underneath, Ctrl-C. With uvloop too."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from actors import Cancelled, Loop, Misuse, Reply
+from protocols import http
+from tests.actors.embedding.hosts import Backend, backend_and_pool, descriptors
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request):
+    """`run(main)`: in both."""
+
+    def running(main):
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(asyncio.wait_for(main(), 20.0))
+
+    return running
+
+
+def test_gather_wait_wait_for_and_task_groups(run):
+    async def main():
+        async with backend_and_pool(connections=2) as (backend, pool, _):
+
+            async def ask(path):
+                return (await pool.submit(http.get(path))).text()
+
+            assert await asyncio.gather(ask("/1"), ask("/2")) == ["/1", "/2"]
+            both = await asyncio.gather(pool.submit(http.get("/3")), pool.submit(http.get("/4")))
+            assert [response.text() for response in both] == ["/3", "/4"]
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(ask(f"/{n}")) for n in range(8)]
+            assert [task.result() for task in tasks] == [f"/{n}" for n in range(8)]
+            held = pool.submit(http.get("/held"))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(held, 0.01)
+            assert isinstance(held.error, Cancelled)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await ask("/held")
+            waiting = asyncio.ensure_future(pool.submit(http.get("/queued")))
+            done, _ = await asyncio.wait([waiting], timeout=0.01)
+            assert not done
+            backend.release()
+            assert (await waiting).text() == "/queued"
+            first, *_ = asyncio.as_completed([ask("/5")])
+            assert await first == "/5"
+
+    run(main)
+
+
+def test_cancelled_tasks_report_cancellation(run):
+    async def main():
+        async with backend_and_pool(connections=1) as (backend, pool, _):
+            task = asyncio.ensure_future(pool.submit(http.get("/held")))
+            await backend.until_held(1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert pool.statistics().orphans == 1
+            backend.release()
+
+    run(main)
+
+
+def test_attach_and_detach_by_hand(run):
+    async def main():
+        loop = Loop.in_asyncio().attach(asyncio.get_running_loop())
+        backend = Backend(loop)
+        pool = loop.spawn(http.pool(backend.url))
+        assert (await pool.submit(http.get("/"))).text() == "/"
+        loop.detach()
+        loop.detach()
+        assert loop.closed
+
+    before = descriptors()
+    run(main)
+    assert descriptors() == before
+
+
+def test_what_waits_before_attach_goes_on_with_it(run):
+    loop = Loop.in_asyncio()
+    backend = Backend(loop)
+    pool = loop.spawn(http.pool(backend.url))
+    reply = pool.submit(http.get("/early"))
+
+    async def main():
+        loop.attach()
+        assert (await reply).text() == "/early"
+        await loop.aclose()
+
+    run(main)
+
+
+def test_a_closed_asyncio_loop_is_refused():
+    host = asyncio.new_event_loop()
+    host.close()
+    loop = Loop.in_asyncio()
+    with pytest.raises(Misuse, match="closed"):
+        loop.attach(host)
+    loop.close()
+
+
+def test_the_next_loop_tells_of_one_that_was_forgotten(run):
+    left = []
+
+    async def forget():
+        left.append(Loop.in_asyncio().attach())
+        Backend(left[0])
+
+    async def next_one():
+        with pytest.warns(ResourceWarning, match="was never closed"):
+            async with Loop.in_asyncio():
+                assert left[0].closed
+
+    before = descriptors()
+    run(forget)
+    run(next_one)
+    assert descriptors() == before
+
+
+def test_closing_after_the_host_settles_replies_that_tasks_had_waited_for():
+    host = asyncio.new_event_loop()
+    loop = Loop.in_asyncio().attach(host)
+    reply = Reply()
+
+    async def wait():
+        await reply
+
+    async def begin():
+        task = host.create_task(wait())
+        await asyncio.sleep(0)
+        return task
+
+    task = host.run_until_complete(begin())
+    host.close()
+    loop.close()
+    assert reply.settle(None)
+    task._log_destroy_pending = False
+    task.get_coro().close()
+    del task
+    gc.collect()
+
+
+def test_awaiting_what_no_loop_drives_says_what_to_write():
+    async def main():
+        await Reply()
+
+    with pytest.raises(Misuse, match=r"async with Loop.in_asyncio\(\)"):
+        asyncio.run(main())
+
+
+PROGRAM = """
+import asyncio, os, signal, sys
+sys.path.insert(0, {root!r})
+from actors import Loop, offload
+from protocols import http
+
+async def main():
+    async with Loop.in_asyncio() as loop:
+        server = loop.spawn(http.server("127.0.0.1:0", lambda request: http.text_response("hello")))
+        pool = loop.spawn(http.pool(f"http://{{server.address}}"))
+        await pool.submit(http.get("/"))
+        await offload(os.kill, os.getpid(), signal.SIGINT)
+        while True:
+            await pool.submit(http.get("/"))
+
+asyncio.run(main())
+"""
+
+
+def test_ctrl_c_ends_the_program():
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", PROGRAM.format(root=str(ROOT))],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.strip().endswith("KeyboardInterrupt")
+    assert "Warning" not in done.stderr
+    assert "never" not in done.stderr
