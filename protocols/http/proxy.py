@@ -365,8 +365,6 @@ class ProxyResponder(Responder):
         """Client as fast as it takes it, spool for the rest, backend as fast as the spool takes it."""
         channel, spool = self._body, self._spool
         assert channel is not None
-        if exchange.finished:
-            return
         if channel.error is not None:
             exchange.abort(channel.error)
             return
@@ -382,9 +380,6 @@ class ProxyResponder(Responder):
                 return
             spool.put(channel.take())
         if channel.ended and not (spool is not None and len(spool)):
-            if channel.error is not None:
-                exchange.abort(channel.error)
-                return
             exchange.finish(channel.trailers)
             if spool is not None:
                 spool.close()

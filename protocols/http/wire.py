@@ -303,9 +303,6 @@ class HttpWire(Wire):
         transport, decoder, channel = self.transport, self._decoder, self._channel
         assert decoder is not None
         assert self._head is not None
-        if self._blocked:
-            self.deadline = NEVER  # the reader's pace is not the backend's fault
-            return self._waiting()
         pieces: list[bytes] = []
         transport.consume(decoder.feed(transport.input, 0, pieces))
         if channel is None:
@@ -318,7 +315,7 @@ class HttpWire(Wire):
         if decoder.done or (transport.ended and not transport.input and decoder.finish()):
             return self._end_body(decoder)
         if self._blocked:
-            self.deadline = NEVER
+            self.deadline = NEVER  # the reader's pace is not the backend's fault
         elif transport.ended:
             self.member.give_up(
                 ConnectionLost("the backend closed the connection in the middle of a response")

@@ -605,7 +605,70 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert bench.heard(client).endswith(b"\r\n\r\n%d" % number)
 
 
-def test_a_repr_for_the_curious() -> None:
+def test_long_heads_are_made_anew_each_time() -> None:
+    long = b"X-Long: " + b"x" * 2000 + b"\r\n"
     bench = ProxyBench()
-    bench.ask(GET)
+    for _ in range(2):
+        client = bench.ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + long + b"\r\n")
+        assert long + ADDED in bench.got()
+        bench.say(b"HTTP/1.1 200 OK\r\n" + long + b"Content-Length: 0\r\n\r\n")
+        assert long in bench.heard(client)
+
+
+def test_a_backend_that_switches_unasked_is_a_bad_gateway() -> None:
+    bench = ProxyBench()
+    client = bench.ask(GET)
+    bench.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+    assert status_of(bench.heard(client)) == 502
+    assert bench.sockets[0].closed
+
+
+def test_too_large_a_body_after_the_answer_has_begun_is_an_abort() -> None:
+    bench = ProxyBench(proxy={"body_max": 10})
+    client = bench.ask(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n")
+    bench.say(CHUNKED + b"1\r\na\r\n")
+    bench.tell(client, b"8\r\nabcdefgh\r\n")
+    assert client.was_reset
+    assert bench.sockets[0].closed
+    assert bench.pool.statistics().connections == 0
+
+
+def test_a_body_that_arrives_as_the_backend_is_lost() -> None:
+    bench = ProxyBench()
+    client = bench.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+    bench.sockets[0].reset()
+    client.arrive(b"def")
+    bench.run()
+    assert status_of(bench.heard(client)) == 502
+
+
+def test_a_draining_loop_lets_what_is_under_way_finish() -> None:
+    bench = ProxyBench()
+    waiting = bench.ask(GET)
+    idle = bench.client()
+    bench.loop.drain(30.0)
+    bench.run()
+    assert idle.closed
+    bench.say(CHUNKED + b"1\r\na\r\n")
+    bench.advance(1.0)
+    bench.say(b"0\r\n\r\n")
+    assert bench.heard(waiting).endswith(b"1\r\na\r\n0\r\n\r\n")
+    bench.run()
+    assert waiting.closed
+    assert bench.loop.machines == 0
+
+
+def test_reprs_for_the_curious() -> None:
+    bench = ProxyBench()
+    bench.ask(b"GET /curious HTTP/1.1\r\nHost: a\r\n\r\n")
     assert repr(http.proxy(bench.pool)).startswith("<Proxy to <Pool 192.0.2.7:80 open")
+
+    def shown() -> str:
+        return " ".join(repr(scope.machine) for scope in bench.loop._slots if scope is not None)
+
+    assert "<ProxyResponder waiting for the backend>" in shown()
+    (member,) = bench.pool.backends[0].members
+    assert member.current is not None
+    assert repr(member.current.unit) == "<Forward GET /curious>"
+    bench.say(CHUNKED)
+    assert "<ProxyResponder passing on <Channel " in shown()

@@ -303,6 +303,35 @@ def test_a_backend_that_ends_too_early_while_the_reader_is_slow_is_found_out() -
     assert isinstance(body.error, ConnectionLost)
 
 
+@pytest.mark.parametrize("announced", [300_000, 400_000])
+def test_a_backend_that_ends_while_nothing_can_be_passed_on(announced: int) -> None:
+    bench = HttpBench()
+    reply = bench.open(http.stream("GET", "/"))
+    bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % announced + b"x" * 300_000)
+    bench.end()
+    body = reply.result().body
+    assert not bench.sockets[0].closed
+    got = 0
+    while len(body):
+        got += len(body.take())
+        bench.run()
+    assert bench.sockets[0].closed
+    if announced == 300_000:
+        assert got == 300_000
+        assert body.error is None
+    else:
+        assert isinstance(body.error, ConnectionLost)
+
+
+def test_a_reader_that_leaves_with_all_of_the_rest_there_already() -> None:
+    bench = HttpBench()
+    reply = bench.open(http.stream("GET", "/"))
+    bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000)
+    reply.result().body.cancel()
+    bench.run()
+    assert bench.idle == 1
+
+
 def test_a_reader_that_leaves_saves_the_connection_if_little_is_left() -> None:
     for left, kept in ((60_000, True), (70_000, False)):
         bench = HttpBench(limits=http.Limits(body_bytes=1000))
