@@ -23,6 +23,7 @@ from pools.members import TABLE, State
 ROOT = Path(__file__).resolve().parent.parent
 DIAGRAMS = ROOT / "docs" / "diagrams"
 RESULTS = ROOT / "docs" / "benchmarks" / "results.json"
+CHART = RESULTS.with_name("chart.svg")
 README = ROOT / "README.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
 
@@ -110,22 +111,36 @@ def figures() -> str:
     if not RESULTS.exists():
         return "Not measured on this version yet: `make bench` writes the figures of your machine.\n"
     jobs: dict[str, Any] = json.loads(RESULTS.read_text())["jobs"]
-    parts = []
+    lines = ["| what | Windlass | beside it |", "|---|--:|---|"]
     for job in jobs.values():
         ranked = sorted(job["figures"].items(), key=lambda item: item[1]["value"])
-        ours = next((figure["value"] for who, figure in ranked if who.startswith("windlass")), None)
-        if ours is None:
-            continue
-        rows = [f"| {job['title']} | {job['unit']} | × Windlass |", "|---|--:|--:|"]
+        peers = [(who, figure["value"]) for who, figure in ranked if not who.startswith("windlass")]
         for who, figure in ranked:
-            name = f"**{who}**" if who.startswith("windlass") else who
-            rows.append(f"| {name} | {number(figure['value'])} | {number(figure['value'] / ours)} |")
-        parts.append("\n".join(rows) + "\n")
-    machine = next(iter(jobs.values()))
-    told = machine["machine"]
-    where = f"{told['cpu']}, {told['cores']} cores, {told['system']}, {told['python']}"
-    parts.append(f"Measured {machine['date'][:10]} by `make bench` on: {where}.\n")
-    return "\n".join(parts)
+            if who.startswith("windlass"):
+                ours = figure["value"]
+                title = job["title"] + who.removeprefix("windlass")
+                beside = ", ".join(f"{peer} {number(value)} ({ratio(value, ours)})" for peer, value in peers)
+                lines.append(f"| {title} | **{number(ours)} {job['unit']}** | {beside} |")
+    return "\n".join([*lines, "", *origin(jobs), ""])
+
+
+def origin(jobs: dict[str, Any]) -> list[str]:
+    """When, where and how the figures were measured."""
+    days = sorted({job["date"][:10] for job in jobs.values()})
+    told = next(iter(jobs.values()))["machine"]
+    lines = [
+        f"In brackets: as a multiple of Windlass. Measured {' and '.join(days)} by `make bench` on",
+        f"{told['cpu']}, {told['cores']} cores, {told['system']}, {told['python']}; medians of rounds taken in turns.",
+    ]
+    if CHART.exists():
+        lines.append("The same [as a chart](docs/benchmarks/chart.svg).")
+    return lines
+
+
+def ratio(value: float, ours: float) -> str:
+    """How many times what Windlass takes."""
+    times = value / ours
+    return f"{times:.0f} ×" if times >= 10 else f"{times:.1f} ×" if times >= 0.95 else f"{times:.2f} ×"
 
 
 def number(value: float) -> str:
