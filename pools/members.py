@@ -224,6 +224,18 @@ class Member(StreamProtocol):
             work.fail(error)
         self.settle(None, reusable)
 
+    def take_back(self) -> None:
+        """The current unit was certainly not executed, and not by its own fault: back to the head of the
+        queue.
+
+        The wire sees to it that this has an end (`Work.attempts`).
+        """
+        work = self._fifo.popleft()
+        self.backend.in_flight -= 1
+        self._answered = False
+        self.pool.taken_back += 1
+        self.pool.requeue([work])
+
     def answer(self, value: Any) -> None:
         """Settle the current unit's reply; the unit stays current until `finish`."""
         if not self._fifo:

@@ -1,0 +1,31 @@
+"""PostgreSQL: units of SQL for a pool that owns the connections.
+
+`pool(url)` makes a machine for `loop.spawn`; `query`, `fetch_one`, `fetch_value`, `execute`, `execute_many`
+make units for it, `transaction` makes them of an `async def`.
+"""
+
+from __future__ import annotations
+
+from .client import pool
+from .errors import BadMessage, LeftOpen, PostgresError, RolledBack, UnreadableValue
+from .transactions import Isolation, Transaction, transaction
+from .types import Range
+from .units import execute, execute_many, fetch_one, fetch_value, query
+
+__all__ = [
+    "BadMessage",
+    "Isolation",
+    "LeftOpen",
+    "PostgresError",
+    "Range",
+    "RolledBack",
+    "Transaction",
+    "UnreadableValue",
+    "execute",
+    "execute_many",
+    "fetch_one",
+    "fetch_value",
+    "pool",
+    "query",
+    "transaction",
+]

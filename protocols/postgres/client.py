@@ -1,0 +1,110 @@
+"""The pool, and what a URL says: `postgresql://user:password@host:port/database?sslmode=verify-full`."""
+
+from __future__ import annotations
+
+import getpass
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from actors import Address, TcpAddress, UnixAddress
+from pools import Backend, Pool
+
+from .handshake import Settings
+from .statements import Statements
+from .wire import PostgresWire
+
+__all__ = ["parse_url", "pool"]
+
+PORT: Final = 5432
+SSL_MODES: Final = ("disable", "require", "verify-full")
+
+
+def pool(
+    url: str,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    database: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    statements: int = 256,
+    result_bytes: int = 256 << 20,
+    **options: Any,
+) -> Pool:
+    """A pool of PostgreSQL connections, for `loop.spawn`.
+
+    `url`: `postgresql://user:password@host:port/database`, `?host=/run/postgresql` for a Unix socket;
+    `user` (by default who runs this), `password`, `database` (by default the user's name) where it leaves
+    them out. `?sslmode=`: `disable`, the default; `require` encrypts; `verify-full` knows the server too,
+    by the system's certificates or `tls`. `settings` are the sessions' (`{"timezone": "UTC"}`).
+    `statements`: how many each connection keeps prepared; 0 for PgBouncer in transaction mode.
+    `result_bytes` bounds one unit's rows. The other options are those of `pools.Pool`; `pipeline` units may
+    be in flight on one connection. Raises `ValueError` for a URL that is not of that form.
+    """
+    if statements < 0:
+        raise ValueError(f"statements={statements}; write 0 or more")
+    address, who = parse_url(url, tls)
+    who_user = user or who["user"] or getpass.getuser()
+    made = Settings(
+        user=who_user,
+        password=password if password is not None else who["password"],
+        database=database or who["database"] or who_user,
+        parameters={**who["parameters"], **(settings or {})},
+        keys={},
+        tls=who["tls"],
+        server_hostname=address.host if isinstance(address, TcpAddress) else None,
+        local=isinstance(address, UnixAddress),
+    )
+    shared = Statements(statements)
+    return Pool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
+
+
+def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Address, dict[str, Any]]:
+    """The address, and who connects to what."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError(
+            f"{hidden(url)!r} is not a URL like postgresql://user:password@127.0.0.1:5432/database"
+        )
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    try:
+        port = parts.port or PORT
+    except ValueError:
+        raise ValueError(f"{hidden(url)!r} has a port that is not a number from 1 to 65535") from None
+    host = given.pop("host", None) or parts.hostname or "127.0.0.1"
+    mode = given.pop("sslmode", "verify-full" if tls is not None else "disable")
+    if mode not in SSL_MODES:
+        raise ValueError(f"sslmode={mode}; write one of {', '.join(SSL_MODES)}")
+    unknown = given.keys() - {"application_name", "options"}
+    if unknown or parts.fragment:
+        raise ValueError(
+            f"a URL with {', '.join(sorted(unknown)) or 'a fragment'}, which is not known here; "
+            "write sslmode=, host=, application_name= or options="
+        )
+    address: Address = (
+        UnixAddress(f"{host.rstrip('/')}/.s.PGSQL.{port}") if host.startswith("/") else TcpAddress(host, port)
+    )
+    return address, {
+        "user": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+        "database": unquote(parts.path[1:]) or None,
+        "parameters": given,
+        "tls": None if mode == "disable" else tls or context_of(mode),
+    }
+
+
+def context_of(mode: str) -> ssl.SSLContext:
+    """What a mode asks for."""
+    context = ssl.create_default_context()
+    if mode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def hidden(url: str) -> str:
+    """A URL that may be shown: without its password."""
+    before, at, rest = url.rpartition("@")
+    return f"{before.rpartition(':')[0]}:…@{rest}" if at and ":" in before.partition("://")[2] else url

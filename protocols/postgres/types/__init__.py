@@ -1,0 +1,119 @@
+"""Which type is coded how: by OID, all in binary; what is not in the table goes as text, both ways."""
+
+from __future__ import annotations
+
+import datetime
+import struct
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from . import scalars
+from .composed import Range, array, range_of
+from .scalars import Decode, Encode
+
+__all__ = ["CODECS", "Codec", "Range", "encode_as_text"]
+
+
+class Codec(msgspec.Struct, frozen=True):
+    """How a type is written and read. `code`: the letter by which `struct` reads it, empty if its size
+    varies; `size` in bytes then. `convert`: what to do with what `struct` has read, None for nothing.
+    """
+
+    name: str
+    decode: Decode
+    encode: Encode
+    code: str = ""
+    size: int = -1
+    plain: bool = False  # `struct` alone does it, both ways
+
+
+def _plain(name: str, code: str) -> Codec:
+    decode, encode = scalars.number(code)
+    return Codec(name, decode, encode, code, struct.calcsize("!" + code), True)
+
+
+def _fixed(name: str, size: int, decode: Decode, encode: Encode) -> Codec:
+    return Codec(name, decode, encode, f"{size}s", size)
+
+
+TEXT: Final = (scalars.decode_text, scalars.encode_text)
+INET: Final = (scalars.decode_inet, scalars.encode_inet)
+
+_SCALARS: Final[Mapping[int, Codec]] = {
+    16: Codec("boolean", scalars.number("?")[0], scalars.encode_bool, "?", 1),
+    17: Codec("bytea", bytes, scalars.encode_bytes),
+    19: Codec("name", *TEXT),
+    20: _plain("bigint", "q"),
+    21: _plain("smallint", "h"),
+    23: _plain("integer", "i"),
+    25: Codec("text", *TEXT),
+    26: _plain("oid", "I"),
+    114: Codec("json", scalars.decode_json, scalars.encode_json),
+    650: Codec("cidr", *INET),
+    700: _plain("real", "f"),
+    701: _plain("double precision", "d"),
+    705: Codec("unknown", *TEXT),
+    869: Codec("inet", *INET),
+    1042: Codec("character", *TEXT),
+    1043: Codec("character varying", *TEXT),
+    1082: _fixed("date", 4, scalars.decode_date, scalars.encode_date),
+    1083: _fixed("time", 8, scalars.decode_time, scalars.encode_time),
+    1114: _fixed("timestamp", 8, scalars.decode_timestamp, scalars.encode_timestamp),
+    1184: _fixed("timestamptz", 8, scalars.decode_timestamptz, scalars.encode_timestamptz),
+    1186: _fixed("interval", 16, scalars.decode_interval, scalars.encode_interval),
+    1266: _fixed("timetz", 12, scalars.decode_timetz, scalars.encode_timetz),
+    1700: Codec("numeric", scalars.decode_numeric, scalars.encode_numeric),
+    2278: Codec("void", scalars.decode_void, scalars.encode_text),
+    2950: _fixed("uuid", 16, scalars.decode_uuid, scalars.encode_uuid),
+    3802: Codec("jsonb", scalars.decode_jsonb, scalars.encode_jsonb),
+}
+
+_RANGES: Final = {3904: 23, 3906: 1700, 3908: 1114, 3910: 1184, 3912: 1082, 3926: 20}
+
+_ARRAYS: Final = {
+    199: 114, 651: 650, 1000: 16, 1001: 17, 1003: 19, 1005: 21, 1007: 23, 1009: 25, 1014: 1042, 1015: 1043,
+    1016: 20, 1021: 700, 1022: 701, 1028: 26, 1041: 869, 1115: 1114, 1182: 1082, 1183: 1083, 1185: 1184,
+    1187: 1186, 1231: 1700, 1270: 1266, 2951: 2950, 3807: 3802, 3905: 3904, 3907: 3906, 3909: 3908, 3911:
+    3910, 3913: 3912, 3927: 3926, }  # fmt: skip
+
+
+def _table() -> dict[int, Codec]:
+    codecs = dict(_SCALARS)
+    for oid, bound in _RANGES.items():
+        codec = codecs[bound]
+        codecs[oid] = Codec(f"range of {codec.name}", *range_of(codec.decode, codec.encode))
+    for oid, element in _ARRAYS.items():
+        codec = codecs[element]
+        codecs[oid] = Codec(f"{codec.name}[]", *array(element, codec.decode, codec.encode))
+    return codecs
+
+
+CODECS: Final = _table()
+
+
+def encode_as_text(value: Any) -> bytes:
+    """A parameter whose type is not in the table (an enum, a domain, `money` …), as its text."""
+    if isinstance(value, str):
+        return scalars.encode_text(value)
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return b"\\x" + bytes(value).hex().encode()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat().encode()
+    if isinstance(value, list | tuple):
+        return b"{" + b",".join(map(_item_as_text, value)) + b"}"
+    if isinstance(value, dict):
+        return scalars.encode_json(value)
+    return scalars.encode_text(str(value))
+
+
+def _item_as_text(value: Any) -> bytes:
+    if value is None:
+        return b"NULL"
+    text = encode_as_text(value)
+    if isinstance(value, list | tuple):
+        return text
+    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'

@@ -1,0 +1,387 @@
+"""Binary forms of scalar types (PostgreSQL's `*_send` and `*_recv` functions). No I/O.
+
+A decoder takes the bytes of one value that is not NULL; an encoder takes one Python value and gives its
+bytes, or raises `TypeError`, `ValueError`, `OverflowError` or `struct.error` for one that does not fit.
+`infinity` dates and timestamps are Python's `min` and `max`; intervals count a month as 30 days and a year
+as 365, as psycopg and asyncpg do.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import struct
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from protocols.postgres.errors import UnreadableValue
+
+__all__ = [
+    "Decode",
+    "Encode",
+    "decode_date",
+    "decode_inet",
+    "decode_interval",
+    "decode_json",
+    "decode_jsonb",
+    "decode_numeric",
+    "decode_text",
+    "decode_time",
+    "decode_timestamp",
+    "decode_timestamptz",
+    "decode_timetz",
+    "decode_uuid",
+    "decode_void",
+    "encode_bool",
+    "encode_bytes",
+    "encode_date",
+    "encode_inet",
+    "encode_interval",
+    "encode_json",
+    "encode_jsonb",
+    "encode_numeric",
+    "encode_text",
+    "encode_time",
+    "encode_timestamp",
+    "encode_timestamptz",
+    "encode_timetz",
+    "encode_uuid",
+    "number",
+]
+
+Decode = Callable[[bytes], Any]
+Encode = Callable[[Any], bytes]
+
+UTC: Final = datetime.UTC
+EPOCH: Final = datetime.datetime(2000, 1, 1)
+EPOCH_UTC: Final = datetime.datetime(2000, 1, 1, tzinfo=UTC)
+EPOCH_DAY: Final = datetime.date(2000, 1, 1).toordinal()
+DAY: Final = 86_400_000_000  # microseconds
+INFINITY_64: Final = (1 << 63) - 1
+INFINITY_32: Final = (1 << 31) - 1
+FAMILY_4: Final = 2
+FAMILY_6: Final = 3
+NUMERIC_NAN: Final = 0xC000
+NUMERIC_INFINITY: Final = 0xD000
+NUMERIC_MINUS_INFINITY: Final = 0xF000
+DIGITS_MAX: Final = 131072  # before the point; 16,383 after it: the server's own limits
+
+_long = struct.Struct("!q")
+_int = struct.Struct("!i")
+_interval = struct.Struct("!qii")
+_timetz = struct.Struct("!qi")
+_numeric = struct.Struct("!HhHH")
+
+decode_json = msgspec.json.decode
+encode_json = msgspec.json.encode
+
+
+def number(code: str) -> tuple[Decode, Encode]:
+    """A type that `struct` knows by this letter."""
+    form = struct.Struct("!" + code)
+    unpack = form.unpack
+
+    def decode(data: bytes) -> Any:
+        return unpack(data)[0]
+
+    return decode, form.pack
+
+
+def encode_bool(value: Any) -> bytes:
+    """A bool, and nothing that is merely true."""
+    if value is True:
+        return b"\1"
+    if value is False:
+        return b"\0"
+    raise TypeError("write True or False")
+
+
+def decode_text(data: bytes) -> str:
+    """Text, which is UTF-8 on every connection of ours."""
+    return str(data, "utf-8")
+
+
+def encode_text(value: Any) -> bytes:
+    """A `str`."""
+    if not isinstance(value, str):
+        raise TypeError("write a str")
+    if "\0" in value:
+        raise ValueError("PostgreSQL's text cannot hold a NUL character")
+    return value.encode()
+
+
+def encode_bytes(value: Any) -> bytes:
+    """Anything bytes-like."""
+    if isinstance(value, str | int):
+        raise TypeError("write bytes")
+    return bytes(value)
+
+
+def decode_void(data: bytes) -> None:
+    """What a function returns that returns nothing."""
+
+
+def decode_jsonb(data: bytes) -> Any:
+    """Version 1: the text of it."""
+    if data[:1] != b"\1":
+        raise UnreadableValue(f"jsonb of an unknown version {data[:1]!r}; cast it to json")
+    return decode_json(data[1:])
+
+
+def encode_jsonb(value: Any) -> bytes:
+    """Anything that msgspec encodes."""
+    return b"\1" + encode_json(value)
+
+
+def decode_uuid(data: bytes) -> uuid.UUID:
+    """16 bytes."""
+    return uuid.UUID(bytes=data)
+
+
+def encode_uuid(value: Any) -> bytes:
+    """A UUID, or the text of one."""
+    return (value if isinstance(value, uuid.UUID) else uuid.UUID(value)).bytes
+
+
+# -- dates and times ------------------------------------------------------------------------------
+
+
+def decode_date(data: bytes) -> datetime.date:
+    """Days since 2000."""
+    (days,) = _int.unpack(data)
+    if days == INFINITY_32:
+        return datetime.date.max
+    if days == -INFINITY_32 - 1:
+        return datetime.date.min
+    try:
+        return datetime.date.fromordinal(days + EPOCH_DAY)
+    except (ValueError, OverflowError):
+        raise unreadable("date", days, "days") from None
+
+
+def encode_date(value: Any) -> bytes:
+    """A `date`."""
+    if isinstance(value, datetime.datetime) or not isinstance(value, datetime.date):
+        raise TypeError("write a datetime.date")
+    if value == datetime.date.max:
+        return _int.pack(INFINITY_32)
+    if value == datetime.date.min:
+        return _int.pack(-INFINITY_32 - 1)
+    return _int.pack(value.toordinal() - EPOCH_DAY)
+
+
+def moment(
+    epoch: datetime.datetime, latest: datetime.datetime, earliest: datetime.datetime
+) -> Callable[[bytes], datetime.datetime]:
+    """Microseconds since 2000."""
+
+    def decode(data: bytes) -> datetime.datetime:
+        (count,) = _long.unpack(data)
+        try:
+            return epoch + datetime.timedelta(microseconds=count)
+        except OverflowError:
+            if count == INFINITY_64:
+                return latest
+            if count == -INFINITY_64 - 1:
+                return earliest
+            raise unreadable("timestamp", count, "microseconds") from None
+
+    return decode
+
+
+LATEST_UTC: Final = datetime.datetime.max.replace(tzinfo=UTC)
+EARLIEST_UTC: Final = datetime.datetime.min.replace(tzinfo=UTC)
+decode_timestamp = moment(EPOCH, datetime.datetime.max, datetime.datetime.min)
+decode_timestamptz = moment(EPOCH_UTC, LATEST_UTC, EARLIEST_UTC)
+
+
+def unreadable(kind: str, count: int, unit: str) -> UnreadableValue:
+    """A time that is out of Python's reach."""
+    return UnreadableValue(f"a {kind} {count} {unit} from 2000, which Python cannot hold: cast it to text")
+
+
+def micros(span: datetime.timedelta) -> int:
+    """A timedelta in whole microseconds."""
+    return span.days * DAY + span.seconds * 1_000_000 + span.microseconds
+
+
+def encode_timestamp(value: Any) -> bytes:
+    """A `datetime` without a zone."""
+    if not isinstance(value, datetime.datetime) or value.tzinfo is not None:
+        raise TypeError("write a datetime.datetime without tzinfo (timestamptz takes one with)")
+    if value == datetime.datetime.max:
+        return _long.pack(INFINITY_64)
+    if value == datetime.datetime.min:
+        return _long.pack(-INFINITY_64 - 1)
+    return _long.pack(micros(value - EPOCH))
+
+
+def encode_timestamptz(value: Any) -> bytes:
+    """A `datetime` with a zone."""
+    if not isinstance(value, datetime.datetime) or value.tzinfo is None:
+        raise TypeError("write a datetime.datetime with tzinfo: which moment is meant otherwise?")
+    if value == LATEST_UTC:
+        return _long.pack(INFINITY_64)
+    if value == EARLIEST_UTC:
+        return _long.pack(-INFINITY_64 - 1)
+    return _long.pack(micros(value - EPOCH_UTC))
+
+
+def decode_time(data: bytes) -> datetime.time:
+    """Microseconds since midnight; 24:00 is `time.max`, there being nothing closer."""
+    (count,) = _long.unpack(data)
+    if not 0 <= count < DAY:
+        if count == DAY:
+            return datetime.time.max
+        raise UnreadableValue(f"a time of {count} microseconds, which Python cannot hold: cast it to text")
+    seconds, micro = divmod(count, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return datetime.time(hour, minute, second, micro)
+
+
+def encode_time(value: Any) -> bytes:
+    """A `time` without a zone."""
+    if not isinstance(value, datetime.time) or value.tzinfo is not None:
+        raise TypeError("write a datetime.time without tzinfo")
+    return _long.pack(since_midnight(value))
+
+
+def since_midnight(value: datetime.time) -> int:
+    """In microseconds."""
+    return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000 + value.microsecond
+
+
+def decode_timetz(data: bytes) -> datetime.time:
+    """The same, and seconds west of UTC."""
+    _, west = _timetz.unpack(data)
+    try:
+        zone = datetime.timezone(datetime.timedelta(seconds=-west))
+    except ValueError:
+        raise UnreadableValue(f"a time zone {west} seconds west of UTC: cast it to text") from None
+    return decode_time(data[:8]).replace(tzinfo=zone)
+
+
+def encode_timetz(value: Any) -> bytes:
+    """A `time` with a zone of fixed offset."""
+    offset = value.utcoffset() if isinstance(value, datetime.time) else None
+    if offset is None:
+        raise TypeError("write a datetime.time with a tzinfo of fixed offset")
+    return _timetz.pack(since_midnight(value), -int(offset.total_seconds()))
+
+
+def decode_interval(data: bytes) -> datetime.timedelta:
+    """Microseconds, days, months."""
+    micro, days, months = _interval.unpack(data)
+    years, months = (
+        divmod(months, 12) if months >= 0 else (-(-months // 12), -(-months % 12))
+    )  # towards zero, as the server does
+    try:
+        return datetime.timedelta(days=days + months * 30 + years * 365, microseconds=micro)
+    except OverflowError:
+        raise UnreadableValue("an interval that Python cannot hold: cast it to text") from None
+
+
+def encode_interval(value: Any) -> bytes:
+    """A `timedelta`."""
+    if not isinstance(value, datetime.timedelta):
+        raise TypeError("write a datetime.timedelta")
+    return _interval.pack(value.seconds * 1_000_000 + value.microseconds, value.days, 0)
+
+
+# -- numeric --------------------------------------------------------------------------------------
+
+SPECIAL: Final = {
+    NUMERIC_NAN: Decimal("NaN"),
+    NUMERIC_INFINITY: Decimal("Infinity"),
+    NUMERIC_MINUS_INFINITY: Decimal("-Infinity"),
+}
+
+
+def decode_numeric(data: bytes) -> Decimal:
+    """Digits to the base of 10,000, the weight of the first, a sign, and how many decimals to show."""
+    count, weight, sign, scale = _numeric.unpack_from(data)
+    if sign in SPECIAL:
+        return SPECIAL[sign]
+    if len(data) != 8 + 2 * count or sign not in (0, 0x4000):
+        raise UnreadableValue("a numeric that miscounts its digits")
+    groups = struct.unpack_from(f"!{count}H", data, 8)
+    whole = 0
+    for group in groups:
+        whole = whole * 10000 + group
+    # `whole` has 4 * (count - 1 - weight) decimals; show as many as `scale` says
+    decimals = 4 * (count - 1 - weight)
+    if decimals > scale:
+        whole //= 10 ** (decimals - scale)
+    else:
+        whole *= 10 ** (scale - decimals)
+    digits = tuple(map(int, str(whole))) if whole < LARGE else Decimal(whole).as_tuple().digits
+    return Decimal((1 if sign else 0, digits, -scale))
+
+
+LARGE: Final = 10**4000  # `str` of an int refuses more than 4,300 digits
+
+
+def encode_numeric(value: Any) -> bytes:
+    """A Decimal, an int, or a float by its shortest digits."""
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | float):
+        raise TypeError("write a Decimal, an int or a float")
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    sign, digits, exponent = number.as_tuple()
+    if isinstance(exponent, str):
+        flag = NUMERIC_NAN if exponent in "nN" else NUMERIC_MINUS_INFINITY if sign else NUMERIC_INFINITY
+        return _numeric.pack(0, 0, flag, 0)
+    if exponent < -16383 or len(digits) + exponent > DIGITS_MAX:
+        raise ValueError("a numeric has at most 131,072 digits before the point and 16,383 after it")
+    scale = max(0, -exponent)
+    text = "".join(map(str, digits)) + "0" * max(0, exponent)
+    text += "0" * (-scale % 4)  # the last group is whole
+    text = text.zfill(-(-len(text) // 4) * 4)
+    groups = [int(text[at : at + 4]) for at in range(0, len(text), 4)]
+    weight = len(groups) - 1 - (scale + 3) // 4
+    while groups and not groups[0]:
+        del groups[0]
+        weight -= 1
+    while groups and not groups[-1]:
+        del groups[-1]
+    if not groups:
+        weight = 0
+    flag = 0x4000 if sign and groups else 0
+    return _numeric.pack(len(groups), weight, flag, scale) + struct.pack(f"!{len(groups)}H", *groups)
+
+
+# -- inet -----------------------------------------------------------------------------------------
+
+
+def decode_inet(data: bytes) -> Any:
+    """inet: an address, or an interface if it has a mask; cidr: a network."""
+    if len(data) < 4 or len(data) != 4 + data[3]:
+        raise UnreadableValue("an inet that miscounts its bytes")
+    bits, is_network, packed = data[1], data[2], data[4:]
+    try:
+        address = ipaddress.ip_address(packed)
+        if is_network:
+            return ipaddress.ip_network((packed, bits))
+        return address if bits == address.max_prefixlen else ipaddress.ip_interface((packed, bits))
+    except ValueError as error:
+        raise UnreadableValue(f"an inet that is none: {error}") from None
+
+
+def encode_inet(value: Any) -> bytes:
+    """An address, interface or network of `ipaddress`, or the text of one."""
+    if isinstance(value, str):
+        value = ipaddress.ip_interface(value)
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        packed, bits, is_network = value.network_address.packed, value.prefixlen, 1
+    elif isinstance(value, ipaddress.IPv4Interface | ipaddress.IPv6Interface):
+        packed, bits, is_network = value.packed, value.network.prefixlen, 0
+    elif isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
+        packed, bits, is_network = value.packed, value.max_prefixlen, 0
+    else:
+        raise TypeError("write an address of the ipaddress module, or a str")
+    family = FAMILY_4 if len(packed) == 4 else FAMILY_6
+    return bytes((family, bits, is_network, len(packed))) + packed
