@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from protocols.postgres.errors import UnreadableValue
+
 from .scalars import Decode, Encode
 
 __all__ = ["Range", "array", "range_of"]
