@@ -18,6 +18,7 @@ OWN_LOOP = "windlass"
 IN_ASYNCIO = "windlass inside asyncio"
 ASYNCPG = "asyncpg"
 PSYCOPG = "psycopg_pool"
+AUTOCOMMIT = "psycopg_pool, autocommit"
 ROWS_PER_SECOND = 4000
 
 
@@ -36,7 +37,10 @@ def _measure_key(options: Options) -> Result:
                     OWN_LOOP: _sampler("benchmarks.own.postgres", url, "key", "loop", 4 * count),
                     IN_ASYNCIO: _sampler("benchmarks.own.postgres", url, "key", "asyncio", 4 * count),
                     ASYNCPG: _sampler("benchmarks.peers.asyncpg_select", url, "key", count, peer=True),
-                    PSYCOPG: _sampler("benchmarks.peers.psycopg_select", url, count, peer=True),
+                    PSYCOPG: _sampler("benchmarks.peers.psycopg_select", url, "default", count, peer=True),
+                    AUTOCOMMIT: _sampler(
+                        "benchmarks.peers.psycopg_select", url, "autocommit", count, peer=True
+                    ),
                 },
                 options.rounds,
             )

@@ -1,6 +1,8 @@
 """The select by key through psycopg_pool (asyncio, the C implementation): microseconds of CPU per operation.
 
-python -m benchmarks.peers.psycopg_select URL COUNT
+python -m benchmarks.peers.psycopg_select URL default|autocommit COUNT
+
+By default leaving the pool's block commits; `autocommit` spares that and is what psycopg can do at its best.
 """
 
 from __future__ import annotations
@@ -25,9 +27,13 @@ async def by_key(pool: AsyncConnectionPool, count: int) -> None:
             raise AssertionError(f"asked for {number % 1000}, got {row}")
 
 
-async def main(url: str, count: int) -> float:
+async def main(url: str, mode: str, count: int) -> float:
     pool = AsyncConnectionPool(
-        url, min_size=CONNECTIONS, max_size=CONNECTIONS, open=False, kwargs={"autocommit": True}
+        url,
+        min_size=CONNECTIONS,
+        max_size=CONNECTIONS,
+        open=False,
+        kwargs={"autocommit": mode == "autocommit"},
     )
     async with pool:
         await asyncio.gather(*(by_key(pool, 10) for _ in range(CALLERS)))
@@ -37,4 +43,4 @@ async def main(url: str, count: int) -> float:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(main(sys.argv[1], int(sys.argv[2]))) / int(sys.argv[2]) * 1e6)
+    print(asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]))) / int(sys.argv[3]) * 1e6)
