@@ -129,9 +129,9 @@ def compile_single(codecs: Sequence[Codec], slow: RowDecoder) -> RowDecoder:
     """Row by row: fixed columns together, up to the next one that varies."""
     names: dict[str, Any] = {"slow": slow, "struct_error": struct.error}
     lines: list[str] = []
-    checks: list[str] = []
-    targets = ["n"]
-    form = "!xi2x"
+    checks = [f"k == {len(codecs)}"]
+    targets = ["n", "k"]
+    form = "!xih"
     reads = 0
     at = "at"
 
@@ -200,6 +200,7 @@ def compile_runs(codecs: Sequence[Codec], single: RowDecoder) -> RowDecoder:
     row = form.size
     unpack = form.iter_unpack
     expected = [(0, b"D"), (4, bytes(((row - 1) & 0xFF,)))]
+    expected.append((6, bytes((len(codecs) & 0xFF,))))
     place = 7
     for codec in codecs:
         expected.append((place + 3, bytes((codec.size,))))
