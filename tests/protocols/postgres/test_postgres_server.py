@@ -37,16 +37,19 @@ def wait(loop: Loop, pool: Pool, unit: Unit[Any], timeout: float = 10.0) -> Any:
 
 
 def test_rows_in_three_shapes(ask: Ask) -> None:
-    sql = "select * from (values (1, 'anchor', 1.5), (2, 'buoy', null)) as item (id, name, price) where id
-    <= $1" assert ask(postgres.query(sql, 2)) == [(1, "anchor", Decimal("1.5")), (2, "buoy", None)] assert
-    ask(postgres.query(sql, 1, into=dict)) == [{"id": 1, "name": "anchor", "price": Decimal("1.5")}] assert
-    ask(postgres.query(sql, 2, into=Item)) == [ Item(1, "anchor", Decimal("1.5")), Item(2, "buoy", None), ]
-    assert ask(postgres.fetch_one(sql, 2)) == (1, "anchor", Decimal("1.5")) assert
-    ask(postgres.fetch_one(sql, 1, into=Item)) == Item(1, "anchor", Decimal("1.5")) assert
-    ask(postgres.fetch_one(sql, 0)) is None assert ask(postgres.fetch_one(sql, 0, into=dict)) is None assert
-    ask(postgres.fetch_value(sql, 2)) == 1 assert ask(postgres.fetch_value(sql, 0)) is None with
-    pytest.raises(msgspec.ValidationError, match="name"): ask(postgres.query("select 1 as id, 2 as name, 3.5
-    as price", into=Item))
+    sql = "select * from (values (1, 'anchor', 1.5), (2, 'buoy', null)) item (id, name, price) where id <= $1"
+    anchor, buoy = Item(1, "anchor", Decimal("1.5")), Item(2, "buoy", None)
+    assert ask(postgres.query(sql, 2)) == [(1, "anchor", Decimal("1.5")), (2, "buoy", None)]
+    assert ask(postgres.query(sql, 1, into=dict)) == [{"id": 1, "name": "anchor", "price": Decimal("1.5")}]
+    assert ask(postgres.query(sql, 2, into=Item)) == [anchor, buoy]
+    assert ask(postgres.fetch_one(sql, 2)) == (1, "anchor", Decimal("1.5"))
+    assert ask(postgres.fetch_one(sql, 1, into=Item)) == anchor
+    assert ask(postgres.fetch_one(sql, 0)) is None
+    assert ask(postgres.fetch_one(sql, 0, into=dict)) is None
+    assert ask(postgres.fetch_value(sql, 2)) == 1
+    assert ask(postgres.fetch_value(sql, 0)) is None
+    with pytest.raises(msgspec.ValidationError, match="name"):
+        ask(postgres.query("select 1 as id, 2 as name, 3.5 as price", into=Item))
 
 
 def test_counts(ask: Ask) -> None:
@@ -239,7 +242,7 @@ def test_a_cancelled_unit_harms_nobody(loop: Loop, server: Server) -> None:
 
 def test_a_unit_that_leaves_a_transaction_open(loop: Loop, server: Server) -> None:
     db = spawn(loop, server.url, connections=1)
-    with pytest.raises(LeftOpen, match="postgres.transaction"):
+    with pytest.raises(LeftOpen, match="transaction open"):
         wait(loop, db, postgres.execute("begin"))
     assert wait(loop, db, postgres.fetch_value("select pg_current_xact_id_if_assigned()")) is None
     assert db.statistics().opened == 2
@@ -335,7 +338,7 @@ class Speaks(StreamProtocol):
 def test_not_a_postgresql_server(loop: Loop, greeting: bytes) -> None:
     listener = loop.spawn(Listener("127.0.0.1:0", lambda: Speaks(greeting)))
     db = spawn(loop, f"postgresql://me@{listener.address}/test")
-    with pytest.raises(BackendDown, match="PostgreSQL server|is not known here"):
+    with pytest.raises(BackendDown, match=r"PostgreSQL server|is not known here"):
         wait(loop, db, postgres.fetch_value("select 1"))
 
 

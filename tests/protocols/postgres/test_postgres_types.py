@@ -30,9 +30,11 @@ Ask = Callable[[Unit[Any]], Any]
 LITERALS = [
     "true", "false", "(-32768)::int2", "2147483647", "(-9223372036854775808)::int8", "4294967295::oid",
     "1.5::float4", "(-2.5e300)::float8", "'infinity'::float8", "12345.678900::numeric", "(-0.00012)::numeric",
-    "0::numeric", "0.000::numeric", "1e20::numeric", "123456789012345678901234567890.12::numeric", "10000::numeric",
+    "0::numeric", "0.000::numeric", "1e20::numeric", "123456789012345678901234567890.12::numeric",
+    "10000::numeric",
     "100000000.0001::numeric", "'text é'::text", "'v'::varchar(5)", "'c'::char(3)", "'n'::name", "''::text",
-    "'\\x00ff10'::bytea", "'b2a6a4e2-7c1a-4e2a-9f0b-0123456789ab'::uuid", "'2024-02-29'::date", "'0001-01-01'::date",
+    "'\\x00ff10'::bytea", "'b2a6a4e2-7c1a-4e2a-9f0b-0123456789ab'::uuid", "'2024-02-29'::date",
+    "'0001-01-01'::date",
     "'9999-12-30'::date", "'13:45:59.123456'::time", "'2024-02-29 12:00:00.5'::timestamp",
     "'1969-07-20 20:17:40+00'::timestamptz", "'1 day 02:03:04.5'::interval", "'-1 day -00:00:01'::interval",
     "'1 year 2 mons'::interval", "'-14 mons'::interval", "'13:45:59.5+05:30'::timetz", "'10.1.2.3'::inet",
@@ -228,4 +230,5 @@ def test_fuzzed_values_are_an_error_or_a_value(oid: int, data: bytes) -> None:
     except (UnreadableValue, ValueError, struct.error, OverflowError):
         pass
     except Exception as error:
-        assert type(error).__module__ == "msgspec", repr(error)
+        if type(error).__module__ != "msgspec":
+            raise
