@@ -400,10 +400,8 @@ class PostgresWire(Wire):
             raise BadMessage("the end of an answer that nothing had asked for")
         job = self._jobs.popleft()
         self.status = status
-        rows = self._rows
-        if rows:
-            self._rows = []
-            self._gathered = 0
+        rows, self._rows = self._rows, []  # the list is the asker's from now on, empty or not
+        self._gathered = 0
         count, self._count = self._count, 0
         self._decode = None
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:

@@ -52,6 +52,15 @@ def test_rows_in_three_shapes(ask: Ask) -> None:
         ask(postgres.query("select 1 as id, 2 as name, 3.5 as price", into=Item))
 
 
+def test_an_empty_result_stays_empty(loop: Loop, server: Server) -> None:
+    db = spawn(loop, server.url, connections=1, pipeline=8)
+    select = "select n from generate_series(1, $1::int) n"
+    wait(loop, db, postgres.query(select, 1))
+    none, some = (db.submit(postgres.query(select, count)) for count in (0, 3))
+    assert loop.run_until(some) == [(1,), (2,), (3,)]
+    assert none.result() == []
+
+
 def test_counts(ask: Ask) -> None:
     ask(postgres.execute("drop table if exists counted"))
     assert ask(postgres.execute("create table counted (n int primary key)")) == 0
