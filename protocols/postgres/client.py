@@ -53,7 +53,7 @@ def pool(
         database=database or who["database"] or who_user,
         parameters={**who["parameters"], **(settings or {})},
         keys={},
-        tls=who["tls"],
+        tls=who["tls"] if isinstance(address, TcpAddress) else None,  # a Unix socket leads nowhere else
         server_hostname=address.host if isinstance(address, TcpAddress) else None,
         local=isinstance(address, UnixAddress),
     )

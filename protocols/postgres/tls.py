@@ -33,7 +33,7 @@ class Sealed(Transport):
         self._ssl = context.wrap_bio(
             self._incoming,
             self._outgoing,
-            server_hostname=server_hostname if server_hostname or not context.check_hostname else "",
+            server_hostname=server_hostname,
         )
         self.opened = False
         self.pull()

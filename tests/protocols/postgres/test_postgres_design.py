@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,3 +63,12 @@ def test_inside_asyncio() -> None:
             return await db.submit(postgres.fetch_value("select 1"))
 
     assert asyncio.run(main()) == 1
+
+
+def test_the_page_runs() -> None:
+    page = Path(__file__).parents[3] / "docs" / "postgres.md"
+    blocks = re.findall(r"^```py\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    namespace: dict[str, Any] = {"__name__": "page"}
+    for block in blocks:
+        exec(block, namespace)
