@@ -39,6 +39,9 @@ class Settings(msgspec.Struct, frozen=True):
     server_hostname: str | None = None
     local: bool = False
 
+    def __repr__(self) -> str:  # without the password
+        return f"<Settings of {self.user} for {self.database}>"
+
 
 class Handshake:
     """Takes messages one by one; `done` when the server is ready for queries."""

@@ -21,7 +21,7 @@ from collections import deque
 from typing import Any, Final
 
 from actors import ANYTHING, Bytes, Expectation, Transport
-from pools import Unit, Wire, Work
+from pools import DeadlineExceeded, Unit, Wire, Work
 from pools.units import EXCHANGE, SENT
 
 from . import messages
@@ -457,11 +457,14 @@ class PostgresWire(Wire):
         """Past its deadline, what the server is doing for it is to end. A unit that was merely cancelled is
         let finish: its answer is read and dropped.
         """
-        current, loop = self.member.current, self.transport.scope.loop
-        if work.deadline > loop.now or current is None or self._cancelled or not self._process:
+        current = self.member.current
+        if not isinstance(work.error, DeadlineExceeded) or current is None:
+            return
+        if self._cancelled or not self._process:
             return
         if current.settled or current.stage == EXCHANGE:  # or it would hit somebody who still waits
             self._cancelled = True
+            loop = self.transport.scope.loop
             cancel(loop, self.member.backend.address, self._process, self._secret)
 
     def restore(self) -> Unit[Any] | None:

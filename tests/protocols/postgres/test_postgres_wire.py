@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from actors import Loop
+from actors import Loop, Transport
 from pools import BackendDown, BackendError, ConnectionLost, PoolError
 from pools.testing import Bench
 from protocols import postgres
 from protocols.postgres import PostgresError, UnreadableValue, messages
 from protocols.postgres.auth import certificate_hash
-from protocols.postgres.handshake import Settings
+from protocols.postgres.handshake import Handshake, Settings
 from protocols.postgres.statements import Statements
 from protocols.postgres.wire import PostgresWire
 from tests.protocols.postgres.servers import PASSWORD, Server
@@ -173,6 +174,18 @@ def test_a_fatal_error_is_a_lost_connection() -> None:
     assert bench.sockets[-1].closed
 
 
+def test_a_server_that_goes_away_for_good() -> None:
+    bench = Played().ready()
+    with capture_logs() as logs:
+        bench.end()
+        replies = [bench.submit(UNIT) for _ in range(20)]
+        bench.refuse()
+    for reply in replies:
+        assert isinstance(reply.error, BackendDown)
+        assert "refused" in str(reply.error)
+    assert [entry["event"] for entry in logs] == ["cannot connect"]
+
+
 def test_columns_that_have_changed_to_what_is_not_known() -> None:
     bench = Played().ready()
     bench.end()
@@ -239,6 +252,13 @@ def test_a_start_that_goes_wrong(said: bytes, text: str) -> None:
     bench.say(said)
     assert isinstance(reply.error, BackendDown)
     assert text in str(reply.error)
+
+
+def test_what_is_shown_has_no_password() -> None:
+    settings = Settings("me", "secret", "db", {}, {})
+    assert repr(settings) == "<Settings of me for db>"
+    assert "secret" not in repr(PostgresWire(settings, Statements(8), 1))
+    assert repr(Handshake(settings, Transport())) == "<Handshake of me>"
 
 
 def test_notices_before_the_start_is_done() -> None:
