@@ -34,9 +34,7 @@ examples:
 SIGTERM or Ctrl-C drains: nothing new is accepted, what is under way gets its answer. A second one stops
 at once.
 """
-TIMEOUT_SECONDS: Final = (
-    60.0  # it covers the upload of a request's body, too; nginx 60, Envoy 15, HAProxy's examples 50
-)
+TIMEOUT_SECONDS: Final = 60.0  # nginx 60, Envoy 15, HAProxy's examples 50
 GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
 DESCRIPTORS_BESIDE: Final = 64  # for what is no connection: logs, the poller, spools of slow clients
 FLAG: Final = None
@@ -56,7 +54,7 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
         ("--queue", "N", integer(1, 1_000_000), 1024,
          "requests that may wait for a connection; further ones get a 503 (default 1024)"),
         ("--timeout", "S", seconds(0.001, 86_400), TIMEOUT_SECONDS,
-         "seconds until the head of the backend's answer, queue and upload included; then 504 (default 60)"),
+         "seconds from the end of a request to the head of its answer; then 504 (default 60)"),
         ("--connect-timeout", "S", seconds(0.001, 3600), 5.0, "seconds to connect to a backend (default 5)"),
         ("--backend-ca", "FILE", str, None, "certificates to trust for https backends (default: system's)"),
     ],
@@ -64,6 +62,8 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
         ("--clients", "N", integer(1, 1_000_000), 10_000, "client connections at a time (default 10000)"),
         ("--idle", "S", seconds(0.1, 86_400), 75.0,
          "seconds that a client's connection is kept without a request (default 75)"),
+        ("--body-max", "BYTES", integer(0, 1 << 60), None,
+         "larger request bodies get a 413 (default: no limit)"),
         ("--trusted", "NETWORK", network, [],
          "believe X-Forwarded-For of clients in this network; repeat it for several (default: of none)"),
         ("--half-close", "", FLAG, False,
@@ -198,7 +198,9 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
     log = None if files.log is None else loop.spawn(AccessLog(files.log))
     server = http.server(
         options.listen,
-        http.proxy(pool, trusted=options.trusted, secure=files.clients is not None),
+        http.proxy(
+            pool, trusted=options.trusted, body_max=options.body_max, secure=files.clients is not None
+        ),
         connections=options.clients,
         timeouts=http.Timeouts(
             idle=options.idle, response_generation=options.timeout + options.connect_timeout
