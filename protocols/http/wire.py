@@ -431,6 +431,7 @@ class HttpWire(Wire):
         self._forget()
         self._upload = None
         self.transport.input = b""  # of no interest: there is nothing to linger for
+        self.transport.take_output()  # nor to be sent: what has not left is taken back, or was given up
         if channel is not None:
             lost = ConnectionLost("the connection was lost in the middle of the response's body")
             lost.__cause__ = error

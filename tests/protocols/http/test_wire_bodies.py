@@ -201,6 +201,18 @@ def test_an_answer_before_the_end_of_the_upload_ends_both() -> None:
         assert bench.sockets[0].closed
 
 
+def test_what_has_not_left_when_the_connection_is_given_up_never_leaves() -> None:
+    bench = HttpBench()
+    unit, channel = upload()
+    reply = bench.open(unit)
+    bench.sockets[0].room = 10
+    channel.put(b"x" * 1000)
+    bench.run()
+    bench.say(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+    assert reply.result().status == 403
+    assert bench.sockets[0].closed
+
+
 def test_an_answer_that_outlasts_the_upload_keeps_the_connection() -> None:
     bench = HttpBench()
     unit, channel = upload()
