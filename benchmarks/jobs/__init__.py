@@ -1,8 +1,17 @@
 """The jobs, in the order in which they run and are shown."""
 
 from benchmarks.contest import Job
-from benchmarks.jobs import ask, hello, memory, proxy, timers
+from benchmarks.jobs import ask, hello, memory, proxy, timers, workers
 
 __all__ = ["JOBS"]
 
-JOBS: tuple[Job, ...] = (hello.JOB, hello.PIPELINED, proxy.JOB, ask.JOB, timers.JOB, memory.JOB)
+JOBS: tuple[Job, ...] = (
+    hello.JOB,
+    hello.PIPELINED,
+    proxy.JOB,
+    ask.JOB,
+    timers.JOB,
+    memory.JOB,
+    workers.JOB,
+    workers.COST,
+)

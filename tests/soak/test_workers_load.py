@@ -1,4 +1,4 @@
-"""Workers under load: one that is killed fails what it was answering and nothing else; replacing fails none."""
+"""Workers under load: one that is killed fails what it was answering and nothing else, replacing none."""
 
 from __future__ import annotations
 
@@ -154,7 +154,8 @@ def test_a_killed_worker_fails_only_what_it_was_answering(
     unknown = load.failures.count(None)
     print(  # noqa: T201
         f"{count} requests, {len(killed)} workers killed: {load.answered} answered, {len(load.failures)} "
-        f"were in flight on a killed worker and failed ({unknown} of them the first of their connection), 0 others"
+        f"were in flight on a killed worker and failed ({unknown} of them the first of their connection), "
+        "0 others"
     )
 
 
