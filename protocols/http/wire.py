@@ -317,8 +317,8 @@ class HttpWire(Wire):
         if self._blocked:
             self.deadline = NEVER  # the reader's pace is not the backend's fault
         elif transport.ended:
-            self.member.give_up(
-                ConnectionLost("the backend closed the connection in the middle of a response")
+            self.member.close(
+                ConnectionResetError("the backend closed the connection in the middle of a body")
             )
         elif pieces or self.deadline == NEVER:
             self.deadline = transport.scope.now + self._body_timeout
@@ -410,15 +410,11 @@ class HttpWire(Wire):
 
     def ended(self) -> Expectation | None:
         """The backend's end: the proper one of a body that lasts until then, or a truncation."""
-        decoder = self._decoder
-        if decoder is None:
+        if self._decoder is None:
             return None
         if self._blocked:
-            return self._waiting()  # what is left is read when there is room, see `_read_body`
-        if not decoder.finish():
-            return None
-        self._end_body(decoder)
-        return None
+            return self._waiting()  # what is left is read when there is room
+        return self._read_body()
 
     def abandoned(self, work: Work[Any]) -> None:
         """Nobody wants the answer: let its body go by."""

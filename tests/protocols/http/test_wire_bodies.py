@@ -335,6 +335,42 @@ def test_a_backend_that_ends_while_nothing_can_be_passed_on(announced: int) -> N
         assert isinstance(body.error, ConnectionLost)
 
 
+@pytest.mark.parametrize("size", [300_000, 560_000])
+@pytest.mark.parametrize("lines", [b"", b"Content-Length: %d\r\n"])
+def test_a_backend_that_ends_just_as_there_is_room_again(size: int, lines: bytes) -> None:
+    """The end is noticed before what waits in the input is passed on: that must not be lost."""
+    bench = HttpBench()
+    reply = bench.open(http.stream("GET", "/"))
+    lines = lines % size if lines else lines
+    bench.say(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + b"x" * size)
+    body = reply.result().body
+    assert not body.writable
+    got = 0
+    while len(body):
+        got += len(body.take())
+        if body.writable and not bench.sockets[0]._arrived:
+            bench.sockets[0].end()
+        bench.loop.tick(0)
+    bench.run()
+    got += len(body_of(body))
+    assert body.ended
+    assert body.error is None
+    assert got == size
+
+
+def test_a_gathered_body_that_is_cut_off_is_asked_for_again_if_that_is_safe() -> None:
+    bench = HttpBench()
+    warm = bench.open(http.get("/"))
+    bench.say(OK)
+    assert warm.result().body == b"ok"
+    reply = bench.open(http.get("/"))
+    bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
+    bench.end()
+    bench.accept()
+    bench.say(OK)
+    assert reply.result().body == b"ok"
+
+
 def test_a_reader_that_leaves_with_all_of_the_rest_there_already() -> None:
     bench = HttpBench()
     reply = bench.open(http.stream("GET", "/"))
