@@ -16,12 +16,12 @@ import contextvars
 from collections.abc import Generator
 from typing import Any, Self
 
-from actors.current import HostWait, hosted_here
+from actors.current import HostWait, hosted_here, outside_deadline
 from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
-from actors.replies import Reply, Waitable
+from actors.replies import Waitable
 
 __all__ = ["AsyncioLoop"]
 
@@ -114,27 +114,28 @@ class _Waker:
     def __init__(self, future: asyncio.Future[None]) -> None:
         self.future = future
 
-    def wake(self) -> None:
-        """The time has come, or a channel has turned."""
-        if not self.future.done():
+    def __call__(self, reply: Any = None) -> None:
+        """The reply has settled, the time has come, or a channel has turned."""
+        future = self.future
+        if not future.done():
             try:
-                self.future.set_result(None)
+                future.set_result(None)
             except RuntimeError:  # asyncio is closed, and the task with it
                 pass
 
-    def __call__(self, reply: Reply[Any]) -> None:
-        self.wake()
+    wake = __call__
 
 
 def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
     """How an asyncio task waits for one of ours."""
     host = asyncio.get_running_loop()
-    due = due_of(waitable)
+    inherited = outside_deadline.get()
+    due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
     while not waitable.settled:
         future: asyncio.Future[None] = host.create_future()
         waker: Any = _Waker(future)
         waitable.attach(waker)
-        timer = None if due == NEVER else host.call_later(remaining(due), waker.wake)
+        timer = None if due == NEVER else host.call_later(remaining(due), waker)
         try:
             yield from future
         except BaseException:
@@ -143,7 +144,7 @@ def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
         finally:
             if timer is not None:
                 timer.cancel()
-        if not waitable.settled:  # the timer's doing
+        if timer is not None and not waitable.settled:
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waker, late=True)
             waitable.detach(waker)

@@ -16,10 +16,10 @@ Rules:
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -107,7 +107,7 @@ class HostedLoop(Loop):
         if self.fileno() < 0:
             raise Misuse("this system's poller cannot be watched by another loop; use Loop.in_thread()")
         enter_host(self, self.attach_here())
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self.nudge()
         return self
 
@@ -159,7 +159,7 @@ class HostedLoop(Loop):
     def nudge(self) -> None:
         """There is something to do. Raises `Misuse` in another thread than the host's."""
         if self._thread != NO_THREAD:
-            if threading.get_ident() != self._thread:
+            if get_ident() != self._thread:
                 self._refuse_thread()
             self.ask_for_turn()
 
@@ -210,7 +210,8 @@ class HostedLoop(Loop):
     @property
     def inherited_deadline(self) -> float:
         """Inside a tick the running flow's; outside the host task's own, for tasks take turns."""
-        self._check_thread()
+        if get_ident() != self._thread != NO_THREAD:
+            self._refuse_thread()
         return self._flow_deadline if self.ticking else outside_deadline.get()
 
     @inherited_deadline.setter
@@ -221,7 +222,7 @@ class HostedLoop(Loop):
             outside_deadline.set(deadline)
 
     def _check_thread(self) -> None:
-        if self._thread != NO_THREAD and threading.get_ident() != self._thread:
+        if get_ident() != self._thread != NO_THREAD:
             self._refuse_thread()
 
     def _refuse_thread(self) -> NoReturn:
@@ -231,11 +232,10 @@ class HostedLoop(Loop):
         )
 
 
-def due_of(waitable: Waitable) -> float:
-    """When a task that waits for this must look by itself: its own time, or the end of a `deadline()` around
-    it."""
-    inherited = outside_deadline.get()
-    if inherited == NEVER or (isinstance(waitable, Reply) and waitable.deadline <= inherited):
+def due_of(waitable: Waitable, inherited: float) -> float:
+    """When a task that waits for this must look by itself: its own time, or the end of the `deadline()`
+    around it."""
+    if isinstance(waitable, Reply) and waitable.deadline <= inherited:
         return waitable.due  # the reply comes to an end by itself, and says more about why
     return min(waitable.due, inherited)
 
