@@ -1,7 +1,7 @@
 """The jobs, in the order in which they run and are shown."""
 
 from benchmarks.contest import Job
-from benchmarks.jobs import ask, hello, memory, proxy, timers, workers
+from benchmarks.jobs import ask, embedding, hello, memory, proxy, timers, workers
 
 __all__ = ["JOBS"]
 
@@ -14,4 +14,5 @@ JOBS: tuple[Job, ...] = (
     memory.JOB,
     workers.JOB,
     workers.COST,
+    *embedding.JOBS,
 )
