@@ -219,8 +219,8 @@ class TlsStream(Stream):
             return
         try:
             done = self._send()
-        except OSError:
-            self._broken()
+        except OSError as failure:
+            self._broken(failure)
             return
         if done == bool(self._mask & WRITABLE):
             self._watch(self._mask ^ WRITABLE)

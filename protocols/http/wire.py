@@ -312,7 +312,9 @@ class HttpWire(Wire):
             return self._unwanted(decoder)
         elif pieces:
             channel.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if decoder.done or (transport.ended and not transport.input and decoder.finish()):
+        if decoder.done or (
+            transport.ended and not transport.input and not transport.cut_off and decoder.finish()
+        ):
             return self._end_body(decoder)
         if self._blocked:
             self.deadline = NEVER  # the reader's pace is not the backend's fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -199,6 +200,23 @@ def test_an_answer_before_the_end_of_the_upload_ends_both() -> None:
         with pytest.raises(ChannelClosed):
             channel.put(b"more")
         assert bench.sockets[0].closed
+
+
+def test_a_reset_that_sending_has_noticed_is_not_the_end_of_a_body() -> None:
+    bench = HttpBench()
+    channel = BodyChannel()
+    reply = bench.open(http.stream("POST", "/", body=channel))
+    bench.say(b"HTTP/1.1 200 OK\r\n\r\npart of what lasts until the end")
+    sock = bench.sockets[0]
+
+    def send(data: bytes) -> int:
+        sock.end()  # which is what a system says after it has told of the reset
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    sock.send = send  # type: ignore[method-assign]
+    channel.put(b"more")
+    bench.run()
+    assert isinstance(reply.result().body.error, ConnectionLost)
 
 
 def test_what_has_not_left_when_the_connection_is_given_up_never_leaves() -> None:
