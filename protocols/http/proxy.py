@@ -330,8 +330,11 @@ class ProxyResponder(Responder):
 
     def abandoned(self, exchange: Exchange, error: BaseException | None) -> None:
         """The client has gone: lose interest. The wire is the pool's business."""
-        if self._reply is not None:
-            self._reply.cancel()
+        reply = self._reply
+        if reply is not None and not reply.cancel() and reply.error is None:
+            self._body = reply.result()[
+                2
+            ]  # answered in this very moment: a long body is on its way to nobody
         if self._upload is not None:
             self._upload.close(error or ConnectionAbortedError("the client has gone"))
         if self._body is not None:

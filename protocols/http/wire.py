@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 STREAM_CAPACITY: Final = 1 << 18  # bytes of a response's body between the connection and its reader
 SKIP_MAX: Final = 1 << 16  # bytes of an unwanted body that are read to save the connection; more closes it
+READER_SECONDS: Final = 3600.0  # without a piece taken of a body that is full
 HEADS_KEPT: Final = 512
 HEAD_KEPT_BYTES: Final = 1024
 BLANK_LINE: Final = b"\r\n\r\n"
@@ -317,7 +318,8 @@ class HttpWire(Wire):
         ):
             return self._end_body(decoder)
         if self._blocked:
-            self.deadline = NEVER  # the reader's pace is not the backend's fault
+            # Its reader's pace is not the backend's fault; but who has forgotten it must not hold it for ever.
+            self.deadline = transport.scope.now + READER_SECONDS
         elif transport.ended:
             self.member.close(
                 ConnectionResetError("the backend closed the connection in the middle of a body")

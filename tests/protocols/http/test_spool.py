@@ -213,6 +213,24 @@ def test_a_client_may_go_at_any_moment(how: str, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
+def test_a_client_that_goes_between_a_long_answers_head_and_its_passing_on(how: str) -> None:
+    bench = ProxyBench()
+    warm = bench.ask(GET)
+    bench.say(OK)
+    warm.end()
+    client = bench.client()
+    bench.tell(client, GET)  # its descriptor comes after the backend's, and so do its events
+    bench.sockets[0].arrive(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 1_000_000)
+    getattr(client, how)()
+    bench.run()
+    assert client.closed
+    now = bench.pool.statistics()
+    assert (now.in_flight, now.connections) == (0, 0)
+    assert bench.kernel.descriptors == 2
+    assert bench.add_up()
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
 def test_a_client_that_goes_in_the_middle_of_its_upload(how: str) -> None:
     for framing in (b"Content-Length: 10", b"Transfer-Encoding: chunked"):
         bench = ProxyBench()

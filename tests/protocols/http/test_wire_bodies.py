@@ -417,6 +417,22 @@ def test_a_reader_that_leaves_saves_the_connection_if_little_is_left() -> None:
     assert bench.sockets[0].closed
 
 
+def test_a_body_that_its_reader_has_forgotten_does_not_hold_the_connection_for_ever() -> None:
+    bench = HttpBench()
+    reply = bench.open(http.stream("GET", "/"))
+    bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 1_000_000)
+    bench.advance(3000.0)
+    body = reply.result().body
+    while not body.writable:
+        body.take()
+    bench.run()
+    bench.advance(3000.0)
+    assert body.error is None
+    bench.advance(601.0)
+    assert isinstance(body.error, ConnectionLost)
+    assert bench.pool.statistics().connections == 0
+
+
 def test_a_short_rest_that_does_not_come_is_not_waited_for() -> None:
     bench = HttpBench(body_timeout=3.0)
     reply = bench.open(http.stream("GET", "/"))
