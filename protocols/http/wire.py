@@ -318,7 +318,7 @@ class HttpWire(Wire):
         ):
             return self._end_body(decoder)
         if self._blocked:
-            # Its reader's pace is not the backend's fault; but who has forgotten it must not hold it for ever.
+            # The reader's pace is not the backend's fault; but a forgotten body must not hold it for ever.
             self.deadline = transport.scope.now + READER_SECONDS
         elif transport.ended:
             self.member.close(
