@@ -204,6 +204,8 @@ class ProxyResponder(Responder):
 
     __slots__ = ("_body", "_client_end", "_proxy", "_reply", "_spool", "_upload", "_uploaded")
 
+    late_status = 504
+
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
         self._reply: Reply[Any] | None = None  # until the answer's head is there
