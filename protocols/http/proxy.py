@@ -380,7 +380,10 @@ class ProxyResponder(Responder):
                 exchange.send(channel.take())
                 continue
             if spool is None:
-                self._spool = spool = Spool(exchange.scope.kernel, self._proxy.spool_max)
+                try:
+                    self._spool = spool = Spool(exchange.scope.kernel, self._proxy.spool_max)
+                except OSError:
+                    return  # no file to be had: the backend is held back instead
             if spool.full:
                 return
             spool.put(channel.take())

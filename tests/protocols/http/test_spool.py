@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import IO
 
 import pytest
 
@@ -154,6 +155,21 @@ def test_a_full_disk_is_an_abort() -> None:
     assert disk.closed
     assert bench.pool.statistics().in_flight == 0
     assert bench.pool.statistics().connections == 0
+
+
+def test_without_a_file_to_be_had_the_backend_is_held_back() -> None:
+    bench = ProxyBench()
+
+    def refuse() -> IO[bytes]:
+        raise OSError(24, "Too many open files")
+
+    bench.kernel.temporary_file = refuse  # type: ignore[method-assign]
+    size = 4_000_000
+    client = slow_answer(bench, size)
+    assert bench.idle == 0
+    assert bench.sockets[0]._arrived, "all was read, into memory"
+    assert len(read_all(bench, client).partition(b"\r\n\r\n")[2]) == size
+    assert bench.idle == 1
 
 
 def test_an_answer_that_breaks_off_is_an_abort_though_it_is_spooled() -> None:
