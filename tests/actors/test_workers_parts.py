@@ -285,6 +285,19 @@ def test_a_worker_that_is_told_to_halt_stops():
         assert run_worker(lambda loop: None, WorkerKernel({}), theirs, 1, 5.0) == 0
 
 
+def test_a_system_that_has_no_processes_left(monkeypatch):
+    def fork():
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("os.fork", fork)
+    backoff = Backoff(0.0, 0.0)
+    with pytest.raises(
+        workers.WorkersGaveUp, match="cannot start a process: Resource temporarily"
+    ) as gave_up:
+        workers.serve(lambda loop: None, workers=1, restarts_max=2, backoff=backoff)
+    assert "after 2 restarts within 30 s" in str(gave_up.value)
+
+
 def test_threads_are_not_forked():
     with Loop.in_thread(), pytest.raises(Misuse, match="windlass-loop"):
         workers.serve(lambda loop: None, workers=1)

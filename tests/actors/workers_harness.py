@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -49,6 +50,9 @@ class Service:
     def __exit__(self, *error: object) -> None:
         for connection in self.opened:
             connection.close()
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(SECONDS_MAX)
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
