@@ -107,7 +107,7 @@ def read_head(sock: socket.socket) -> tuple[bytes, bytes]:
 def check_growth(proxy: Proxy, before: int) -> None:
     """At no time was there much more than before."""
     grown = proxy.resident() - before
-    print(f"grown by {grown >> 20} MiB at most")  # noqa: T201
+    print(f"grown by {grown >> 10} KiB at most")  # noqa: T201
     assert grown < GROWTH_MAX
 
 
@@ -147,7 +147,7 @@ def pull(receiver: socket.socket, checked: Checked, amount: int, size: int) -> N
 
 def test_a_download_with_a_slow_reader(start: Start, listener: socket.socket, size: int) -> None:
     proxy = start()
-    before = proxy.resident()
+    before = proxy.resident("VmRSS")
     with proxy.connect() as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         backend = listener.accept()[0]
@@ -173,7 +173,7 @@ def test_an_upload_with_a_slow_backend(
     start: Start, listener: socket.socket, size: int, chunked: bool
 ) -> None:
     proxy = start()
-    before = proxy.resident()
+    before = proxy.resident("VmRSS")
     with proxy.connect() as client:
         framing = (
             b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size
@@ -216,7 +216,7 @@ def test_an_upload_with_a_slow_backend(
 def test_an_upload_by_a_slow_writer(start: Start, listener: socket.socket, size: int) -> None:
     """Every piece is sent only when the one before has arrived."""
     proxy = start()
-    before = proxy.resident()
+    before = proxy.resident("VmRSS")
     size //= 16
     with proxy.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
