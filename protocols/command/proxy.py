@@ -32,7 +32,8 @@ examples:
   windlass proxy --backend https://api.example.com --tls-certificate site.pem --tls-key site.key --listen :443
 
 SIGTERM or Ctrl-C drains: nothing new is accepted, what is under way gets its answer. A second one stops
-at once.
+at once. With several workers, SIGHUP replaces them one by one without losing a request (certificates are
+read anew, the access log is opened anew), and SIGUSR1 logs their statistics, added up.
 """
 TIMEOUT_SECONDS: Final = 60.0  # nginx 60, Envoy 15, HAProxy's examples 50
 GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
@@ -105,12 +106,17 @@ def run_proxy(argv: Sequence[str]) -> int:
     check(parser, options)
     configure_logs(json=options.log_json)
     try:
-        files = Files(server_context(options), backend_context(options), open_log(options.access_log))
+        files = open_files(options)
         provide_descriptors(options)
         return run_alone(options, files) if options.workers == 1 else run_workers(options, files)
     except StartError as error:
         sys.stderr.write(f"windlass proxy: {error}\n")
         return 1
+
+
+def open_files(options: argparse.Namespace) -> Files:
+    """Read and open what the options name. Raises `StartError`."""
+    return Files(server_context(options), backend_context(options), open_log(options.access_log))
 
 
 def run_alone(options: argparse.Namespace, files: Files) -> int:
@@ -133,10 +139,13 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
 
 
 def run_workers(options: argparse.Namespace, files: Files) -> int:
-    """In a process per worker, minded by this one."""
+    """In a process per worker, minded by this one. Each worker opens the files anew: so replacing the workers
+    brings renewed certificates in, and a rotated log. Here they were only tried."""
+    if files.log is not None and files.log != sys.stdout.fileno():
+        os.close(files.log)
 
     def work(loop: Loop) -> dict[str, object]:
-        pool, server = spawn(loop, options, files)
+        pool, server = spawn(loop, options, open_files(options))
         tune()
         return {"pool": pool, "server": server}
 
