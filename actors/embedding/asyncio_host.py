@@ -16,7 +16,7 @@ import contextvars
 from collections.abc import Generator
 from typing import Any, Self
 
-from actors.current import HostWait, hosted_here, outside_deadline
+from actors.current import HostWait, outside_deadline
 from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
@@ -56,9 +56,6 @@ class AsyncioLoop(HostedLoop):
     def attach_here(self) -> HostWait:
         """One reader. Turns run in a context of their own, not in that of whichever task has asked."""
         assert self._host is not None
-        for loop in hosted_here():
-            if isinstance(loop, AsyncioLoop) and loop._host is not None and loop._host.is_closed():
-                loop.warn_of_forgotten()
         self._context = contextvars.Context()
         self._context.run(self._host.add_reader, self.fileno(), self.turn)
         return wait_in_asyncio
@@ -71,6 +68,10 @@ class AsyncioLoop(HostedLoop):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def host_is_over(self) -> bool:
+        """Whether the asyncio loop is closed."""
+        return self._host is not None and self._host.is_closed()
 
     def ask_for_turn(self) -> None:
         """One tick after the tasks of this turn."""

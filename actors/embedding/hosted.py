@@ -23,7 +23,14 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self
 
-from actors.current import HostWait, enter_host, enter_loop, leave_host, outside_deadline
+from actors.current import (
+    HostWait,
+    enter_host,
+    enter_loop,
+    hosted_here,
+    leave_host,
+    outside_deadline,
+)
 from actors.errors import DeadlineExceeded, Misuse
 from actors.kernel import Kernel, SystemKernel
 from actors.loop import Loop
@@ -51,7 +58,8 @@ class _Nudging(list[Scope]):
 
 
 class HostedLoop(Loop):
-    """Derive a host from it. `attach_here`, `detach_here`, `ask_for_turn` and `rearm` are the host's part."""
+    """Derive a host from it. `attach_here`, `detach_here`, `host_is_over`, `ask_for_turn` and `rearm` are
+    the host's part."""
 
     host_name: ClassVar[str]
     """As it is called in messages."""
@@ -83,6 +91,10 @@ class HostedLoop(Loop):
         """Let go of the host, which may be closed already."""
         raise NotImplementedError
 
+    def host_is_over(self) -> bool:
+        """Whether the host that drove this loop will never do so again."""
+        raise NotImplementedError
+
     def ask_for_turn(self) -> None:
         """Have `turn` called, once, when the host's tasks of now have run. Raises `Misuse` if the host is
         over."""
@@ -106,6 +118,9 @@ class HostedLoop(Loop):
             raise Misuse(f"{self.host_name} drives this loop already; make another: {self.opener}")
         if self.fileno() < 0:
             raise Misuse("this system's poller cannot be watched by another loop; use Loop.in_thread()")
+        for loop in hosted_here():
+            if isinstance(loop, HostedLoop) and loop.host_is_over():
+                loop.warn_of_forgotten()
         enter_host(self, self.attach_here())
         self._thread = get_ident()
         self.nudge()

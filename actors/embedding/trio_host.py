@@ -63,6 +63,10 @@ class TrioLoop(HostedLoop):
             self._nudges.unpark_all()
         self._over = True
 
+    def host_is_over(self) -> bool:
+        """Whether `trio.run` has ended our tasks."""
+        return self._over
+
     def ask_for_turn(self) -> None:
         """Let the nudged task run with trio's next batch."""
         if self._over or not lowlevel.in_trio_run():

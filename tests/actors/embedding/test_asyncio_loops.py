@@ -114,24 +114,6 @@ def test_a_closed_asyncio_loop_is_refused():
     loop.close()
 
 
-def test_the_next_loop_tells_of_one_that_was_forgotten(run):
-    left = []
-
-    async def forget():
-        left.append(Loop.in_asyncio().attach())
-        Backend(left[0])
-
-    async def next_one():
-        with pytest.warns(ResourceWarning, match="was never closed"):
-            async with Loop.in_asyncio():
-                assert left[0].closed
-
-    before = descriptors()
-    run(forget)
-    run(next_one)
-    assert descriptors() == before
-
-
 def test_closing_after_the_host_settles_replies_that_tasks_had_waited_for():
     host = asyncio.new_event_loop()
     loop = Loop.in_asyncio().attach(host)

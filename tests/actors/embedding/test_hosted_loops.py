@@ -27,6 +27,7 @@ from actors import (
     sleep,
     with_deadline,
 )
+from actors.testing import ManualKernel
 from pools import PoolClosed
 from protocols import http
 from tests.actors.embedding.hosts import (
@@ -479,6 +480,42 @@ def test_misuse_is_told(run):
             loop.spawn(Crashing())
 
     run(main)
+
+
+def test_a_loop_that_cannot_be_watched_says_what_to_use(run):
+    async def main():
+        loop = Loop.in_anyio(kernel=ManualKernel())
+        with pytest.raises(Misuse, match=r"Loop\.in_thread\(\)"):
+            loop.attach()
+        loop.close()
+
+    run(main)
+
+
+def test_the_next_loop_tells_of_one_that_was_forgotten(run):
+    left = []
+
+    async def forget():
+        left.append(Loop.in_anyio().attach())
+        Backend(left[0])
+
+    async def next_one():
+        with pytest.warns(ResourceWarning, match="was never closed"):
+            async with Loop.in_anyio():
+                assert left[0].closed
+
+    before = descriptors()
+    run(forget)
+    run(next_one)
+    assert descriptors() == before
+
+
+def test_outside_of_the_host_nothing_attaches():
+    for make, error in ((Loop.in_asyncio, RuntimeError), (Loop.in_trio, Misuse)):
+        loop = make()
+        with pytest.raises(error):
+            loop.attach()
+        loop.close()
 
 
 def test_another_thread_is_told_to_have_a_loop_of_its_own(run):

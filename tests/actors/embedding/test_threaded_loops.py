@@ -166,7 +166,10 @@ def test_flows_and_handlers_use_the_same_proxies(loop, pool):
     async def gateway(request):
         return await pool.submit(http.get("/behind" + request.path))
 
-    assert loop.spawn(both()).result(timeout=10) == "/1/2"
+    async def spawns():
+        return await loop.spawn(both())
+
+    assert loop.spawn(spawns()).result(timeout=10) == "/1/2"
     server = loop.spawn(http.server("127.0.0.1:0", gateway))
     front = loop.spawn(http.pool(f"http://{server.address}"))
     assert front.submit(http.get("/x")).result(timeout=10).text() == "/behind/x"
