@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from asyncio import get_running_loop
 from collections.abc import Generator
 from typing import Any, Self
 
@@ -44,7 +45,7 @@ class AsyncioLoop(HostedLoop):
         already."""
         if self.attached:
             return self._attach()  # which refuses
-        host = host or asyncio.get_running_loop()
+        host = host or get_running_loop()
         if host.is_closed():
             raise Misuse("cannot attach to an asyncio loop that is closed")
         self._host = host
@@ -129,7 +130,7 @@ class _Waker:
 
 def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
     """How an asyncio task waits for one of ours."""
-    host = asyncio.get_running_loop()
+    host = get_running_loop()
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
     while not waitable.settled:

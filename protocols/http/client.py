@@ -22,7 +22,7 @@ from .errors import BadResponse
 from .head import CHUNKED, ResponseHead
 from .headers import NO_HEADERS, Headers, HeadersLike
 from .limits import DEFAULT_LIMITS, Limits
-from .messages import Response, encode_request, encode_request_head, validate_method, validate_target
+from .messages import Response, encode_request_head, encode_valid_request, validate_method, validate_target
 from .wire import BodyChannel, HttpUnit, HttpWire, Upload
 
 __all__ = [
@@ -110,7 +110,7 @@ class _Request(HttpUnit[T]):
         if not block or b"\nhost:" not in b"\n" + block.lower():
             block = host_line + block
         if self.upload is None:
-            return encode_request(self.method, self.target, block, self.body)
+            return encode_valid_request(self.method, self.target, block, self.body)
         length = CHUNKED if self.upload.length is None else self.upload.length
         return encode_request_head(self.method, self.target, block, length)
 

@@ -34,6 +34,7 @@ __all__ = [
     "encode_request_head",
     "encode_response",
     "encode_response_head",
+    "encode_valid_request",
     "json_response",
     "text_response",
     "validate_method",
@@ -370,5 +371,10 @@ def encode_request_head(method: str, target: str, block: bytes, length: int | No
 def encode_request(method: str, target: str, block: bytes, body: bytes = b"") -> bytes:
     """A whole request. An empty body is announced only where one is usual: POST, PUT, PATCH (RFC 9110
     section 8.6). Otherwise as `encode_request_head`."""
+    return encode_valid_request(validate_method(method), validate_target(target), block, body)
+
+
+def encode_valid_request(method: str, target: str, block: bytes, body: bytes) -> bytes:
+    """As `encode_request`, of a method and a target that were validated before."""
     length = len(body) if body or method in _BODY_EXPECTED else None
-    return encode_request_head(method, target, block, length) + body
+    return b"%b%b%b%b" % (f"{method} {target} HTTP/1.1\r\n".encode(), block, _framing(length), body)
