@@ -301,9 +301,9 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     @property
     def _busy(self) -> bool:
-        """Whether something is there that a drain waits for."""
+        """Whether something is there that a drain waits for: not for orphans, whose answers nobody wants."""
         return bool(self.queue.live or self.tunnels) or any(
-            member.in_flight for backend in self.backends for member in backend.members
+            member.in_flight > member.orphans for backend in self.backends for member in backend.members
         )
 
     def draining(self, scope: Scope) -> Outcome:
