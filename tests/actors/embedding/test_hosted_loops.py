@@ -437,6 +437,15 @@ def test_leaving_waits_for_a_bounded_time_only(run):
     assert descriptors() == before
 
 
+def test_leaving_does_not_wait_for_what_was_cancelled(run):
+    async def main():
+        async with backend_and_pool(connections=1, drain=600.0) as (backend, pool, _):
+            with anyio.move_on_after(0.005):
+                await text(pool, "/held")
+
+    run(main)
+
+
 def test_leaving_by_an_error_waits_for_nothing(run):
     async def main():
         replies = []
