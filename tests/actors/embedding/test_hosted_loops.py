@@ -6,6 +6,7 @@ import contextvars
 import gc
 import threading
 import warnings
+import weakref
 
 import anyio
 import pytest
@@ -391,6 +392,34 @@ def test_loops_are_opened_again_in_the_same_thread(run):
     assert descriptors() == before
 
 
+def test_threads_may_each_have_a_host_and_a_loop(run):
+    async def main():
+        async with backend_and_pool() as (_, pool, _):
+            answers.append([await text(pool, f"/{n}") for n in range(20)])
+
+    answers = []
+    threads = [threading.Thread(target=run, args=(main,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [[f"/{n}" for n in range(20)]] * 4
+
+
+def test_a_loop_that_was_closed_is_forgotten(run):
+    left = []
+
+    async def main():
+        async with backend_and_pool() as (_, pool, loop):
+            await offload(int)
+            await text(pool, "/")
+            left.append(weakref.ref(loop))
+
+    run(main)
+    gc.collect()
+    assert left[0]() is None
+
+
 def test_leaving_waits_for_what_is_in_flight(run):
     async def main():
         got = []
@@ -439,7 +468,7 @@ def test_leaving_waits_for_a_bounded_time_only(run):
 
 def test_leaving_does_not_wait_for_what_was_cancelled(run):
     async def main():
-        async with backend_and_pool(connections=1, drain=600.0) as (backend, pool, _):
+        async with backend_and_pool(connections=1, drain=600.0) as (_, pool, _):
             with anyio.move_on_after(0.005):
                 await text(pool, "/held")
 
