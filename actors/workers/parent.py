@@ -43,6 +43,7 @@ __all__ = ["Parent", "WorkerStatistics", "WorkersGaveUp", "WorkersStatistics", "
 WORKERS_MAX: Final = 1024
 BACKOFF: Final = Backoff(0.1, 5.0)  # as `Supervisor`
 START_SECONDS: Final = 60.0
+HARMLESS_THREADS: Final = frozenset({"windlass-resolver"})  # each process starts its own when it needs them
 KILL_SECONDS: Final = 2.0  # what a worker may take longer than its drain before it is killed
 PATIENCE: Final = 1.0  # seconds that a worker that is replaced waits for its idle connections' last request
 TELL_SECONDS_MAX: Final = 1.0  # to wait for the snapshots of workers that are busy
@@ -437,6 +438,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _check_threads() -> None:
+    """Raise `Misuse` if a fork would leave threads behind that anybody needs."""
+    others = [thread for thread in threading.enumerate() if thread.name not in HARMLESS_THREADS]
+    if others != [threading.main_thread()] or threading.current_thread() is not threading.main_thread():
+        names = ", ".join(thread.name for thread in others)
+        raise Misuse(
+            f"serve() forks, and a fork leaves all threads behind but its own; here are: {names}. Call it "
+            "in the main thread, and start threads in main(loop), which runs in each worker"
+        )
+
+
 def _ignore(number: int, frame: object) -> None:
     """Instead of SIG_IGN, which programs that are started would inherit."""
 
@@ -468,13 +480,8 @@ def serve(
         raise ValueError(
             f"workers={workers}; write a number from 1 to {WORKERS_MAX}, or None for one per core"
         )
-    if threading.current_thread() is not threading.main_thread() or threading.active_count() > 1:
-        names = ", ".join(thread.name for thread in threading.enumerate())
-        raise Misuse(
-            f"serve() forks, and a fork leaves all threads behind but its own; here are: {names}. Call it "
-            "in the main thread, and start threads in main(loop), which runs in each worker"
-        )
     limits = Limits(restarts_max, window, backoff)
+    _check_threads()
     bound = bind(listen, count)
     slots = [Slot(number, sockets) for number, sockets in enumerate(bound, 1)]
     with Loop() as loop:
