@@ -416,6 +416,9 @@ def test_a_loop_that_was_closed_is_forgotten(run):
             left.append(weakref.ref(loop))
 
     run(main)
+    for thread in threading.enumerate():
+        if thread.name == "windlass-offload":  # it ends after the loop, and holds it until then
+            thread.join(10)
     gc.collect()
     assert left[0]() is None
 
