@@ -183,3 +183,18 @@ def test_ctrl_c_ends_the_program():
     assert errors.strip().endswith("KeyboardInterrupt")
     assert "Warning" not in errors
     assert "never" not in errors
+
+
+def test_a_flow_that_leaves_the_program_does(run):
+    async def leave():
+        raise SystemExit(3)
+
+    async def main():
+        async with Loop.in_asyncio() as loop:
+            await loop.spawn(leave())
+
+    before = descriptors()
+    with pytest.raises(SystemExit):
+        run(main)
+    gc.collect()
+    assert descriptors() == before

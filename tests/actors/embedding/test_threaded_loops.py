@@ -351,3 +351,18 @@ def test_a_listener_is_spawned_from_another_thread(loop):
     assert backend.server.address.port > 0
     pool = loop.spawn(http.pool(backend.url))
     assert pool.submit(http.get("/x")).result(timeout=10).text() == "/x"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_that_a_flow_ends_is_no_zombie():
+    async def leave():
+        raise SystemExit(3)
+
+    with Loop.in_thread() as loop:
+        pool = loop.spawn(http.pool("http://127.0.0.1:9"))
+        with pytest.raises(MachineStopped):
+            loop.spawn(leave()).result(timeout=10)
+        with pytest.raises(MachineStopped):
+            loop.call(int).result(timeout=10)
+        with pytest.raises(PoolClosed):
+            pool.submit(http.get("/")).result(timeout=10)
