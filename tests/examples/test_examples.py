@@ -49,6 +49,7 @@ def start() -> Iterator[Start]:
 def backend() -> Iterator[Callable[[bytes], str]]:
     """`backend(body)`: the URL of a server that gives one connection this answer; none if it is empty."""
     sockets: list[socket.socket] = []
+    threads: list[threading.Thread] = []
 
     def serve(listener: socket.socket, body: bytes) -> None:
         with suppress(OSError):  # the test is over before this has answered
@@ -61,10 +62,17 @@ def backend() -> Iterator[Callable[[bytes], str]]:
     def run(body: bytes) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         sockets.append(listener)
-        threading.Thread(target=serve, args=(listener, body), daemon=True).start()
+        threads.append(threading.Thread(target=serve, args=(listener, body), daemon=True))
+        threads[-1].start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     yield run
+    for thread in threads:
+        while thread.is_alive():  # it waits for a connection, or on one
+            for sock in list(sockets):
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            thread.join(0.01)
     for sock in sockets:
         sock.close()
 
