@@ -69,7 +69,7 @@ def backend() -> Iterator[Callable[[bytes], str]]:
     yield run
     for thread in threads:
         while thread.is_alive():  # it waits for a connection, or on one
-            for sock in list(sockets):
+            for sock in sockets:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
             thread.join(0.01)
