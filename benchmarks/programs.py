@@ -15,11 +15,11 @@ __all__ = ["microseconds"]
 SECONDS_MAX = 120
 
 
-def microseconds(module: str, *arguments: str | int, python: str | Path = sys.executable) -> Sample:
+def microseconds(module: str, *arguments: str | float, python: str | Path = sys.executable) -> Sample:
     """Run `python -m module arguments` and read the figure it prints. Raises `Absent` if it fails."""
     if not Path(python).exists():
         raise Absent("the environment of the peers is not there: make .venv-bench")
-    command = [str(python), "-m", module, *map(str, arguments)]
+    command = [python, "-m", module, *map(str, arguments)]
     with run_on(SERVER_CORES):
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS_MAX

@@ -1,7 +1,7 @@
 """The jobs, in the order in which they run and are shown."""
 
 from benchmarks.contest import Job
-from benchmarks.jobs import ask, hello, memory, postgres, proxy, timers
+from benchmarks.jobs import ask, embedding, hello, memory, postgres, proxy, timers, workers
 
 __all__ = ["JOBS"]
 
@@ -12,5 +12,8 @@ JOBS: tuple[Job, ...] = (
     ask.JOB,
     timers.JOB,
     memory.JOB,
+    workers.JOB,
+    workers.COST,
+    *embedding.JOBS,
     *postgres.JOBS,
 )
