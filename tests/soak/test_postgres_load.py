@@ -34,6 +34,7 @@ from tests.protocols.postgres.servers import Server, running_server
 
 ACCOUNTS = 8
 OPENING = 1000
+SURE_CUT = 200  # this delivery is one, whatever the dice say
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,8 @@ class Side(StreamProtocol):
     def received(self, transport: Transport) -> Outcome:
         self.held += transport.take(len(transport.input))
         rng = self.proxy.rng
-        if rng.random() < self.proxy.cuts:
+        self.proxy.deliveries += 1
+        if rng.random() < self.proxy.cuts or self.proxy.deliveries == SURE_CUT:
             self.proxy.cut += 1
             return Stop(ConnectionResetError("cut"))
         if rng.random() < 0.3:
@@ -123,7 +125,7 @@ class Proxy:
         self.port = port
         self.rng = rng
         self.cuts = cuts  # how likely a delivery is the last one
-        self.cut = 0
+        self.cut = self.deliveries = 0
 
     def spawn(self, loop: Loop) -> str:
         """Listen; the address."""
@@ -162,6 +164,8 @@ async def asks(pool: Pool, rng: random.Random, who: int, count: int, tally: Coun
             tally["failed, as it should"] += 1
         except (Cancelled, DeadlineExceeded, ConnectionLost, BackendDown) as error:
             tally[type(error).__name__] += 1
+            if isinstance(error, BackendDown):
+                await sleep(0.02)  # or all that is asked would be refused while the pool backs off
         else:
             assert answer == wanted, (mine, answer)
             tally["answered"] += 1
@@ -182,7 +186,7 @@ def test_never_anothers_answer(
         assert loop.run_until(settle_all(*askers)) == [None] * 25
         now = pool.statistics()
     assert sum(tally.values()) == count
-    assert tally["answered"] > count // 4
+    assert tally["answered"] > count // 4, tally
     assert proxy.cut > 0
     assert now.submitted == now.succeeded + sum(now.failed.values()) + now.queued + now.in_flight
 
