@@ -122,17 +122,31 @@ class _Waker:
             except RuntimeError:  # asyncio is closed, and the task with it
                 pass
 
-    def __call__(self, reply: Reply[Any]) -> None:
-        self.wake()
+    def __call__(self, reply: Reply[Any]) -> None:  # as `wake`
+        if not self.future.done():
+            try:
+                self.future.set_result(None)
+            except RuntimeError:
+                pass
 
 
 def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
     """How an asyncio task waits for one of ours."""
     host = asyncio.get_running_loop()
     due = due_of(waitable)
-    while not waitable.settled:
+    if due == NEVER and isinstance(waitable, Reply):  # nearly always: it comes to an end by itself, once
         future: asyncio.Future[None] = host.create_future()
         waker: Any = _Waker(future)
+        waitable.attach(waker)
+        try:
+            yield from future
+        except BaseException:
+            give_up(waitable, waker)
+            raise
+        return
+    while not waitable.settled:
+        future = host.create_future()
+        waker = _Waker(future)
         waitable.attach(waker)
         timer = None if due == NEVER else host.call_later(remaining(due), waker.wake)
         try:

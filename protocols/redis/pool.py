@@ -76,7 +76,7 @@ class RedisPool(Pool):
     def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
         """As `pools.Pool.submit`. What holds a connection goes to a lane of its own."""
         if unit.detour is None:  # type: ignore[attr-defined]  # what is no RedisUnit has none
-            return super().submit(unit, timeout, priority)
+            return Pool.submit(self, unit, timeout, priority)  # nearly always; super() costs a tenth of it
         submitted: Reply[T] = unit.detour(self, timeout, priority)  # type: ignore[attr-defined]
         return submitted
 

@@ -29,6 +29,10 @@ __all__ = [
 
 def get(key: Arg) -> Command[bytes | None]:
     """The value, None if there is none."""
+    if key.__class__ is str:  # the hottest of all: written out, it takes two thirds of the time
+        key = key.encode()
+    if key.__class__ is bytes:
+        return Idempotent(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
     return Idempotent(encode("GET", key))
 
 
