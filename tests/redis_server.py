@@ -18,8 +18,8 @@ def unused_port() -> int:
 
 
 class RedisServer:
-    """`with RedisServer(program, folder, "--requirepass", "secret") as server:`; it can be stopped and started
-    again on the same port.
+    """`with RedisServer(program, folder, "--requirepass", "secret") as server:`;
+    it can be stopped and started again on the same port.
     """
 
     def __init__(self, program: str, folder: Path, *options: str) -> None:

@@ -181,7 +181,7 @@ class Subscription(Machine["Subscription"]):
 
     # -- for the connection ----------------------------------------------------------------------------------
 
-    def confirmed(self, transport: Transport) -> None:
+    def confirmed(self) -> None:
         """The server has confirmed all channels and patterns."""
         if self._failures:
             self._scope.loop.log.info("subscribed again", backend=str(self._backend.address), gaps=self.gaps)
@@ -260,6 +260,8 @@ class _Subscriber(StreamProtocol):
 
     def timeout(self, transport: Transport) -> Outcome:
         """Silence: ask once, then give up."""
+        if not self._owner.messages.writable:  # the reader's, not the server's
+            return self._go_on(transport)
         if self._asked:
             return Stop(ConnectionLost("the server has not answered a PING"))
         self._asked = True
@@ -311,7 +313,7 @@ class _Subscriber(StreamProtocol):
             case [b"subscribe" | b"psubscribe", *_]:
                 self._left -= 1
                 if not self._left:
-                    self._owner.confirmed(transport)
+                    self._owner.confirmed()
 
 
 def subscribe(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actors import NEVER, Reply
-from pools import Unit
+from pools import Cancelled, Unit
 
 from .codec import Arg, encode
 from .errors import Conflict, RedisError
@@ -232,6 +232,15 @@ class Script(Generic[T]):
         return ScriptCall(self, (len(keys), *keys, *arguments))
 
 
+class _ScriptReply(Reply[T]):
+    """What an asker holds while the script may be sent twice; cancelled, it fails as every unit does."""
+
+    __slots__ = ()
+
+    def cancel(self, error: BaseException | None = None) -> bool:
+        return super().cancel(error or Cancelled("the unit was cancelled by its asker"))
+
+
 class ScriptCall(Command[T]):
     """EVALSHA, and EVAL where the server does not know the script (yet, or any more)."""
 
@@ -251,7 +260,7 @@ class ScriptCall(Command[T]):
     def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
         """NOSCRIPT says that nothing was executed: then once more, with the source."""
         asked = pool.enqueue(self, timeout, priority)
-        result: Reply[T] = Reply(deadline=asked.deadline)
+        result: Reply[T] = _ScriptReply(deadline=asked.deadline)
 
         def pass_on(reply: Reply[T]) -> None:
             if reply.error is None:

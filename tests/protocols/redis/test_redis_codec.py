@@ -133,9 +133,9 @@ def test_a_reply_has_a_limit() -> None:
     decoder.feed(b"+OK\r\n$1000\r\n")
     assert decoder.next() == b"OK"
     assert decoder.next() is NOTHING
+    decoder.feed(b"x" * 60)
     with pytest.raises(BadReply, match="larger than 100 bytes"):
-        for _ in range(20):
-            decoder.feed(b"x" * 50)
+        decoder.feed(b"x" * 60)
 
 
 def test_room_is_not_made_for_more_elements_than_can_come() -> None:

@@ -1,4 +1,4 @@
-"""Units: what may be sent twice, what waits, what is refused, and that the helpers keep to the same tables."""
+"""Units: what may be sent twice, what waits, what is refused; the helpers keep to the same tables."""
 
 from __future__ import annotations
 

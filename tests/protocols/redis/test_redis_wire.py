@@ -43,7 +43,7 @@ def converse(login: Login, *replies: Any) -> tuple[list[bytes], int]:
     said = [next(greeting)]
     try:
         for reply in replies:
-            said.append(greeting.send(reply))
+            said += [greeting.send(reply)]
     except StopIteration as done:
         return said, done.value
     raise AssertionError(f"the handshake goes on: {said}")
