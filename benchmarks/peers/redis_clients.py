@@ -1,4 +1,4 @@
-"""GET by 64 concurrent asyncio tasks through other clients: microseconds of CPU per operation, threads included.
+"""GET by 64 concurrent asyncio tasks through other clients: microseconds of CPU per operation.
 
 python benchmarks/peers/redis_clients.py redis-py|valkey-glide PORT COUNT
 """
