@@ -116,7 +116,7 @@ class Stream(Transport, Machine[int]):
         self.input: bytes | bytearray = b""
         self.output: list[bytes] | None = None
         self.unsent = 0
-        self.ended = self.linger = False
+        self.ended = self.cut_off = self.linger = False
         self._ending = False
         self.sock = sock
         self.protocol = protocol
@@ -415,8 +415,8 @@ class Stream(Transport, Machine[int]):
                     sent = self.sock.sendmsg(output[:SEND_PIECES_MAX])
             except (BlockingIOError, InterruptedError):
                 sent = 0
-            except OSError:
-                self._broken()
+            except OSError as failure:
+                self._broken(failure)
                 return
             self.unsent -= sent
             if self.unsent == 0:
@@ -434,8 +434,12 @@ class Stream(Transport, Machine[int]):
             with suppress(OSError):  # gone already: reading will say so
                 self.sock.shutdown(socket.SHUT_WR)
 
-    def _broken(self) -> None:
-        """Sending has failed for good. The output stays, so that who wrote it can tell what has not left."""
+    def _broken(self, failure: OSError) -> None:
+        """Sending has failed for good. The output stays, so that who wrote it can tell what has not left.
+
+        The system tells of a reset once, and that was it: reading then sees what looks like a proper end.
+        """
+        self.cut_off = failure.errno == errno.ECONNRESET
         self._watch(self._mask & ~WRITABLE)
         self._pending |= BROKEN
         self.scope.wake()

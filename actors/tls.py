@@ -38,6 +38,7 @@ class TlsStream(Stream):
         "_blocked",
         "_cipher",
         "_context",
+        "_drains_later",
         "_handshake_deadline",
         "_incoming",
         "_notified",
@@ -77,6 +78,7 @@ class TlsStream(Stream):
         self._blocked = False  # nothing can be encrypted until more has arrived
         self._notified = False  # our close_notify is on its way
         self._woken_early = False
+        self._drains_later = False
 
     @property
     def alpn(self) -> str | None:
@@ -124,7 +126,11 @@ class TlsStream(Stream):
         self.scope.deadline = NEVER
         if self._woken_early:
             self.scope.wake()
-        return self.follow(self.protocol.connected(self))
+        outcome = self.follow(self.protocol.connected(self))
+        if self._drains_later and not isinstance(outcome, Stop):
+            asked = super().draining(self.scope)
+            return outcome if asked is UNCHANGED else asked
+        return outcome
 
     def _refused(self, error: OSError) -> Outcome:
         """Log why, and send the alert that tells the peer."""
@@ -155,8 +161,12 @@ class TlsStream(Stream):
         return UNCHANGED
 
     def draining(self, scope: Scope) -> Outcome:
-        """Nothing is lost before the handshake is done."""
-        return super().draining(scope) if self.established else Stop()
+        """Nothing is lost before the handshake is done. A patient loop waits for it; then the protocol is
+        asked."""
+        if self.established:
+            return super().draining(scope)
+        self._drains_later = scope.loop.patience > 0
+        return UNCHANGED if self._drains_later else Stop()
 
     # -- input -----------------------------------------------------------------------------------------------
 
@@ -219,8 +229,8 @@ class TlsStream(Stream):
             return
         try:
             done = self._send()
-        except OSError:
-            self._broken()
+        except OSError as failure:
+            self._broken(failure)
             return
         if done == bool(self._mask & WRITABLE):
             self._watch(self._mask ^ WRITABLE)

@@ -72,7 +72,7 @@ class Transport:
     """The two buffers. By itself it is an in-memory one: `feed` puts input in, `take_output` takes the output
     out."""
 
-    __slots__ = ("_ending", "ended", "input", "linger", "output", "scope", "unsent")
+    __slots__ = ("_ending", "cut_off", "ended", "input", "linger", "output", "scope", "unsent")
 
     def __init__(self, scope: Scope | None = None) -> None:
         self.scope: Scope = scope  # type: ignore[assignment]  # a bare one in a test has none
@@ -80,6 +80,7 @@ class Transport:
         self.output: list[bytes] | None = None  # None when empty: an idle connection holds no list
         self.unsent = 0  # bytes in `output`
         self.ended = False  # the peer sends nothing more
+        self.cut_off = False  # it was lost: what lasts until the end may lack its last part
         self.linger = False  # set it if the peer may still be sending when this side closes
         self._ending = False
 

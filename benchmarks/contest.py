@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from benchmarks.machine import SERVER_CORES
 from benchmarks.servers import Absent, Server
 
 __all__ = ["Bound", "Command", "Job", "Options", "Result", "Sample", "Verdict", "race", "take_turns"]
@@ -109,6 +110,7 @@ def race(
     warm_up: Callable[[Server], object],
     sample: Callable[[Server], Sample],
     rounds: int,
+    cores: set[int] = SERVER_CORES,
 ) -> Result:
     """Start a server per contestant, warm each up, sample them in turns (an idle one costs nothing)."""
     absent: dict[str, str] = {}
@@ -116,7 +118,7 @@ def race(
         servers: dict[str, Server] = {}
         for name, command in contestants.items():
             try:
-                server = running.enter_context(Server(name, command))
+                server = running.enter_context(Server(name, command, cores))
                 warm_up(server)
                 servers[name] = server
             except Absent as reason:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.contest import Sample
 from benchmarks.machine import ROOT, SERVER_CORES, run_on
@@ -14,9 +15,9 @@ __all__ = ["microseconds"]
 SECONDS_MAX = 120
 
 
-def microseconds(module: str, *arguments: str | int) -> Sample:
+def microseconds(module: str, *arguments: str | float, python: str | Path = sys.executable) -> Sample:
     """Run `python -m module arguments` and read the figure it prints. Raises `Absent` if it fails."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command = [python, "-m", module, *map(str, arguments)]
     with run_on(SERVER_CORES):
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS_MAX

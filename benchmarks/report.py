@@ -46,7 +46,7 @@ def show(console: Console, job: Job, result: Result) -> None:
     for column in columns:
         table.add_column(column, justify="right")
     for who, figures in sorted(result.figures.items(), key=lambda item: item[1]["value"]):
-        cells = [figures[key] for key in ("value", "user", "requests_per_second") if key in figures]
+        cells = [figures.get(key) for key in ("value", "user", "requests_per_second")[: len(columns)]]
         table.add_row(who, *map(_number, cells), style="bold" if who.startswith("windlass") else "")
     for who, reason in result.absent.items():
         table.add_row(f"[yellow]{who}[/]", "absent", style="dim")

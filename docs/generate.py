@@ -130,7 +130,7 @@ def origin(jobs: dict[str, Any]) -> list[str]:
     told = next(iter(jobs.values()))["machine"]
     lines = [
         f"In brackets: as a multiple of Windlass. Measured {' and '.join(days)} by `make bench` on",
-        f"{told['cpu']}, {told['cores']} cores, {told['system']}, {told['python']}; medians of rounds taken in turns.",
+        f"{told['cpu']}, {told['cores']} cores, {told['system']}, {told['python']}; medians of rounds.",
     ]
     if CHART.exists():
         lines.append("The same [as a chart](docs/benchmarks/chart.svg).")

@@ -142,7 +142,7 @@ in.
 
 
 def least_in_flight(slates: list[Slate[Any]], unit: Any) -> Slate[Any]:
-    """The backend with the least in flight, the first of equals."""
+    """The backend with the least in flight; equal ones take turns."""
     return min(slates, key=_load)
 
 
@@ -159,14 +159,16 @@ def assign(
     connections_max: int,
     now: float,
     choose: Choose = least_in_flight,
+    first: int = 0,
 ) -> Plan[W, M]:
     """Plan for the `count` units of `waiting`, with at most `depth` units per member and `connections_max`
-    per backend.
+    per backend. Of equal backends the one at the index `first`, or the next after it, is preferred.
     """
+    order = range(len(backends)) if not first else [*range(first, len(backends)), *range(first)]
     slates = [
-        Slate(index, backend, depth, connections_max, now)
-        for index, backend in enumerate(backends)
-        if backend.retry_at <= now or backend.connections
+        Slate(index, backends[index], depth, connections_max, now)
+        for index in order
+        if backends[index].retry_at <= now or backends[index].connections
     ]
     sends: list[tuple[W, M]] = []
     if len(slates) == 1:

@@ -332,7 +332,7 @@ class Member(StreamProtocol):
             return
         if place != self._place:
             self._move(place)
-        if (place and self.pool.queue.live) or (place == IDLE and self.pool.draining_now):
+        if (place and self.pool.queue.live) or (self.pool.draining_now and count == self._orphans):
             self.pool.wake()
 
     def _move(self, place: int) -> None:

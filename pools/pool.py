@@ -82,6 +82,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         "_scope",
         "_stopped",
         "_submitted",
+        "_turn",
         "tunnels",
         "attempts",
         "backends",
@@ -159,6 +160,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         self.loop: Loop = None  # type: ignore[assignment]  # until spawned
         self.draining_now = False
         self._stopped = False
+        self._turn = 0  # the backend that is preferred among equals
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
         self.tunnels: dict[Transport, Member] = {}  # handed over, and not closed yet
@@ -299,9 +301,9 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     @property
     def _busy(self) -> bool:
-        """Whether something is there that a drain waits for."""
+        """Whether something is there that a drain waits for: not for orphans, whose answers nobody wants."""
         return bool(self.queue.live or self.tunnels) or any(
-            member.in_flight for backend in self.backends for member in backend.members
+            member.in_flight > member.orphans for backend in self.backends for member in backend.members
         )
 
     def draining(self, scope: Scope) -> Outcome:
@@ -339,8 +341,10 @@ class Pool(StreamOwner, Machine["Pool"]):
             connections_max=self.connections,
             now=now,
             choose=self.choose,
+            first=self._turn,
         )
         if sends:
+            self._turn = (self._turn + 1) % len(self.backends)
             queue.drop(len(sends))
             refused: list[Work[Any]] = []
             touched: dict[Member, None] = {}

@@ -52,6 +52,7 @@ PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 TURNS_MAX = 2000  # of all loops of a page, until a visitor has its answer
 SKIP_SECONDS_MAX = 100.0  # at a time
+QUIET_SECONDS = 0.005  # without anything to read, before time is skipped; a busy machine may be late
 UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 ELSEWHERE = {".", "kill"}  # commands that are not ours
 
@@ -146,13 +147,13 @@ class Stage:
     def turn(self, waiting: list[socket.socket]) -> None:
         """Let every loop do what there is to do; with nothing to do, skip to the next deadline.
 
-        What is sent over loopback has arrived when `send` returns, so all can only wait for a deadline then.
+        What is sent over loopback arrives at once, so all can only wait for a deadline then.
         """
         living = [loop for loop in self.loops if not loop.closed]
         for loop in living:
             loop.tick(0)
         readers: list[Any] = [*living, *waiting]
-        if not select.select(readers, [], [], 0.0)[0]:
+        if not select.select(readers, [], [], QUIET_SECONDS)[0]:
             due = min((loop.next_deadline for loop in living), default=0.0)
             self.skipped += min(max(0.0, due - self.monotonic()), SKIP_SECONDS_MAX)
 

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from asyncio import get_running_loop
 from collections.abc import Generator
 from typing import Any, Self
 
-from actors.current import HostWait, hosted_here
+from actors.current import HostWait, outside_deadline
 from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
-from actors.replies import Reply, Waitable
+from actors.replies import Waitable
 
 __all__ = ["AsyncioLoop"]
 
@@ -44,7 +45,7 @@ class AsyncioLoop(HostedLoop):
         already."""
         if self.attached:
             return self._attach()  # which refuses
-        host = host or asyncio.get_running_loop()
+        host = host or get_running_loop()
         if host.is_closed():
             raise Misuse("cannot attach to an asyncio loop that is closed")
         self._host = host
@@ -56,9 +57,6 @@ class AsyncioLoop(HostedLoop):
     def attach_here(self) -> HostWait:
         """One reader. Turns run in a context of their own, not in that of whichever task has asked."""
         assert self._host is not None
-        for loop in hosted_here():
-            if isinstance(loop, AsyncioLoop) and loop._host is not None and loop._host.is_closed():
-                loop.warn_of_forgotten()
         self._context = contextvars.Context()
         self._context.run(self._host.add_reader, self.fileno(), self.turn)
         return wait_in_asyncio
@@ -71,6 +69,10 @@ class AsyncioLoop(HostedLoop):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def host_is_over(self) -> bool:
+        """Whether the asyncio loop is closed."""
+        return self._host is not None and self._host.is_closed()
 
     def ask_for_turn(self) -> None:
         """One tick after the tasks of this turn."""
@@ -114,41 +116,28 @@ class _Waker:
     def __init__(self, future: asyncio.Future[None]) -> None:
         self.future = future
 
-    def wake(self) -> None:
-        """The time has come, or a channel has turned."""
-        if not self.future.done():
+    def __call__(self, reply: Any = None) -> None:
+        """The reply has settled, the time has come, or a channel has turned."""
+        future = self.future
+        if not future.done():
             try:
-                self.future.set_result(None)
+                future.set_result(None)
             except RuntimeError:  # asyncio is closed, and the task with it
                 pass
 
-    def __call__(self, reply: Reply[Any]) -> None:  # as `wake`
-        if not self.future.done():
-            try:
-                self.future.set_result(None)
-            except RuntimeError:
-                pass
+    wake = __call__
 
 
 def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
     """How an asyncio task waits for one of ours."""
-    host = asyncio.get_running_loop()
-    due = due_of(waitable)
-    if due == NEVER and isinstance(waitable, Reply):  # nearly always: it comes to an end by itself, once
+    host = get_running_loop()
+    inherited = outside_deadline.get()
+    due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
+    while not waitable.settled:
         future: asyncio.Future[None] = host.create_future()
         waker: Any = _Waker(future)
         waitable.attach(waker)
-        try:
-            yield from future
-        except BaseException:
-            give_up(waitable, waker)
-            raise
-        return
-    while not waitable.settled:
-        future = host.create_future()
-        waker = _Waker(future)
-        waitable.attach(waker)
-        timer = None if due == NEVER else host.call_later(remaining(due), waker.wake)
+        timer = None if due == NEVER else host.call_later(remaining(due), waker)
         try:
             yield from future
         except BaseException:
@@ -157,7 +146,7 @@ def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
         finally:
             if timer is not None:
                 timer.cancel()
-        if not waitable.settled:  # the timer's doing
+        if timer is not None and not waitable.settled:
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waker, late=True)
             waitable.detach(waker)

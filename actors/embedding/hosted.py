@@ -16,14 +16,21 @@ Rules:
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self
 
-from actors.current import HostWait, enter_host, enter_loop, leave_host, outside_deadline
+from actors.current import (
+    HostWait,
+    enter_host,
+    enter_loop,
+    hosted_here,
+    leave_host,
+    outside_deadline,
+)
 from actors.errors import DeadlineExceeded, Misuse
 from actors.kernel import Kernel, SystemKernel
 from actors.loop import Loop
@@ -51,7 +58,8 @@ class _Nudging(list[Scope]):
 
 
 class HostedLoop(Loop):
-    """Derive a host from it. `attach_here`, `detach_here`, `ask_for_turn` and `rearm` are the host's part."""
+    """Derive a host from it. `attach_here`, `detach_here`, `host_is_over`, `ask_for_turn` and `rearm` are
+    the host's part."""
 
     host_name: ClassVar[str]
     """As it is called in messages."""
@@ -83,6 +91,10 @@ class HostedLoop(Loop):
         """Let go of the host, which may be closed already."""
         raise NotImplementedError
 
+    def host_is_over(self) -> bool:
+        """Whether the host that drove this loop will never do so again."""
+        raise NotImplementedError
+
     def ask_for_turn(self) -> None:
         """Have `turn` called, once, when the host's tasks of now have run. Raises `Misuse` if the host is
         over."""
@@ -106,8 +118,11 @@ class HostedLoop(Loop):
             raise Misuse(f"{self.host_name} drives this loop already; make another: {self.opener}")
         if self.fileno() < 0:
             raise Misuse("this system's poller cannot be watched by another loop; use Loop.in_thread()")
+        for loop in hosted_here():
+            if isinstance(loop, HostedLoop) and loop.host_is_over():
+                loop.warn_of_forgotten()
         enter_host(self, self.attach_here())
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self.nudge()
         return self
 
@@ -159,7 +174,7 @@ class HostedLoop(Loop):
     def nudge(self) -> None:
         """There is something to do. Raises `Misuse` in another thread than the host's."""
         if self._thread != NO_THREAD:
-            if threading.get_ident() != self._thread:
+            if get_ident() != self._thread:
                 self._refuse_thread()
             self.ask_for_turn()
 
@@ -210,7 +225,8 @@ class HostedLoop(Loop):
     @property
     def inherited_deadline(self) -> float:
         """Inside a tick the running flow's; outside the host task's own, for tasks take turns."""
-        self._check_thread()
+        if get_ident() != self._thread != NO_THREAD:
+            self._refuse_thread()
         return self._flow_deadline if self.ticking else outside_deadline.get()
 
     @inherited_deadline.setter
@@ -221,7 +237,7 @@ class HostedLoop(Loop):
             outside_deadline.set(deadline)
 
     def _check_thread(self) -> None:
-        if self._thread != NO_THREAD and threading.get_ident() != self._thread:
+        if get_ident() != self._thread != NO_THREAD:
             self._refuse_thread()
 
     def _refuse_thread(self) -> NoReturn:
@@ -231,11 +247,10 @@ class HostedLoop(Loop):
         )
 
 
-def due_of(waitable: Waitable) -> float:
-    """When a task that waits for this must look by itself: its own time, or the end of a `deadline()` around
-    it."""
-    inherited = outside_deadline.get()
-    if inherited == NEVER or (isinstance(waitable, Reply) and waitable.deadline <= inherited):
+def due_of(waitable: Waitable, inherited: float) -> float:
+    """When a task that waits for this must look by itself: its own time, or the end of the `deadline()`
+    around it."""
+    if isinstance(waitable, Reply) and waitable.deadline <= inherited:
         return waitable.due  # the reply comes to an end by itself, and says more about why
     return min(waitable.due, inherited)
 

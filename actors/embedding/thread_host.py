@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from actors.current import outside_deadline
-from actors.errors import Cancelled, DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
+from actors.errors import DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
 from actors.kernel import Kernel, SystemKernel
 from actors.loop import Loop
 from actors.machine import Machine
@@ -105,10 +105,8 @@ class ThreadReply(Generic[T]):
         self._host.post(Post(None, self._cancel))
 
     def _cancel(self) -> None:
-        if self._reply is not None:
+        if self._reply is not None:  # else it has settled: a cancel is looked at after what it cancels
             self._reply.cancel()
-        else:
-            self._settle(None, Cancelled("the reply was cancelled"))
 
     def _follow(self, reply: Reply[T]) -> None:
         """On the loop's thread: settle when this does."""

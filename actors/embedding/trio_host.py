@@ -18,7 +18,7 @@ from typing import Any, Self
 import trio
 from trio import lowlevel
 
-from actors.current import HostWait
+from actors.current import HostWait, outside_deadline
 from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
@@ -62,6 +62,10 @@ class TrioLoop(HostedLoop):
             lowlevel.notify_closing(self.fileno())
             self._nudges.unpark_all()
         self._over = True
+
+    def host_is_over(self) -> bool:
+        """Whether `trio.run` has ended our tasks."""
+        return self._over
 
     def ask_for_turn(self) -> None:
         """Let the nudged task run with trio's next batch."""
@@ -125,7 +129,8 @@ class _Waker:
 
 def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, None]:
     """How a trio task waits for one of ours."""
-    due = due_of(waitable)
+    inherited = outside_deadline.get()
+    due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
     while not waitable.settled:
         waker = _Waker(lowlevel.current_task())
 

@@ -43,6 +43,7 @@ __all__ = ["Parent", "WorkerStatistics", "WorkersGaveUp", "WorkersStatistics", "
 WORKERS_MAX: Final = 1024
 BACKOFF: Final = Backoff(0.1, 5.0)  # as `Supervisor`
 START_SECONDS: Final = 60.0
+HARMLESS_THREADS: Final = frozenset({"windlass-resolver"})  # each process starts its own when it needs them
 KILL_SECONDS: Final = 2.0  # what a worker may take longer than its drain before it is killed
 PATIENCE: Final = 1.0  # seconds that a worker that is replaced waits for its idle connections' last request
 TELL_SECONDS_MAX: Final = 1.0  # to wait for the snapshots of workers that are busy
@@ -106,8 +107,10 @@ class Parent:
         loop = self._loop
         with self._signals_taken():
             try:
-                while not self._stopping or self._processes():
-                    self._start_due()
+                while True:
+                    self._start_due()  # it may give up
+                    if self._stopping and not self._processes():
+                        break
                     loop.tick(self._wait())
                     self._see_to_signals()
                     self._see_to_the_dead()
@@ -136,13 +139,19 @@ class Parent:
         for slot in self._slots:
             if slot.due <= now:
                 slot.due = NEVER
-                slot.current = self._fork(slot)
+                try:
+                    slot.current = self._fork(slot)
+                except OSError as error:
+                    self._restart(slot, f"cannot start a process: {error.strerror}")
         while self._to_replace:
             slot = self._to_replace[0]
             if slot.successor is not None or slot.leaving is not None:
                 return  # one at a time
             if slot.current is not None:
-                slot.successor = self._fork(slot)
+                try:
+                    slot.successor = self._fork(slot)
+                except OSError as error:
+                    self._replacement_failed(slot, f"cannot start a process: {error.strerror}")
                 return
             self._to_replace.popleft()  # it will be started anew anyhow
 
@@ -155,9 +164,12 @@ class Parent:
             pid = os.fork()
             if not pid:
                 self._become_worker(slot, ours, theirs, before)
+        except OSError:
+            ours.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+            theirs.close()
         now = self._loop.time()
         process = Process(slot, pid, now, now + self._start_seconds)
         process.pipe = self._loop.spawn(
@@ -336,12 +348,17 @@ class Parent:
             return
         self._died += 1
         if was_successor:
-            self._to_replace.clear()
-            self._say("error", "replacement failed; the worker before it goes on", process, reason=why)
+            self._replacement_failed(slot, why, pid=process.pid)
         elif was_current and not self._stopping:
-            self._restart(slot, process, why)
+            self._restart(slot, why, pid=process.pid)
 
-    def _restart(self, slot: Slot, process: Process, why: str) -> None:
+    def _replacement_failed(self, slot: Slot, why: str, **who: Any) -> None:
+        self._to_replace.clear()
+        self._loop.log.error(
+            "replacement failed; the worker before it goes on", worker=slot.number, reason=why, **who
+        )
+
+    def _restart(self, slot: Slot, why: str, **who: Any) -> None:
         now = self._loop.time()
         delay = slot.delay(now, self._limits, self._loop.kernel.random())
         if delay is None:
@@ -352,7 +369,14 @@ class Parent:
             self._loop.log.error("gave up", reason=self.failure)
             self.stop()
             return
-        self._say("warning", "worker died", process, reason=why, restart_in=round(delay, 3))
+        self._loop.log.warning(
+            "worker died",
+            cause=f"worker died {who}",
+            worker=slot.number,
+            reason=why,
+            restart_in=round(delay, 3),
+            **who,
+        )
         if slot.successor is not None:
             slot.promote()  # it is on its way, and this slot has nobody else
             self._to_replace.remove(slot)
@@ -409,6 +433,22 @@ class Parent:
         )
 
 
+def cores() -> int:
+    """How many this process may use, as far as the system says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_threads() -> None:
+    """Raise `Misuse` if a fork would leave threads behind that anybody needs."""
+    others = [thread for thread in threading.enumerate() if thread.name not in HARMLESS_THREADS]
+    if others != [threading.main_thread()] or threading.current_thread() is not threading.main_thread():
+        names = ", ".join(thread.name for thread in others)
+        raise Misuse(
+            f"serve() forks, and a fork leaves all threads behind but its own; here are: {names}. Call it "
+            "in the main thread, and start threads in main(loop), which runs in each worker"
+        )
+
+
 def _ignore(number: int, frame: object) -> None:
     """Instead of SIG_IGN, which programs that are started would inherit."""
 
@@ -435,18 +475,13 @@ def serve(
     Raises `OSError`, before anything is forked, if an address is taken; `Misuse` if the process has other
     threads or this is not the main one; `WorkersGaveUp` if a worker dies too often.
     """
-    count = len(os.sched_getaffinity(0)) if workers is None else workers
+    count = cores() if workers is None else workers
     if not 1 <= count <= WORKERS_MAX:
         raise ValueError(
             f"workers={workers}; write a number from 1 to {WORKERS_MAX}, or None for one per core"
         )
-    if threading.current_thread() is not threading.main_thread() or threading.active_count() > 1:
-        names = ", ".join(thread.name for thread in threading.enumerate())
-        raise Misuse(
-            f"serve() forks, and a fork leaves all threads behind but its own; here are: {names}. Call it "
-            "in the main thread, and start threads in main(loop), which runs in each worker"
-        )
     limits = Limits(restarts_max, window, backoff)
+    _check_threads()
     bound = bind(listen, count)
     slots = [Slot(number, sockets) for number, sockets in enumerate(bound, 1)]
     with Loop() as loop:

@@ -1,8 +1,19 @@
 """The jobs, in the order in which they run and are shown."""
 
 from benchmarks.contest import Job
-from benchmarks.jobs import ask, hello, memory, proxy, timers
+from benchmarks.jobs import ask, embedding, hello, memory, proxy, redis, timers, workers
 
 __all__ = ["JOBS"]
 
-JOBS: tuple[Job, ...] = (hello.JOB, hello.PIPELINED, proxy.JOB, ask.JOB, timers.JOB, memory.JOB)
+JOBS: tuple[Job, ...] = (
+    hello.JOB,
+    hello.PIPELINED,
+    proxy.JOB,
+    ask.JOB,
+    timers.JOB,
+    memory.JOB,
+    workers.JOB,
+    workers.COST,
+    redis.JOB,
+    *embedding.JOBS,
+)

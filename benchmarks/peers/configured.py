@@ -14,7 +14,16 @@ from pathlib import Path
 from benchmarks.machine import BUILD, PEER_BIN, PEERS
 from benchmarks.servers import program
 
-__all__ = ["c_loop", "granian", "haproxy_proxy", "nginx_hello", "nginx_proxy", "peer_module", "uvicorn"]
+__all__ = [
+    "INSTALL_PEERS",
+    "c_loop",
+    "granian",
+    "haproxy_proxy",
+    "nginx_hello",
+    "nginx_proxy",
+    "peer_module",
+    "uvicorn",
+]
 
 INSTALL_PEERS = "make .venv-bench"
 NGINX = """\

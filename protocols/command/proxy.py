@@ -32,11 +32,10 @@ examples:
   windlass proxy --backend https://api.example.com --tls-certificate site.pem --tls-key site.key --listen :443
 
 SIGTERM or Ctrl-C drains: nothing new is accepted, what is under way gets its answer. A second one stops
-at once.
+at once. With several workers, SIGHUP replaces them one by one without losing a request (certificates are
+read anew, the access log is opened anew), and SIGUSR1 logs their statistics, added up.
 """
-TIMEOUT_SECONDS: Final = (
-    60.0  # it covers the upload of a request's body, too; nginx 60, Envoy 15, HAProxy's examples 50
-)
+TIMEOUT_SECONDS: Final = 60.0  # nginx 60, Envoy 15, HAProxy's examples 50
 GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
 DESCRIPTORS_BESIDE: Final = 64  # for what is no connection: logs, the poller, spools of slow clients
 FLAG: Final = None
@@ -56,7 +55,7 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
         ("--queue", "N", integer(1, 1_000_000), 1024,
          "requests that may wait for a connection; further ones get a 503 (default 1024)"),
         ("--timeout", "S", seconds(0.001, 86_400), TIMEOUT_SECONDS,
-         "seconds until the head of the backend's answer, queue and upload included; then 504 (default 60)"),
+         "seconds from the end of a request to the head of its answer; then 504 (default 60)"),
         ("--connect-timeout", "S", seconds(0.001, 3600), 5.0, "seconds to connect to a backend (default 5)"),
         ("--backend-ca", "FILE", str, None, "certificates to trust for https backends (default: system's)"),
     ],
@@ -64,6 +63,8 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
         ("--clients", "N", integer(1, 1_000_000), 10_000, "client connections at a time (default 10000)"),
         ("--idle", "S", seconds(0.1, 86_400), 75.0,
          "seconds that a client's connection is kept without a request (default 75)"),
+        ("--body-max", "BYTES", integer(0, 1 << 60), None,
+         "larger request bodies get a 413 (default: no limit)"),
         ("--trusted", "NETWORK", network, [],
          "believe X-Forwarded-For of clients in this network; repeat it for several (default: of none)"),
         ("--half-close", "", FLAG, False,
@@ -105,12 +106,17 @@ def run_proxy(argv: Sequence[str]) -> int:
     check(parser, options)
     configure_logs(json=options.log_json)
     try:
-        files = Files(server_context(options), backend_context(options), open_log(options.access_log))
+        files = open_files(options)
         provide_descriptors(options)
         return run_alone(options, files) if options.workers == 1 else run_workers(options, files)
     except StartError as error:
         sys.stderr.write(f"windlass proxy: {error}\n")
         return 1
+
+
+def open_files(options: argparse.Namespace) -> Files:
+    """Read and open what the options name. Raises `StartError`."""
+    return Files(server_context(options), backend_context(options), open_log(options.access_log))
 
 
 def run_alone(options: argparse.Namespace, files: Files) -> int:
@@ -133,10 +139,13 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
 
 
 def run_workers(options: argparse.Namespace, files: Files) -> int:
-    """In a process per worker, minded by this one."""
+    """In a process per worker, minded by this one. Each worker opens the files anew: so replacing the workers
+    brings renewed certificates in, and a rotated log. Here they were only tried."""
+    if files.log is not None and files.log != sys.stdout.fileno():
+        os.close(files.log)
 
     def work(loop: Loop) -> dict[str, object]:
-        pool, server = spawn(loop, options, files)
+        pool, server = spawn(loop, options, open_files(options))
         tune()
         return {"pool": pool, "server": server}
 
@@ -198,7 +207,9 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
     log = None if files.log is None else loop.spawn(AccessLog(files.log))
     server = http.server(
         options.listen,
-        http.proxy(pool, trusted=options.trusted, secure=files.clients is not None),
+        http.proxy(
+            pool, trusted=options.trusted, body_max=options.body_max, secure=files.clients is not None
+        ),
         connections=options.clients,
         timeouts=http.Timeouts(
             idle=options.idle, response_generation=options.timeout + options.connect_timeout

@@ -22,7 +22,7 @@ from .errors import BadResponse
 from .head import CHUNKED, ResponseHead
 from .headers import NO_HEADERS, Headers, HeadersLike
 from .limits import DEFAULT_LIMITS, Limits
-from .messages import Response, encode_request, encode_request_head, validate_method, validate_target
+from .messages import Response, encode_request_head, encode_valid_request, validate_method, validate_target
 from .wire import BodyChannel, HttpUnit, HttpWire, Upload
 
 __all__ = [
@@ -90,10 +90,13 @@ class _Request(HttpUnit[T]):
             target if target.startswith("/") or target == "*" else bad_target(target)
         )
         fields = headers if isinstance(headers, Headers) else Headers(headers)
-        if len(fields.get_all("host")) > 1:
+        if fields is not NO_HEADERS and len(fields.get_all("host")) > 1:
             raise ValueError("more than one Host header; give one, or none to have the pool's backend named")
         self.block = fields.end_to_end
-        self.body, self.upload = as_body(body, length)
+        if type(body) is bytes and length is None:  # nearly always
+            self.body, self.upload = body, None
+        else:
+            self.body, self.upload = as_body(body, length)
         self.idempotent = method in IDEMPOTENT and self.upload is None
         self.pipelinable = self.idempotent
         self.size = len(self.body) + len(self.block)
@@ -103,9 +106,11 @@ class _Request(HttpUnit[T]):
 
     def encode(self, host_line: bytes) -> bytes:
         """The request as bytes; of one with an upload, its head."""
-        block = self.block if b"\nhost:" in b"\n" + self.block.lower() else host_line + self.block
+        block = self.block
+        if not block or b"\nhost:" not in b"\n" + block.lower():
+            block = host_line + block
         if self.upload is None:
-            return encode_request(self.method, self.target, block, self.body)
+            return encode_valid_request(self.method, self.target, block, self.body)
         length = CHUNKED if self.upload.length is None else self.upload.length
         return encode_request_head(self.method, self.target, block, length)
 

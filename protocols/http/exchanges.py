@@ -439,8 +439,9 @@ class Exchange:
                 server.timed_out("body_receiving")
                 return self._refuse(BadRequest("the body did not come in time", 408))
             server.timed_out("response_generation")
+            status = 503 if self._responder is None else self._responder.late_status
             self._abandon(TimeoutError("the answer was not produced in time"))
-            return self._guard(self.respond, text_response("the answer took too long\n", 503))
+            return self._guard(self.respond, text_response("the answer took too long\n", status))
         return self._outcome() if self._responder is None else self._guard(self._responder.timeout, self)
 
     def drop(self, error: BaseException | None) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "encode_request_head",
     "encode_response",
     "encode_response_head",
+    "encode_valid_request",
     "json_response",
     "text_response",
     "validate_method",
@@ -44,6 +45,7 @@ T = TypeVar("T")
 
 REASONS: dict[int, str] = {int(status): status.phrase for status in HTTPStatus} | {
     413: "Content Too Large",  # the names of RFC 9110, which Python 3.11 does not have yet
+    414: "URI Too Long",
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
 }
@@ -60,6 +62,7 @@ _BODIED = {s: line for s, line in _STATUS_LINES.items() if s >= 200 and s not in
 _LENGTHS_KEPT = 1024
 _LENGTHS = [b"Content-Length: %d\r\n\r\n" % length for length in range(_LENGTHS_KEPT)]
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
+_USUAL_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CHUNKED_END = b"Transfer-Encoding: chunked\r\n\r\n"
 
 _is_method = re.compile(TOKEN + "+").fullmatch
@@ -69,7 +72,7 @@ _charset = re.compile(r"(?i);[ \t]*charset=\"?([!#$%&'*+.^_`|~0-9a-z-]+)").searc
 
 def validate_method(method: str) -> str:
     """Return `method` if it is a token (RFC 9110 section 9.1), else raise `ValueError`."""
-    if _is_method(method) is None:
+    if method not in _USUAL_METHODS and _is_method(method) is None:
         raise ValueError(f"method {method!r} is not a token: use letters, as in 'GET'")
     return method
 
@@ -368,5 +371,10 @@ def encode_request_head(method: str, target: str, block: bytes, length: int | No
 def encode_request(method: str, target: str, block: bytes, body: bytes = b"") -> bytes:
     """A whole request. An empty body is announced only where one is usual: POST, PUT, PATCH (RFC 9110
     section 8.6). Otherwise as `encode_request_head`."""
+    return encode_valid_request(validate_method(method), validate_target(target), block, body)
+
+
+def encode_valid_request(method: str, target: str, block: bytes, body: bytes) -> bytes:
+    """As `encode_request`, of a method and a target that were validated before."""
     length = len(body) if body or method in _BODY_EXPECTED else None
-    return encode_request_head(method, target, block, length) + body
+    return b"%b%b%b%b" % (f"{method} {target} HTTP/1.1\r\n".encode(), block, _framing(length), body)

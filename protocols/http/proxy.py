@@ -204,6 +204,8 @@ class ProxyResponder(Responder):
 
     __slots__ = ("_body", "_client_end", "_proxy", "_reply", "_spool", "_upload", "_uploaded")
 
+    late_status = 504
+
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
         self._reply: Reply[Any] | None = None  # until the answer's head is there
@@ -330,8 +332,11 @@ class ProxyResponder(Responder):
 
     def abandoned(self, exchange: Exchange, error: BaseException | None) -> None:
         """The client has gone: lose interest. The wire is the pool's business."""
-        if self._reply is not None:
-            self._reply.cancel()
+        reply = self._reply
+        if reply is not None and not reply.cancel() and reply.error is None:
+            self._body = reply.result()[
+                2
+            ]  # answered in this very moment: a long body is on its way to nobody
         if self._upload is not None:
             self._upload.close(error or ConnectionAbortedError("the client has gone"))
         if self._body is not None:
@@ -375,7 +380,10 @@ class ProxyResponder(Responder):
                 exchange.send(channel.take())
                 continue
             if spool is None:
-                self._spool = spool = Spool(exchange.scope.kernel, self._proxy.spool_max)
+                try:
+                    self._spool = spool = Spool(exchange.scope.kernel, self._proxy.spool_max)
+                except OSError:
+                    return  # no file to be had: the backend is held back instead
             if spool.full:
                 return
             spool.put(channel.take())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from actors import NEVER, Channel, ChannelClosed
 from actors.flows import UNFINISHED, Steps
@@ -33,6 +33,9 @@ class Responder:
 
     deadline: float = NEVER
     """When to call `timeout` (monotonic seconds). Read after every handler."""
+
+    late_status: ClassVar[int] = 503
+    """What the client gets when the answer's head is not there in time."""
 
     def begin(self, exchange: Exchange) -> None:
         """The head is there; a body may follow. Called once, first."""

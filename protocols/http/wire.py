@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 STREAM_CAPACITY: Final = 1 << 18  # bytes of a response's body between the connection and its reader
 SKIP_MAX: Final = 1 << 16  # bytes of an unwanted body that are read to save the connection; more closes it
+READER_SECONDS: Final = 3600.0  # without a piece taken of a body that is full
 HEADS_KEPT: Final = 512
 HEAD_KEPT_BYTES: Final = 1024
 BLANK_LINE: Final = b"\r\n\r\n"
@@ -312,13 +313,16 @@ class HttpWire(Wire):
             return self._unwanted(decoder)
         elif pieces:
             channel.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if decoder.done or (transport.ended and not transport.input and decoder.finish()):
+        if decoder.done or (
+            transport.ended and not transport.input and not transport.cut_off and decoder.finish()
+        ):
             return self._end_body(decoder)
         if self._blocked:
-            self.deadline = NEVER  # the reader's pace is not the backend's fault
+            # The reader's pace is not the backend's fault; but a forgotten body must not hold it for ever.
+            self.deadline = transport.scope.now + READER_SECONDS
         elif transport.ended:
-            self.member.give_up(
-                ConnectionLost("the backend closed the connection in the middle of a response")
+            self.member.close(
+                ConnectionResetError("the backend closed the connection in the middle of a body")
             )
         elif pieces or self.deadline == NEVER:
             self.deadline = transport.scope.now + self._body_timeout
@@ -410,15 +414,11 @@ class HttpWire(Wire):
 
     def ended(self) -> Expectation | None:
         """The backend's end: the proper one of a body that lasts until then, or a truncation."""
-        decoder = self._decoder
-        if decoder is None:
+        if self._decoder is None:
             return None
         if self._blocked:
-            return self._waiting()  # what is left is read when there is room, see `_read_body`
-        if not decoder.finish():
-            return None
-        self._end_body(decoder)
-        return None
+            return self._waiting()  # what is left is read when there is room
+        return self._read_body()
 
     def abandoned(self, work: Work[Any]) -> None:
         """Nobody wants the answer: let its body go by."""
@@ -431,6 +431,7 @@ class HttpWire(Wire):
         self._forget()
         self._upload = None
         self.transport.input = b""  # of no interest: there is nothing to linger for
+        self.transport.take_output()  # nor to be sent: what has not left is taken back, or was given up
         if channel is not None:
             lost = ConnectionLost("the connection was lost in the middle of the response's body")
             lost.__cause__ = error

@@ -438,6 +438,23 @@ def test_draining_and_the_deadline_of_the_protocol(server, client):
     assert late.protocol.error is None
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_patient_drain_waits_for_the_handshake(server, client, stays):
+    class Asked(Collect):
+        def draining(self, transport):
+            self.log.append("draining")
+            return UNCHANGED if stays else Stop()
+
+    wire = Wire(Asked(end=False), server, client)
+    wire.loop.drain(patience=1.0)
+    wire.loop.tick(0)
+    assert wire.protocol.log == []
+    wire.shake()
+    assert wire.protocol.log[:2] == ["connected", "draining"]
+    assert wire.loop.alive(wire.token) is stays
+    wire.loop.close()
+
+
 def test_a_send_that_fails_during_the_handshake_or_later(server, client):
     wire = Wire(Collect(), server, client, stream_is_client=True)
     wire.socket.ended_here = True

@@ -6,6 +6,7 @@ import errno
 import random
 import signal
 import socket
+import threading
 
 import pytest
 
@@ -49,6 +50,12 @@ def test_the_fields_of_a_line_are_numbers():
         "server.requests": 1,
         "server.timeouts.idle": 2,
     }
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """Others that other tests have left are nobody's concern here."""
+    monkeypatch.setattr("threading.enumerate", lambda: [threading.main_thread()])
 
 
 # -- slots ---------------------------------------------------------------------------------------------------
@@ -99,6 +106,7 @@ def test_slots_and_processes_say_what_they_are():
         ({"workers": 2, "listen": ["127.0.0.1:0", "127.0.0.1:0"]}, "twice"),
     ],
 )
+@pytest.mark.usefixtures("no_threads")
 def test_mistakes_are_told_at_once(options, text):
     with pytest.raises(ValueError, match=text):
         workers.serve(lambda loop: None, **options)
@@ -283,6 +291,20 @@ def test_a_worker_that_is_told_to_halt_stops():
     with ours, theirs:
         ours.sendall(b'{"type":"Halt"}\n')
         assert run_worker(lambda loop: None, WorkerKernel({}), theirs, 1, 5.0) == 0
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_system_that_has_no_processes_left(monkeypatch):
+    def fork():
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("os.fork", fork)
+    backoff = Backoff(0.0, 0.0)
+    with pytest.raises(
+        workers.WorkersGaveUp, match="cannot start a process: Resource temporarily"
+    ) as gave_up:
+        workers.serve(lambda loop: None, workers=1, restarts_max=2, backoff=backoff)
+    assert "after 2 restarts within 30 s" in str(gave_up.value)
 
 
 def test_threads_are_not_forked():

@@ -147,6 +147,40 @@ def test_a_replacement_that_fails_leaves_the_old_worker_in_place(service, tmp_pa
     assert one.event("worker ready")["pid"] != pid
 
 
+def test_a_successor_takes_over_from_one_that_dies_meanwhile(service, tmp_path):
+    gate = tmp_path / "gate"
+    one = service(workers=1, gate=str(gate)).ready(1)
+    victim = ask(one.connect())
+    os.mkfifo(gate)
+    one.signal(signal.SIGHUP)
+    one.event("replacing the workers")
+    with gate.open("w"):  # possible when the successor is there, and waits
+        os.kill(victim, signal.SIGKILL)
+        one.event("worker died")
+        waiting = one.connect()
+    successor = one.event("worker ready")["pid"]
+    assert ask(waiting) == successor
+    gate.unlink()
+    one.signal(signal.SIGHUP)
+    one.event("worker ended", pid=successor)
+    one.signal(signal.SIGTERM)
+    assert one.wait() == 0
+    told = one.report()
+    assert (told["started"], told["died"], told["replaced"]) == (3, 1, 1)
+
+
+def test_replacing_while_it_stops_does_nothing(service):
+    one = service(workers=1).ready(1)
+    upload = Upload(one)
+    one.signal(signal.SIGTERM)
+    one.event("draining", pid=upload.pid)
+    one.signal(signal.SIGHUP)
+    one.statistics()
+    assert int(upload.finish().read()) == upload.pid
+    assert one.wait() == 0
+    assert one.report()["started"] == 1
+
+
 def test_the_first_sigterm_drains(service):
     two = service().ready()
     upload = Upload(two)

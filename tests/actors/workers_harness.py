@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -22,13 +23,13 @@ TRIES_MAX = 400
 
 
 class Service:
-    """The program, its events, and clients for it."""
+    """The program with these options, or another one; its events, and clients for it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *command: str, **options: Any) -> None:
         options.setdefault("workers", 2)
         options.setdefault("listen", ["127.0.0.1:0"])
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), json.dumps(options)],
+            [sys.executable, *(command or (str(PROGRAM), json.dumps(options)))],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
@@ -49,6 +50,9 @@ class Service:
     def __exit__(self, *error: object) -> None:
         for connection in self.opened:
             connection.close()
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(SECONDS_MAX)
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -25,6 +25,7 @@ SPIN = OPTIONS.pop("spin", 0)  # rounds of work per request
 BROKEN = OPTIONS.pop("broken", "")
 SPAWNED = OPTIONS.pop("spawned", None) or OPTIONS.get("listen", [])
 HANGS = OPTIONS.pop("hangs", False)
+GATE = OPTIONS.pop("gate", "")  # a named pipe; if there is one, `main` waits until somebody writes to it
 THREAD = OPTIONS.pop("thread", False)
 
 
@@ -42,6 +43,8 @@ def main(loop: Loop) -> object:
     """What runs in each worker."""
     if HANGS:
         signal.pause()
+    if GATE and Path(GATE).exists():
+        Path(GATE).read_bytes()
     if BROKEN and Path(BROKEN).exists():
         raise RuntimeError("the configuration is broken")
     servers = [loop.spawn(http.server(address, answer)) for address in SPAWNED]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,21 +49,30 @@ def start() -> Iterator[Start]:
 def backend() -> Iterator[Callable[[bytes], str]]:
     """`backend(body)`: the URL of a server that gives one connection this answer; none if it is empty."""
     sockets: list[socket.socket] = []
+    threads: list[threading.Thread] = []
 
     def serve(listener: socket.socket, body: bytes) -> None:
-        connection, _ = listener.accept()
-        sockets.append(connection)
-        assert connection.recv(1 << 16).startswith(b"GET /")
-        if body:
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        with suppress(OSError):  # the test is over before this has answered
+            connection, _ = listener.accept()
+            sockets.append(connection)
+            assert connection.recv(1 << 16).startswith(b"GET /")
+            if body:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     def run(body: bytes) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         sockets.append(listener)
-        threading.Thread(target=serve, args=(listener, body), daemon=True).start()
+        threads.append(threading.Thread(target=serve, args=(listener, body), daemon=True))
+        threads[-1].start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     yield run
+    for thread in threads:
+        while thread.is_alive():  # it waits for a connection, or on one
+            for sock in sockets:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            thread.join(0.01)
     for sock in sockets:
         sock.close()
 

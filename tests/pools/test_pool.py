@@ -342,6 +342,20 @@ def test_drain_ends_when_the_last_is_cancelled() -> None:
     assert bench.kernel.descriptors == 1  # the notifier's
 
 
+def test_a_drain_does_not_wait_for_orphans() -> None:
+    bench = Bench()
+    before, during = bench.submit("before"), bench.submit("during")
+    bench.accept()
+    assert before.cancel()
+    bench.pool.drain()
+    bench.run()
+    assert bench.loop.alive(bench.pool.token)
+    assert during.cancel()
+    bench.run()
+    assert not bench.loop.alive(bench.pool.token)
+    assert bench.add_up()
+
+
 def test_a_draining_loop_lets_those_that_serve_go_first() -> None:
     bench = Bench(connections=1)
     reply = bench.submit("a")

@@ -325,6 +325,21 @@ def test_the_backend_with_the_least_in_flight_is_chosen() -> None:
     assert [backend.in_flight for backend in bench.pool.backends] == [2, 2]
 
 
+def test_equal_backends_take_turns() -> None:
+    bench = Bench(backends=TWO, connections=1)
+    used = []
+    for n in range(10):
+        reply = bench.submit(f"{n}")
+        bench.accept()
+        busy = next(i for i, backend in enumerate(bench.pool.backends) if backend.in_flight)
+        used.append(busy)
+        for index, sock in enumerate(bench.sockets):
+            if sock.address == bench.pool.backends[busy].address:
+                bench.answer("ok", index=index)
+        assert reply.result() == b"ok"
+    assert used[-6:] in ([0, 1] * 3, [1, 0] * 3)  # when both are connected
+
+
 def test_a_backend_that_is_down_is_left_out() -> None:
     bench = Bench(backends=TWO, connections=2)
     replies = [bench.submit(f"{n}") for n in range(2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ class Backend:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.kills = 0
+        self.kills = self._restarts = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.backend", str(port)],
             stdin=subprocess.PIPE,
@@ -64,8 +65,13 @@ class Backend:
         return f"http://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
-        """SIGKILL the server; the next one is forked at once."""
+        """SIGKILL the server; the next one is forked at once. Nothing is done while that is not up yet."""
         assert self._process.stdin is not None
+        if self.kills > self._restarts:
+            if not select.select([self._process.stdout], [], [], 0)[0]:
+                return
+            self._up()
+            self._restarts += 1
         self.kills += 1
         self._process.stdin.write(b"kill\n")
         self._process.stdin.flush()

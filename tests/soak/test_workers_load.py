@@ -1,4 +1,4 @@
-"""Workers under load: one that is killed fails what it was answering and nothing else; replacing fails none."""
+"""Workers under load: one that is killed fails what it was answering and nothing else, replacing none."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_killed_worker_fails_only_what_it_was_answering(
         living[number] = service.event("worker ready", worker=number)["pid"]
 
     load = drive(service, count, kill)
-    assert len(killed) >= MILESTONES // 2
+    assert len(killed) >= (MILESTONES // 2 if full_size else 1)
     # Who had never been answered had just connected, and was accepted by the one that died.
     assert set(load.failures) <= killed | {None}
     assert len(load.failures) <= CONNECTIONS * len(killed)
@@ -154,7 +154,8 @@ def test_a_killed_worker_fails_only_what_it_was_answering(
     unknown = load.failures.count(None)
     print(  # noqa: T201
         f"{count} requests, {len(killed)} workers killed: {load.answered} answered, {len(load.failures)} "
-        f"were in flight on a killed worker and failed ({unknown} of them the first of their connection), 0 others"
+        f"were in flight on a killed worker and failed ({unknown} of them the first of their connection), "
+        "0 others"
     )
 
 
@@ -170,7 +171,7 @@ def test_replacing_fails_nobody(service: Service, full_size: bool) -> None:
             replaced += 1
 
     load = drive(service, count, replace)
-    assert replaced >= MILESTONES
+    assert replaced >= (MILESTONES if full_size else 2)
     assert load.failures == []
     assert load.answered == count
     assert len(load.pids) > 2

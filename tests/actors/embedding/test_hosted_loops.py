@@ -6,6 +6,7 @@ import contextvars
 import gc
 import threading
 import warnings
+import weakref
 
 import anyio
 import pytest
@@ -27,6 +28,7 @@ from actors import (
     sleep,
     with_deadline,
 )
+from actors.testing import ManualKernel
 from pools import PoolClosed
 from protocols import http
 from tests.actors.embedding.hosts import (
@@ -390,6 +392,37 @@ def test_loops_are_opened_again_in_the_same_thread(run):
     assert descriptors() == before
 
 
+def test_threads_may_each_have_a_host_and_a_loop(run):
+    async def main():
+        async with backend_and_pool() as (_, pool, _):
+            answers.append([await text(pool, f"/{n}") for n in range(20)])
+
+    answers = []
+    threads = [threading.Thread(target=run, args=(main,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [[f"/{n}" for n in range(20)]] * 4
+
+
+def test_a_loop_that_was_closed_is_forgotten(run):
+    left = []
+
+    async def main():
+        async with backend_and_pool() as (_, pool, loop):
+            await offload(int)
+            await text(pool, "/")
+            left.append(weakref.ref(loop))
+
+    run(main)
+    for thread in threading.enumerate():
+        if thread.name == "windlass-offload":  # it ends after the loop, and holds it until then
+            thread.join(10)
+    gc.collect()
+    assert left[0]() is None
+
+
 def test_leaving_waits_for_what_is_in_flight(run):
     async def main():
         got = []
@@ -436,6 +469,15 @@ def test_leaving_waits_for_a_bounded_time_only(run):
     assert descriptors() == before
 
 
+def test_leaving_does_not_wait_for_what_was_cancelled(run):
+    async def main():
+        async with backend_and_pool(connections=1, drain=600.0) as (_, pool, _):
+            with anyio.move_on_after(0.005):
+                await text(pool, "/held")
+
+    run(main)
+
+
 def test_leaving_by_an_error_waits_for_nothing(run):
     async def main():
         replies = []
@@ -479,6 +521,42 @@ def test_misuse_is_told(run):
             loop.spawn(Crashing())
 
     run(main)
+
+
+def test_a_loop_that_cannot_be_watched_says_what_to_use(run):
+    async def main():
+        loop = Loop.in_anyio(kernel=ManualKernel())
+        with pytest.raises(Misuse, match=r"Loop\.in_thread\(\)"):
+            loop.attach()
+        loop.close()
+
+    run(main)
+
+
+def test_the_next_loop_tells_of_one_that_was_forgotten(run):
+    left = []
+
+    async def forget():
+        left.append(Loop.in_anyio().attach())
+        Backend(left[0])
+
+    async def next_one():
+        with pytest.warns(ResourceWarning, match="was never closed"):
+            async with Loop.in_anyio():
+                assert left[0].closed
+
+    before = descriptors()
+    run(forget)
+    run(next_one)
+    assert descriptors() == before
+
+
+def test_outside_of_the_host_nothing_attaches():
+    for make, error in ((Loop.in_asyncio, RuntimeError), (Loop.in_trio, Misuse)):
+        loop = make()
+        with pytest.raises(error):
+            loop.attach()
+        loop.close()
 
 
 def test_another_thread_is_told_to_have_a_loop_of_its_own(run):

@@ -166,7 +166,10 @@ def test_flows_and_handlers_use_the_same_proxies(loop, pool):
     async def gateway(request):
         return await pool.submit(http.get("/behind" + request.path))
 
-    assert loop.spawn(both()).result(timeout=10) == "/1/2"
+    async def spawns():
+        return await loop.spawn(both())
+
+    assert loop.spawn(spawns()).result(timeout=10) == "/1/2"
     server = loop.spawn(http.server("127.0.0.1:0", gateway))
     front = loop.spawn(http.pool(f"http://{server.address}"))
     assert front.submit(http.get("/x")).result(timeout=10).text() == "/behind/x"
@@ -348,3 +351,18 @@ def test_a_listener_is_spawned_from_another_thread(loop):
     assert backend.server.address.port > 0
     pool = loop.spawn(http.pool(backend.url))
     assert pool.submit(http.get("/x")).result(timeout=10).text() == "/x"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_that_a_flow_ends_is_no_zombie():
+    async def leave():
+        raise SystemExit(3)
+
+    with Loop.in_thread() as loop:
+        pool = loop.spawn(http.pool("http://127.0.0.1:9"))
+        with pytest.raises(MachineStopped):
+            loop.spawn(leave()).result(timeout=10)
+        with pytest.raises(MachineStopped):
+            loop.call(int).result(timeout=10)
+        with pytest.raises(PoolClosed):
+            pool.submit(http.get("/")).result(timeout=10)

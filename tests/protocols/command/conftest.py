@@ -108,9 +108,12 @@ def start() -> Iterator[Callable[..., Running]]:
 
     yield run
     for running in started:
-        if running.process.poll() is None:
-            running.process.send_signal(signal.SIGKILL)
-        running.process.communicate()
+        running.process.send_signal(signal.SIGTERM)
+        try:
+            running.process.communicate(timeout=3.0)
+        except subprocess.TimeoutExpired:
+            running.process.kill()
+            running.process.communicate()
 
 
 @pytest.fixture

@@ -134,6 +134,16 @@ def test_several_workers_share_a_port_and_are_summed_up(
     assert log.read_text().count('"GET / HTTP/1.1" 200 10 ') == 3
 
 
+def test_too_large_a_body_is_refused(start: Start, held_backend: Any) -> None:
+    running = start(*START, "--backend", held_backend.url, "--body-max", "3")
+    client = http.client.HTTPConnection("127.0.0.1", port_of(running), timeout=30)
+    client.request("POST", "/", b"four")
+    response = client.getresponse()
+    assert response.status == 413
+    response.read()
+    client.close()
+
+
 def test_too_few_descriptors_are_said(start: Start, held_backend: Any) -> None:
     running = start(*START, "--backend", held_backend.url, "--clients", "1000000")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -159,15 +169,16 @@ def test_an_unknown_host_is_said_when_it_is_first_needed(start: Start) -> None:
     assert "cannot resolve 'no-such-host.invalid'" in running.line('"cannot connect"')
 
 
-def test_a_port_in_use_names_the_option_to_change(start: Start, held_backend: Any) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_in_use_names_the_option_to_change(start: Start, held_backend: Any, workers: str) -> None:
     address = held_backend.url.removeprefix("http://")
-    running = start(
-        "-m", "protocols.command", "proxy", "--listen", address, "--backend", "http://127.0.0.1:1"
-    )
+    backend = ("--backend", "http://127.0.0.1:1", "--workers", workers)
+    running = start("-m", "protocols.command", "proxy", "--listen", address, *backend)
     status, _, err = running.finish()
     assert status == 1
-    assert err.startswith(f"windlass proxy: {address} is in use by another program; choose another port with")
-    assert err.endswith(" --listen HOST:PORT\n")
+    said = f"{address} is in use by another program; choose another port with --listen HOST:PORT\n"
+    assert err.endswith(f"windlass proxy: {said}")
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

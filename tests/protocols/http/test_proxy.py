@@ -448,6 +448,21 @@ def test_a_backend_that_does_not_answer_in_time(request_: bytes) -> None:
     assert bench.add_up()
 
 
+def test_a_server_that_waits_less_than_its_pool_says_the_same() -> None:
+    bench = ProxyBench(server={"timeouts": http.Timeouts(response_generation=2.0)}, timeout=10.0)
+    client = bench.ask(GET)
+    bench.advance(2.1)
+    assert status_of(bench.heard(client)) == 504
+    assert bench.pool.statistics().failed == {"Cancelled": 1}
+    bench.say(OK)
+    assert bench.idle == 1
+
+
+def test_an_old_client_cannot_wait_for_a_continuation() -> None:
+    sent = forwarded(b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx")
+    assert b"expect" not in sent.lower()
+
+
 def test_a_client_that_uploads_slowly_does_not_use_up_the_backends_time() -> None:
     bench = ProxyBench(proxy={"timeout": 2.0}, timeout=2.0)
     client = bench.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import IO
 
 import pytest
 
@@ -156,6 +157,21 @@ def test_a_full_disk_is_an_abort() -> None:
     assert bench.pool.statistics().connections == 0
 
 
+def test_without_a_file_to_be_had_the_backend_is_held_back() -> None:
+    bench = ProxyBench()
+
+    def refuse() -> IO[bytes]:
+        raise OSError(24, "Too many open files")
+
+    bench.kernel.temporary_file = refuse  # type: ignore[method-assign]
+    size = 4_000_000
+    client = slow_answer(bench, size)
+    assert bench.idle == 0
+    assert bench.sockets[0]._arrived, "all was read, into memory"
+    assert len(read_all(bench, client).partition(b"\r\n\r\n")[2]) == size
+    assert bench.idle == 1
+
+
 def test_an_answer_that_breaks_off_is_an_abort_though_it_is_spooled() -> None:
     broken = ProxyBench()
     client = broken.client()
@@ -210,6 +226,24 @@ def test_a_client_may_go_at_any_moment(how: str, answer: bytes) -> None:
         assert (now.in_flight, now.orphans, now.queued, now.connections) == (0, 0, 0, 1), ticks
         assert bench.idle == 1
         assert bench.add_up()
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_a_client_that_goes_between_a_long_answers_head_and_its_passing_on(how: str) -> None:
+    bench = ProxyBench()
+    warm = bench.ask(GET)
+    bench.say(OK)
+    warm.end()
+    client = bench.client()
+    bench.tell(client, GET)  # its descriptor comes after the backend's, and so do its events
+    bench.sockets[0].arrive(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 1_000_000)
+    getattr(client, how)()
+    bench.run()
+    assert client.closed
+    now = bench.pool.statistics()
+    assert (now.in_flight, now.connections) == (0, 0)
+    assert bench.kernel.descriptors == 2
+    assert bench.add_up()
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])

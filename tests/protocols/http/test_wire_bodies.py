@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -201,6 +202,35 @@ def test_an_answer_before_the_end_of_the_upload_ends_both() -> None:
         assert bench.sockets[0].closed
 
 
+def test_a_reset_that_sending_has_noticed_is_not_the_end_of_a_body() -> None:
+    bench = HttpBench()
+    channel = BodyChannel()
+    reply = bench.open(http.stream("POST", "/", body=channel))
+    bench.say(b"HTTP/1.1 200 OK\r\n\r\npart of what lasts until the end")
+    sock = bench.sockets[0]
+
+    def send(data: bytes) -> int:
+        sock.end()  # which is what a system says after it has told of the reset
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    sock.send = send  # type: ignore[method-assign]
+    channel.put(b"more")
+    bench.run()
+    assert isinstance(reply.result().body.error, ConnectionLost)
+
+
+def test_what_has_not_left_when_the_connection_is_given_up_never_leaves() -> None:
+    bench = HttpBench()
+    unit, channel = upload()
+    reply = bench.open(unit)
+    bench.sockets[0].room = 10
+    channel.put(b"x" * 1000)
+    bench.run()
+    bench.say(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+    assert reply.result().status == 403
+    assert bench.sockets[0].closed
+
+
 def test_an_answer_that_outlasts_the_upload_keeps_the_connection() -> None:
     bench = HttpBench()
     unit, channel = upload()
@@ -323,6 +353,42 @@ def test_a_backend_that_ends_while_nothing_can_be_passed_on(announced: int) -> N
         assert isinstance(body.error, ConnectionLost)
 
 
+@pytest.mark.parametrize("size", [300_000, 560_000])
+@pytest.mark.parametrize("lines", [b"", b"Content-Length: %d\r\n"])
+def test_a_backend_that_ends_just_as_there_is_room_again(size: int, lines: bytes) -> None:
+    """The end is noticed before what waits in the input is passed on: that must not be lost."""
+    bench = HttpBench()
+    reply = bench.open(http.stream("GET", "/"))
+    lines = lines % size if lines else lines
+    bench.say(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + b"x" * size)
+    body = reply.result().body
+    assert not body.writable
+    got = 0
+    while len(body):
+        got += len(body.take())
+        if body.writable and not bench.sockets[0]._arrived:
+            bench.sockets[0].end()
+        bench.loop.tick(0)
+    bench.run()
+    got += len(body_of(body))
+    assert body.ended
+    assert body.error is None
+    assert got == size
+
+
+def test_a_gathered_body_that_is_cut_off_is_asked_for_again_if_that_is_safe() -> None:
+    bench = HttpBench()
+    warm = bench.open(http.get("/"))
+    bench.say(OK)
+    assert warm.result().body == b"ok"
+    reply = bench.open(http.get("/"))
+    bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
+    bench.end()
+    bench.accept()
+    bench.say(OK)
+    assert reply.result().body == b"ok"
+
+
 def test_a_reader_that_leaves_with_all_of_the_rest_there_already() -> None:
     bench = HttpBench()
     reply = bench.open(http.stream("GET", "/"))
@@ -349,6 +415,22 @@ def test_a_reader_that_leaves_saves_the_connection_if_little_is_left() -> None:
     reply.result().body.cancel()
     bench.run()
     assert bench.sockets[0].closed
+
+
+def test_a_body_that_its_reader_has_forgotten_does_not_hold_the_connection_for_ever() -> None:
+    bench = HttpBench()
+    reply = bench.open(http.stream("GET", "/"))
+    bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 1_000_000)
+    bench.advance(3000.0)
+    body = reply.result().body
+    while not body.writable:
+        body.take()
+    bench.run()
+    bench.advance(3000.0)
+    assert body.error is None
+    bench.advance(601.0)
+    assert isinstance(body.error, ConnectionLost)
+    assert bench.pool.statistics().connections == 0
 
 
 def test_a_short_rest_that_does_not_come_is_not_waited_for() -> None:
