@@ -1,14 +1,13 @@
-"""Redis GET by 64 concurrent callers: what one operation costs the client; the server is on the other core."""
+"""Redis GET by 64 concurrent callers: what one costs the client; the server is on the other core."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks.contest import Bound, Job, Options, Result, Sample, take_turns
 from benchmarks.machine import LOAD_CORES, PEER_BIN
 from benchmarks.programs import microseconds
-from benchmarks.servers import Server, program
+from benchmarks.servers import Absent, Server, program
 
 __all__ = ["JOB"]
 
@@ -47,8 +46,6 @@ def _measure(options: Options) -> Result:
 
 
 def _or_absent(options: Options) -> Result:
-    from benchmarks.servers import Absent
-
     try:
         return _measure(options)
     except Absent as reason:

@@ -6,6 +6,7 @@ units for a pool, `pipeline`, `atomic`, `script` and `transaction` units of seve
 
 from __future__ import annotations
 
+from .client import RedisPool, pool
 from .commands.hashes import hdel, hexists, hget, hgetall, hincrby, hkeys, hlen, hmget, hset, hsetnx, hvals
 from .commands.keys import delete, exists, expire, key_type, persist, pttl, rename, scan, touch, unlink
 from .commands.lists import (
@@ -58,7 +59,6 @@ from .commands.strings import (
     strlen,
 )
 from .errors import BadReply, Conflict, RedisError
-from .pool import RedisPool, pool
 from .subscriptions import Message, Subscription, subscribe
 from .transactions import Transaction, transaction
 from .units import Blocking, Command, Script, atomic, command, pipeline, script

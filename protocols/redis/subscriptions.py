@@ -41,10 +41,10 @@ from actors import (
 )
 from pools import BackendError, ConnectionLost, PoolClosed
 
+from .client import parse_url
 from .codec import NOTHING, REPLY_BYTES_MAX, Arg, Decoder, encode
 from .errors import BadReply, RedisError
 from .handshake import Login, greet
-from .pool import parse_url
 
 __all__ = ["Message", "Subscription", "subscribe"]
 

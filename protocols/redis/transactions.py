@@ -25,9 +25,9 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overloa
 from actors import Reply
 from pools import Exchange, Exchanges, Held
 
+from .client import RedisPool
 from .codec import Arg, encode
 from .errors import Conflict
-from .pool import RedisPool
 from .units import Command, RedisUnit, atomic
 
 __all__ = ["Transaction", "TransactionUnit", "transaction"]

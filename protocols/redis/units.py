@@ -19,7 +19,7 @@ from .errors import Conflict, RedisError
 from .semantics import block_seconds, is_idempotent, name_of, refuse
 
 if TYPE_CHECKING:
-    from .pool import RedisPool
+    from .client import RedisPool
 
 __all__ = [
     "Blocking",
