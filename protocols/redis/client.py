@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from actors import Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
+from actors import Misuse, Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
 from pools import Backend, Pool, Unit, Wire
 
 from .codec import REPLY_BYTES_MAX
@@ -75,9 +75,17 @@ class RedisPool(Pool):
 
     def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
         """As `pools.Pool.submit`. What holds a connection goes to a lane of its own."""
-        if unit.detour is None:  # type: ignore[attr-defined]  # what is no RedisUnit has none
-            return Pool.submit(self, unit, timeout, priority)  # nearly always; super() costs a tenth of it
-        submitted: Reply[T] = unit.detour(self, timeout, priority)  # type: ignore[attr-defined]
+        try:
+            detour = unit.detour  # type: ignore[attr-defined]  # a RedisUnit has one
+        except AttributeError:
+            raise Misuse(
+                f"{unit!r} is no unit of protocols.redis; submit it to a pool of its own kind"
+            ) from None
+        if detour is None:
+            return Pool.submit(
+                self, unit, timeout, priority
+            )  # nearly always; super() would cost a tenth of it
+        submitted: Reply[T] = detour(self, timeout, priority)
         return submitted
 
     def enqueue(self, unit: RedisUnit[T], timeout: float | None, priority: int) -> Reply[T]:

@@ -13,10 +13,10 @@ import pytest
 import redis as redis_py
 import structlog
 
-from actors import Channel, Loop, Reply, deadline, gather, sleep
+from actors import Channel, Loop, Misuse, Reply, deadline, gather, sleep
 from actors.testing import run_until
 from pools import BackendDown, Cancelled, DeadlineExceeded, HeldAcrossBackends, PoolClosed
-from protocols import redis
+from protocols import http, redis
 from tests.redis_server import RedisServer
 
 
@@ -352,6 +352,11 @@ def test_a_transaction_past_its_deadline_or_cancelled(ask: Here, other: Any) -> 
     finally:
         other.client_unpause()
     assert ask(withdraw("account", 1)) < 10
+
+
+def test_a_unit_of_another_protocol(ask: Here) -> None:
+    with pytest.raises(Misuse, match="no unit of"):
+        ask.pool.submit(http.get("/"))
 
 
 def test_a_transaction_has_attempts() -> None:
