@@ -147,7 +147,7 @@ class Stage:
         """The system's clock, and what was skipped."""
         return self.clock() + self.skipped
 
-    def turn(self, waiting: list[socket.socket]) -> None:
+    def turn(self, waiting: list[socket.socket], reply: Any = None) -> None:
         """Let every loop do what there is to do; with nothing to do, skip to the next deadline.
 
         What is sent over loopback arrives at once, so all can only wait for a deadline then.
@@ -155,6 +155,8 @@ class Stage:
         living = [loop for loop in self.loops if not loop.closed]
         for loop in living:
             loop.tick(0)
+        if reply is not None and reply.settled:
+            return
         readers: list[Any] = [*living, *waiting]
         if not select.select(readers, [], [], self.quiet_seconds)[0]:
             due = min((loop.next_deadline for loop in living), default=0.0)
@@ -175,7 +177,7 @@ class Stage:
         for _ in range(TURNS_MAX):
             if reply.settled:
                 return reply.result()
-            self.turn([])
+            self.turn([], reply)
         raise AssertionError(f"{reply!r} does not settle")
 
     def serve(self, main: Callable[[Loop], Any], **options: Any) -> None:
