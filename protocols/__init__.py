@@ -1,9 +1,9 @@
-"""Wire protocols and the machines that speak them. So far: `protocols.http`, `protocols.postgres`."""
+"""Wire protocols and the machines that speak them: `http`, `redis`, `postgres`."""
 
 from __future__ import annotations
 
 from actors._siblings import check_siblings
 
-__all__ = ["http", "postgres"]
+__all__ = ["http", "postgres", "redis"]
 
 check_siblings("protocols", __file__)

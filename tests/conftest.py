@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.redis_server import RedisServer
+
 START_SECONDS_MAX = 10.0
 NGINX = """\
 daemon off;
@@ -108,6 +110,14 @@ def nginx_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxBac
     finally:
         process.terminate()
         process.wait(START_SECONDS_MAX)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One redis-server for the whole session, kept in memory."""
+    program = require_program_or_skip("redis-server", "apt-get install redis-server")
+    with RedisServer(program, tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 def listens(port: int, process: subprocess.Popen[bytes]) -> bool:

@@ -53,6 +53,8 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 TURNS_MAX = 2000  # of all loops of a page, until a visitor has its answer
 SKIP_SECONDS_MAX = 100.0  # at a time
 QUIET_SECONDS = 0.005  # without anything to read, before time is skipped; a busy machine may be late
+SERVERS = {"redis": ("redis_server", 6379)}  # pages that need a real one: its fixture, the port they write
+SERVER_SECONDS = 1.0  # in which it answers: no time is skipped before
 UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 ELSEWHERE = {".", "kill"}  # commands that are not ours
 
@@ -138,13 +140,14 @@ class Stage:
         self.visits: list[Command] = []
         self.visited = 0
         self.skipped = 0.0  # seconds
+        self.quiet_seconds = QUIET_SECONDS
         self.clock = SystemKernel.monotonic
 
     def monotonic(self) -> float:
         """The system's clock, and what was skipped."""
         return self.clock() + self.skipped
 
-    def turn(self, waiting: list[socket.socket]) -> None:
+    def turn(self, waiting: list[socket.socket], reply: Any = None) -> None:
         """Let every loop do what there is to do; with nothing to do, skip to the next deadline.
 
         What is sent over loopback arrives at once, so all can only wait for a deadline then.
@@ -152,8 +155,10 @@ class Stage:
         living = [loop for loop in self.loops if not loop.closed]
         for loop in living:
             loop.tick(0)
+        if reply is not None and reply.settled:
+            return
         readers: list[Any] = [*living, *waiting]
-        if not select.select(readers, [], [], QUIET_SECONDS)[0]:
+        if not select.select(readers, [], [], self.quiet_seconds)[0]:
             due = min((loop.next_deadline for loop in living), default=0.0)
             self.skipped += min(max(0.0, due - self.monotonic()), SKIP_SECONDS_MAX)
 
@@ -172,7 +177,7 @@ class Stage:
         for _ in range(TURNS_MAX):
             if reply.settled:
                 return reply.result()
-            self.turn([])
+            self.turn([], reply)
         raise AssertionError(f"{reply!r} does not settle")
 
     def serve(self, main: Callable[[Loop], Any], **options: Any) -> None:
@@ -308,7 +313,11 @@ WITH_CODE = [page for page in PAGES if any(block.kind == "python" for block in b
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=page_name)
-def test_code_runs_as_it_stands(page: Path, stage: Stage) -> None:
+def test_code_runs_as_it_stands(page: Path, stage: Stage, request: pytest.FixtureRequest) -> None:
+    if page.stem in SERVERS:
+        fixture, port = SERVERS[page.stem]
+        stage.ports[port] = request.getfixturevalue(fixture).port
+        stage.quiet_seconds = SERVER_SECONDS
     namespace: dict[str, Any] = {"__name__": page.stem.replace("-", "_")}
     module = type(sys)(namespace["__name__"])
     module.__dict__.update(namespace)

@@ -1,7 +1,7 @@
 """The jobs, in the order in which they run and are shown."""
 
 from benchmarks.contest import Job
-from benchmarks.jobs import ask, embedding, hello, memory, postgres, proxy, timers, workers
+from benchmarks.jobs import ask, embedding, hello, memory, postgres, proxy, redis, timers, workers
 
 __all__ = ["JOBS"]
 
@@ -14,6 +14,7 @@ JOBS: tuple[Job, ...] = (
     memory.JOB,
     workers.JOB,
     workers.COST,
+    redis.JOB,
     *embedding.JOBS,
     *postgres.JOBS,
 )

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.redis_server import RedisServer
+
 ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 30.0
 Start = Callable[..., int]
@@ -110,3 +112,26 @@ def test_gateway_says_what_was_wrong_behind_it(
     answer = get(start("gateway", "--users", backend(b"{}"), "--carts", carts), "/profile/7")
     assert answer[0] == status
     assert answer[1].startswith(said)
+
+
+def post(port: int, target: str) -> tuple[int, bytes]:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
+    client.request("POST", target)
+    response = client.getresponse()
+    body = response.read()
+    client.close()
+    return response.status, body
+
+
+def test_counter_counts_and_caches(start: Start, redis_server: RedisServer) -> None:
+    port = start("counter", "--redis", redis_server.url)
+    assert get(port, "/hits/page") == (200, b"0\n")
+    assert [post(port, "/hits/page")[1] for _ in range(3)] == [b"1\n", b"2\n", b"3\n"]
+    assert get(port, "/hits/page") == (200, b"3\n")
+    assert get(port, "/cached/b") == get(port, "/cached/b") == (200, b"the answer about b is 98\n")
+
+
+def test_counter_without_its_store(start: Start, free_port: Callable[[], int]) -> None:
+    port = start("counter", "--redis", f"redis://127.0.0.1:{free_port()}")
+    assert post(port, "/hits/page")[0] == get(port, "/hits/page")[0] == 503
+    assert get(port, "/cached/b") == (200, b"the answer about b is 98\n")

@@ -1,0 +1,32 @@
+"""What a Redis server can answer instead of a value."""
+
+from __future__ import annotations
+
+from pools import BackendError
+
+__all__ = ["BadReply", "Conflict", "RedisError"]
+
+
+class RedisError(BackendError):
+    """The server's own error reply. `code` is its first word: `WRONGTYPE`, `NOSCRIPT`, `ERR`, …
+
+    Look the code up; the command was not executed, except where the text says otherwise.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = message.partition(" ")[0]
+
+
+class Conflict(RedisError):
+    """A watched key was changed by others every time the transaction was tried; nothing was executed.
+
+    Submit it again later, raise `attempts=`, or do the work in a script, which needs no WATCH.
+    """
+
+
+class BadReply(BackendError):
+    """The other side sent what the protocol does not allow. The connection was closed.
+
+    Check that host and port are those of a Redis server, and whether it wants TLS (`rediss://`).
+    """

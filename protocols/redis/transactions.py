@@ -1,0 +1,152 @@
+"""Transactions that look before they write: WATCH, reads, then MULTI … EXEC, on one connection.
+
+    @redis.transaction
+    async def withdraw(tx: redis.Transaction, account: str, amount: int) -> int:
+        await tx.watch(account)
+        balance = int(await tx.submit(redis.get(account)) or 0)
+        if balance < amount:
+            raise ValueError("not enough")           # nothing is executed; reaches the caller
+        tx.queue(redis.decrby(account, amount))      # executed when the body returns
+        return balance - amount
+
+Rules:
+1. The body waits for its own connection and nothing else (`pools.exchanges`).
+2. What is queued is executed by one EXEC, in one write: at the end of the body, or in `execute`.
+3. If a watched key was changed meanwhile nothing is executed and the body runs anew, up to `attempts` times;
+   then it fails with `Conflict`. A body that has executed something already is not run again.
+4. However it ends, the connection watches nothing afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+
+from actors import Reply
+from pools import Exchange, Exchanges, Held
+
+from .client import RedisPool
+from .codec import Arg, encode
+from .errors import Conflict
+from .units import Command, RedisUnit, atomic
+
+__all__ = ["Transaction", "TransactionUnit", "transaction"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTEMPTS: Final = 10
+
+
+class Transaction:
+    """The connection as a transaction's body sees it."""
+
+    __slots__ = ("_held", "_queued", "executed")
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self._queued: list[Command[Any]] = []
+        self.executed = False  # an EXEC has been sent
+
+    def __repr__(self) -> str:
+        return f"<Transaction with {len(self._queued)} commands queued>"
+
+    async def watch(self, *keys: Arg) -> None:
+        """Have nothing executed if one of these keys changes from now on."""
+        if self._queued:
+            raise ValueError("watch() after queue(): read and watch first, then queue what is to be executed")
+        self._held.wire.watching = True
+        await self._held.submit(Command(encode("WATCH", *keys)))
+
+    def submit(self, unit: Command[T]) -> Exchange[T]:
+        """Have a command executed now, to read what the rest depends on. Await it for its result."""
+        if unit.embedded is not unit.data:
+            unit = Command(unit.embedded, unit.convert)
+        return self._held.submit(unit)
+
+    def queue(self, unit: Command[Any]) -> None:
+        """Have a command executed together with the others that are queued."""
+        self._queued.append(unit)
+
+    async def execute(self) -> list[Any]:
+        """Execute what is queued, and give the results. Raises `Conflict`, which runs the body anew if it is
+        let through.
+        """
+        if not self._queued:
+            return []
+        units, self._queued = self._queued, []
+        asked = self._held.submit(atomic(*units))
+        self._held.wire.watching = False  # EXEC ends it, whatever comes of it
+        try:
+            results = await asked
+        except Conflict:
+            raise
+        except BaseException:
+            self.executed = True
+            raise
+        self.executed = True
+        return results
+
+
+class TransactionUnit(Exchanges[T], RedisUnit[T], Generic[T]):
+    """What a function decorated by `transaction` returns: it with its arguments, to be submitted."""
+
+    __slots__ = ("attempts", "function", "made")
+
+    def __init__(
+        self, function: Callable[..., Any], made: Callable[[Transaction], Any], attempts: int
+    ) -> None:
+        self.function = function
+        self.made = made
+        self.attempts = attempts
+
+    def __repr__(self) -> str:
+        return f"<transaction {self.function.__qualname__}>"
+
+    async def body(self, held: Held) -> T:
+        """Run the function, execute what it has queued, again if a watched key was changed."""
+        left = self.attempts
+        while True:
+            left -= 1
+            tx = Transaction(held)
+            try:
+                value: T = await self.made(tx)
+                await tx.execute()
+            except Conflict:
+                if tx.executed or left <= 0:
+                    raise
+            else:
+                return value
+
+    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
+        """To the connections for those that hold one."""
+        return pool.submit_apart("transactions", self, timeout, priority)
+
+
+Body = Callable[Concatenate[Transaction, P], Coroutine[Any, Any, T]]
+Maker = Callable[P, TransactionUnit[T]]
+
+
+@overload
+def transaction(function: Body[P, T]) -> Maker[P, T]: ...
+@overload
+def transaction(*, attempts: int = ATTEMPTS) -> Callable[[Body[P, T]], Maker[P, T]]: ...
+def transaction(function: Any = None, *, attempts: int = ATTEMPTS) -> Any:
+    """Make a function of units of an `async def` whose first parameter is a `Transaction`.
+
+    What the body returns settles the reply, once what it has queued is executed; what it raises fails it, and
+    nothing queued is executed. `attempts`: how often it is run at most while watched keys change under it.
+    """
+    if attempts < 1:
+        raise ValueError(f"attempts={attempts}; write 1 or more")
+
+    def decorate(function: Any) -> Any:
+        def make(*arguments: Any, **options: Any) -> TransactionUnit[Any]:
+            return TransactionUnit(function, lambda tx: function(tx, *arguments, **options), attempts)
+
+        make.__name__ = function.__name__
+        make.__qualname__ = function.__qualname__
+        make.__doc__ = function.__doc__
+        return make
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,293 @@
+"""Units of Redis: commands that are encoded when they are made, so that sending is a `write` and nothing
+else.
+
+`command` makes one of any command; `protocols.redis.commands` has the common ones with typed results. Which
+may be sent twice, and which wait in the server, is in `semantics`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from actors import NEVER, Reply
+from pools import Cancelled, Unit
+
+from .codec import Arg, encode
+from .errors import Conflict, RedisError
+from .semantics import block_seconds, is_idempotent, name_of, refuse
+
+if TYPE_CHECKING:
+    from .client import RedisPool
+
+__all__ = [
+    "Blocking",
+    "Command",
+    "Idempotent",
+    "RedisUnit",
+    "Script",
+    "ScriptCall",
+    "atomic",
+    "command",
+    "pipeline",
+    "script",
+]
+
+T = TypeVar("T")
+
+_MULTI = encode("MULTI")
+_EXEC = encode("EXEC")
+
+
+class RedisUnit(Unit[T]):
+    """What a `redis.pool` takes."""
+
+    __slots__ = ()
+
+    detour: Callable[[RedisPool, float | None, int], Reply[T]] | None = None
+    """How it is submitted, where it does not go straight into the pool's queue."""
+
+    hangs_up: bool = False
+    """Whether its connection is closed when its asker has gone, because it might wait for ever."""
+
+
+class Command(RedisUnit[T]):
+    """One command, or several in one piece, as bytes. `convert` makes the typed result of the reply."""
+
+    __slots__ = ("convert", "data", "size")
+
+    replies: int = 1
+
+    def __init__(self, data: bytes, convert: Callable[[Any], T] | None = None) -> None:
+        self.data = data
+        self.convert = convert
+        self.size = len(data)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}, {self.size} bytes>"
+
+    @property
+    def name(self) -> str:
+        """The command's name. Its arguments are not shown: they may be secrets."""
+        return self.data.split(b"\r\n", 3)[2].decode("ascii", "replace").upper()
+
+    @property
+    def embedded(self) -> bytes:
+        """The bytes to send where no second attempt can be made: in a pipeline, in a transaction."""
+        return self.data
+
+
+class Idempotent(Command[T]):
+    """A command that may be sent again after a connection died under it."""
+
+    __slots__ = ()
+
+    idempotent = True
+
+
+class Blocking(Command[T]):
+    """A command that waits in the server, on a connection that nobody else uses meanwhile.
+
+    Its deadline, if none is given, is its own waiting time and the pool's `timeout` on top; with 0, for ever,
+    it has none.
+    """
+
+    __slots__ = ("idempotent", "seconds")
+
+    hangs_up = True
+    pipelinable = False
+
+    def __init__(self, data: bytes, seconds: float, idempotent: bool = False) -> None:
+        super().__init__(data)
+        self.seconds = seconds
+        self.idempotent = idempotent
+
+    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
+        """To the connections for those that wait."""
+        if timeout is None:
+            timeout = self.seconds + pool.timeout_default if self.seconds > 0 else NEVER
+        return pool.submit_apart("blocking", self, timeout, priority)
+
+
+def command(*arguments: Arg, idempotent: bool | None = None) -> Command[Any]:
+    """A unit: any command, with the reply as it comes (bytes, int, list, …; a map is a dict from RESP3 only).
+
+    `idempotent`: whether it may be sent again after a connection died under it, for those who know better
+    than the table. Raises `TypeError` for what is no argument, `ValueError` for a command that would spoil
+    the connection for others (SELECT, SUBSCRIBE, MULTI, …).
+    """
+    if not arguments:
+        raise ValueError("a command has a name; write redis.command('PING')")
+    data = encode(*arguments)
+    name = name_of(arguments[0])
+    refuse(name, arguments)
+    if idempotent is None:
+        idempotent = is_idempotent(name, arguments)
+    seconds = block_seconds(name, arguments)
+    if seconds is not None:
+        return Blocking(data, seconds, idempotent)
+    return Idempotent(data) if idempotent else Command(data)
+
+
+# -- several commands ----------------------------------------------------------------------------------------
+
+
+class _Several(Command[list[Any]]):
+    """Commands that are sent in one piece and settle together."""
+
+    __slots__ = ("idempotent", "keep_errors", "replies", "units")
+
+    def __init__(self, units: Sequence[Command[Any]], data: bytes, replies: int, keep_errors: bool) -> None:
+        if not units:
+            raise ValueError("no commands; give at least one")
+        for unit in units:
+            if unit.hangs_up or unit.replies != 1:
+                raise ValueError(f"{unit!r} cannot be a part of others; submit it by itself")
+        super().__init__(data, self.values)
+        self.units = units
+        self.replies = replies
+        self.keep_errors = keep_errors
+        self.idempotent = False
+
+    def values(self, replies: list[Any]) -> list[Any]:
+        """The results, each as its command converts it. Raises the first error, unless they are kept."""
+        results: list[Any] = []
+        for unit, reply in zip(self.units, replies, strict=True):
+            if isinstance(reply, RedisError):
+                if not self.keep_errors:
+                    raise reply
+                results.append(reply)
+            else:
+                results.append(reply if unit.convert is None else unit.convert(reply))
+        return results
+
+
+class _Pipeline(_Several):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<pipeline of {len(self.units)}, {self.size} bytes>"
+
+
+class _Atomic(_Several):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<atomic of {len(self.units)}, {self.size} bytes>"
+
+    def values(self, replies: list[Any]) -> list[Any]:
+        """What EXEC answers; a command that could not be queued is the reason why it was refused."""
+        *queued, executed = replies
+        if isinstance(executed, RedisError):
+            raise next((reply for reply in queued if isinstance(reply, RedisError)), executed)
+        if executed is None:
+            raise Conflict("CONFLICT a watched key was changed meanwhile; nothing was executed")
+        return super().values(executed)
+
+
+def pipeline(*units: Command[Any], keep_errors: bool = False) -> Command[list[Any]]:
+    """A unit: several commands in one write on one connection, their results in a list. Others' commands may
+    be executed between them; see `atomic`.
+
+    The first error reply fails the unit, though the other commands were executed; with `keep_errors` errors
+    stand in the list instead.
+    """
+    made = _Pipeline(units, b"".join([unit.embedded for unit in units]), len(units), keep_errors)
+    made.idempotent = all(unit.idempotent for unit in units)
+    return made
+
+
+def atomic(*units: Command[Any], keep_errors: bool = False) -> Command[list[Any]]:
+    """A unit: several commands between MULTI and EXEC: all are executed with nothing in between, or none.
+
+    Redis rolls nothing back: a command that fails while it is executed (`WRONGTYPE`) leaves what the others
+    did.
+    """
+    data = b"".join([_MULTI, *[unit.embedded for unit in units], _EXEC])
+    return _Atomic(units, data, len(units) + 2, keep_errors)
+
+
+# -- scripts -------------------------------------------------------------------------------------------------
+
+
+class Script(Generic[T]):
+    """A Lua script. Calling it makes a unit: `script(keys=["a"], arguments=[1])`."""
+
+    __slots__ = ("convert", "digest", "idempotent", "source")
+
+    def __init__(
+        self, source: str | bytes, convert: Callable[[Any], T] | None = None, *, idempotent: bool = False
+    ) -> None:
+        self.source = source.encode() if isinstance(source, str) else source
+        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        self.convert = convert
+        self.idempotent = idempotent
+
+    def __repr__(self) -> str:
+        return f"<Script {self.digest}, {len(self.source)} bytes>"
+
+    def __call__(self, keys: Sequence[Arg] = (), arguments: Sequence[Arg] = ()) -> ScriptCall[T]:
+        """A unit: run the script with these keys and arguments."""
+        return ScriptCall(self, (len(keys), *keys, *arguments))
+
+
+class _ScriptReply(Reply[T]):
+    """What an asker holds while the script may be sent twice; cancelled, it fails as every unit does."""
+
+    __slots__ = ()
+
+    def cancel(self, error: BaseException | None = None) -> bool:
+        return super().cancel(error or Cancelled("the unit was cancelled by its asker"))
+
+
+class ScriptCall(Command[T]):
+    """EVALSHA, and EVAL where the server does not know the script (yet, or any more)."""
+
+    __slots__ = ("arguments", "idempotent", "script")
+
+    def __init__(self, script: Script[T], arguments: tuple[Arg, ...]) -> None:
+        super().__init__(encode("EVALSHA", script.digest, *arguments), script.convert)
+        self.script = script
+        self.arguments = arguments
+        self.idempotent = script.idempotent
+
+    @property
+    def embedded(self) -> bytes:
+        """EVAL with the source."""
+        return encode("EVAL", self.script.source, *self.arguments)
+
+    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
+        """NOSCRIPT says that nothing was executed: then once more, with the source."""
+        asked = pool.enqueue(self, timeout, priority)
+        result: Reply[T] = _ScriptReply(deadline=asked.deadline)
+
+        def pass_on(reply: Reply[T]) -> None:
+            if reply.error is None:
+                result.settle(reply.result())
+            else:
+                result.fail(reply.error)
+
+        def answered(reply: Reply[T]) -> None:
+            error = reply.error
+            if not isinstance(error, RedisError) or error.code != "NOSCRIPT" or result.settled:
+                pass_on(reply)
+                return
+            whole = (Idempotent if self.idempotent else Command)(self.embedded, self.convert)
+            again = pool.enqueue(whole, max(0.0, asked.deadline - pool.loop.time()), priority)
+            result.on_cancel(again.cancel)
+            again.when_settled(pass_on)
+
+        result.on_cancel(asked.cancel)
+        asked.when_settled(answered)
+        return result
+
+
+def script(
+    source: str | bytes, convert: Callable[[Any], T] | None = None, *, idempotent: bool = False
+) -> Script[T]:
+    """A Lua script: call what this returns with `keys` and `arguments` to get a unit.
+
+    `convert` makes the result of the reply. `idempotent`: whether running it twice is the same as once.
+    """
+    return Script(source, convert, idempotent=idempotent)

@@ -1,0 +1,146 @@
+"""One connection's protocol, driven by a pool's member: bytes of units out, replies in, in order.
+
+Rules:
+1. What waits leaves in one write: `send` only appends, the tick flushes.
+2. A reply settles the unit it belongs to whatever it is; that of a unit nobody waits for is dropped unread.
+3. What is not the protocol ends this connection and nothing else.
+4. A push (RESP3) is nobody's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from actors import ANYTHING, Expectation
+from pools import Unit, Wire, Work
+
+from .codec import NOTHING, Decoder, PushNotification, bad_reply, encode
+from .errors import BadReply, RedisError
+from .handshake import Login, greet
+from .units import Command
+
+__all__ = ["RedisWire"]
+
+_UNWATCH = encode("UNWATCH")
+
+
+class RedisWire(Wire):
+    """Made by `redis.pool`, one per connection. `reply_bytes`: how large a reply may be."""
+
+    __slots__ = ("_decoder", "_greeting", "_hanging_up", "_parts", "version", "watching")
+
+    pushes = True  # it tells a push from an answer that nothing had asked for by itself
+
+    def __init__(self, login: Login, reply_bytes: int) -> None:
+        super().__init__()
+        self._decoder = Decoder(reply_bytes)
+        self._greeting: Generator[bytes, Any, int] | None = greet(login)
+        self._parts: list[Any] = []  # of a unit with several replies, those that have come
+        self._hanging_up = False
+        self.version = 0  # of the protocol, once that is settled
+        self.watching = False  # keys are watched here
+
+    def __repr__(self) -> str:
+        return f"<RedisWire RESP{self.version or '?'}{', watching' if self.watching else ''}>"
+
+    def start(self) -> Expectation | None:
+        """Begin the handshake."""
+        assert self._greeting is not None
+        self.transport.write(next(self._greeting))
+        return ANYTHING
+
+    def send(self, work: Work[Any]) -> None:
+        """The unit's bytes."""
+        self.transport.write(work.unit.data)
+
+    def received(self) -> Expectation | None:
+        """Every complete reply."""
+        transport, decoder = self.transport, self._decoder
+        data, transport.input = transport.input, b""
+        decoder.feed(data)
+        if self._greeting is not None:
+            self._greet()
+        member, get = self.member, decoder.next_unchecked
+        while True:
+            try:
+                value = get()
+            except Exception as error:
+                raise bad_reply(error) from error
+            if value is NOTHING:
+                return None
+            if value.__class__ is PushNotification:
+                continue
+            work = member.current
+            if work is None:
+                raise BadReply(f"{value!r:.100} answers nothing that was asked")
+            unit = work.unit
+            if unit.replies != 1:
+                self._parts.append(value)
+                if len(self._parts) < unit.replies:
+                    continue
+                value, self._parts = self._parts, []
+            elif value.__class__ is RedisError:
+                member.fail(value)
+                continue
+            if unit.convert is not None and not work.settled:
+                self._settle_converted(unit, value)
+            else:
+                member.settle(value)
+
+    def _settle_converted(self, unit: Command[Any], value: Any) -> None:
+        try:
+            value = unit.convert(value)  # type: ignore[misc]
+        except RedisError as error:
+            self.member.fail(error)
+        except Exception as error:
+            failure = BadReply(
+                f"{unit!r} was answered with {value!r:.100}, which it does not expect: {error!r}"
+            )
+            failure.__cause__ = error
+            self.member.fail(failure)
+        else:
+            self.member.settle(value)
+
+    def _greet(self) -> None:
+        greeting = self._greeting
+        while greeting is not None:
+            reply = self._decoder.next()
+            if reply is NOTHING:
+                return
+            if reply.__class__ is PushNotification:
+                continue
+            try:
+                self.transport.write(greeting.send(reply))
+            except StopIteration as done:
+                self._greeting = greeting = None
+                self.version = done.value
+                self.member.ready()
+
+    def ended(self) -> Expectation | None:
+        """The end in the middle of a handshake is worth a word."""
+        if self._greeting is not None:
+            raise BadReply(
+                f"{self.member.backend.address} closed the connection during the handshake; is it a Redis "
+                "server, and does it want TLS (rediss://)?"
+            )
+        return None
+
+    def abandoned(self, work: Work[Any]) -> None:
+        """Nobody waits for something that may never come: hang up, before it comes and is lost."""
+        if work.unit.hangs_up:
+            self._hanging_up = True
+            self.member.wake()
+
+    def wakeup(self) -> Expectation | None:
+        """See `abandoned`."""
+        if self._hanging_up:
+            self.member.close(None)
+        return None
+
+    def restore(self) -> Unit[Any] | None:
+        """After a transaction: watch nothing."""
+        if not self.watching:
+            return None
+        self.watching = False
+        return Command(_UNWATCH)

@@ -1,0 +1,164 @@
+"""RESP at every split point, round trips, limits, and bytes that are not the protocol."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.redis.codec import ELEMENTS_MAX, NOTHING, Decoder, PushNotification, encode
+from protocols.redis.errors import BadReply, RedisError
+
+REPLIES: list[tuple[bytes, Any]] = [
+    (b"+OK\r\n", b"OK"),
+    (b"-WRONGTYPE Operation\r\n", RedisError("WRONGTYPE Operation")),
+    (b":-42\r\n", -42),
+    (b"$5\r\nhe\r\nl\r\n", b"he\r\nl"),
+    (b"$0\r\n\r\n", b""),
+    (b"$-1\r\n", None),
+    (b"*-1\r\n", None),
+    (b"*0\r\n", []),
+    (b"*3\r\n:1\r\n*1\r\n$1\r\na\r\n-ERR x\r\n", [1, [b"a"], RedisError("ERR x")]),
+    (b"_\r\n", None),
+    (b"#t\r\n", True),
+    (b"#f\r\n", False),
+    (b",1.5\r\n", 1.5),
+    (b",inf\r\n", math.inf),
+    (b"%2\r\n+a\r\n:1\r\n+b\r\n%0\r\n", {b"a": 1, b"b": {}}),
+    (b"~2\r\n+a\r\n+b\r\n", [b"a", b"b"]),
+    (b"=7\r\ntxt:abc\r\n", b"abc"),
+]
+WHOLE = b"".join(data for data, _ in REPLIES)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, errors by their text."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, RedisError):
+        return isinstance(other, RedisError) and str(one) == str(other)
+    return type(one) is type(other) and bool(one == other)
+
+
+def read(pieces: list[bytes]) -> list[Any]:
+    decoder = Decoder()
+    values = []
+    for piece in pieces:
+        decoder.feed(piece)
+        while (value := decoder.next()) is not NOTHING:
+            values.append(value)
+    return values
+
+
+@pytest.mark.parametrize(("data", "value"), REPLIES, ids=lambda part: repr(part)[:20])
+def test_a_reply_byte_by_byte(data: bytes, value: Any) -> None:
+    decoder = Decoder()
+    for place in range(len(data) - 1):
+        decoder.feed(data[place : place + 1])
+        assert decoder.next() is NOTHING
+    decoder.feed(data[-1:])
+    assert same(decoder.next(), value)
+    assert decoder.next() is NOTHING
+
+
+def test_every_split_point_gives_the_same() -> None:
+    expected = [value for _, value in REPLIES]
+    for place in range(len(WHOLE) + 1):
+        assert same(read([WHOLE[:place], WHOLE[place:]]), expected), place
+    assert same(read([WHOLE[place : place + 1] for place in range(len(WHOLE))]), expected)
+
+
+def test_a_push_is_told_from_an_array() -> None:
+    (push,) = read([b">2\r\n+message\r\n+x\r\n"])
+    assert isinstance(push, PushNotification)
+    assert read([b"*1\r\n+x\r\n"]) == [[b"x"]]
+
+
+def test_input_may_be_a_bytearray() -> None:
+    decoder = Decoder()
+    decoder.feed(bytearray(b"+OK\r\n"))
+    assert decoder.next() == b"OK"
+    assert "Decoder" in repr(decoder)
+
+
+arguments = st.lists(
+    st.one_of(
+        st.binary(max_size=40),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        st.integers(),
+        st.floats(allow_nan=False),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(arguments)
+def test_a_command_reads_back_as_its_arguments(parts: list[Any]) -> None:
+    (read_back,) = read([encode(*parts)])
+    for part, text in zip(parts, read_back, strict=True):
+        if isinstance(part, float):
+            assert float(text) == part
+        elif isinstance(part, int):
+            assert int(text) == part
+        else:
+            assert text == (part.encode() if isinstance(part, str) else part)
+
+
+@pytest.mark.parametrize("wrong", [None, True, [1], {"a": 1}, object()])
+def test_what_is_no_argument_is_refused_by_name(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="no Redis argument; give str"):
+        encode("SET", "key", wrong)
+
+
+def test_a_number_keeps_its_precision_and_memory_needs_no_copy() -> None:
+    assert read([encode("A", 0.1, 1e300, 2**70, memoryview(b"x"))]) == [
+        [b"A", b"0.1", b"1e+300", str(2**70).encode(), b"x"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.1 400 Bad Request\r\n", b"\x15\x03\x01", b":abc\r\n", b"$-7\r\n", b"%1\r\n*0\r\n+a\r\n"]
+)
+def test_what_is_not_the_protocol(data: bytes) -> None:
+    with pytest.raises(BadReply, match="not the Redis protocol"):
+        read([data])
+
+
+def test_a_reply_has_a_limit() -> None:
+    decoder = Decoder(limit=100)
+    decoder.feed(b"+OK\r\n$1000\r\n")
+    assert decoder.next() == b"OK"
+    assert decoder.next() is NOTHING
+    decoder.feed(b"x" * 60)
+    with pytest.raises(BadReply, match="larger than 100 bytes"):
+        decoder.feed(b"x" * 60)
+
+
+def test_room_is_not_made_for_more_elements_than_can_come() -> None:
+    with pytest.raises(BadReply, match="elements"):
+        Decoder().feed(b"*%d\r\n" % (ELEMENTS_MAX + 1))
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_any_bytes_give_values_or_a_protocol_error(data: bytes, place: int) -> None:
+    try:
+        read([data[:place], data[place:]])
+    except BadReply:
+        pass
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=3))
+def test_one_bad_spot_gives_values_or_a_protocol_error(place: int, spot: bytes) -> None:
+    try:
+        read([WHOLE[:place] + spot + WHOLE[place + len(spot) :]])
+    except BadReply:
+        pass
+
+
+def test_the_code_is_the_first_word() -> None:
+    assert RedisError("WRONGTYPE Operation against").code == "WRONGTYPE"
+    assert RedisError("ERR").code == "ERR"
