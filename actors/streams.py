@@ -181,7 +181,8 @@ class Stream(Transport, Machine[int]):
             return self._at_end()
         if self._count == 1 and self._delimiter is None and not self.input:
             self.input = data  # `_arrived`, for the case that is nearly always the case
-            return self.follow(self.protocol.received(self))
+            outcome = self.protocol.received(self)
+            return outcome if outcome is UNCHANGED else self.follow(outcome)
         return self._arrived(data)
 
     def _arrived(self, data: bytes) -> Outcome:

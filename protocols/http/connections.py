@@ -35,7 +35,7 @@ from actors import (
 
 from .errors import BadRequest
 from .exchanges import GATHER, Exchange
-from .head import RequestHead, parse_request_head
+from .head import HEAD_KEPT_BYTES, RequestHead, parse_request_head
 from .messages import CLOSE_LINE, KEEP_ALIVE_LINE, Request, Response, encode_response, text_response
 from .routing import Route
 
@@ -80,7 +80,8 @@ class ServerConnection(StreamProtocol):
         server = self.server
         data = transport.input
         start = 0
-        head = server.heads.get(data) if data.__class__ is bytes else None
+        small = len(data) <= HEAD_KEPT_BYTES and data.__class__ is bytes
+        head = server.heads.get(data) if small else None
         while True:
             if head is None:
                 try:
@@ -90,7 +91,7 @@ class ServerConnection(StreamProtocol):
                 if head is None:
                     return self._incomplete(transport, start)
                 self.scanned = 0
-                if start == 0 and head.end == len(data) and not head.length:
+                if small and start == 0 and head.end == len(data) and not head.length:
                     server.remember(data, head)
             start = head.end
             self.left -= 1

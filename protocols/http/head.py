@@ -28,6 +28,8 @@ from protocols.http.limits import Limits
 
 __all__ = [
     "CHUNKED",
+    "HEADS_KEPT",
+    "HEAD_KEPT_BYTES",
     "HOP_BY_HOP",
     "UNTIL_CLOSE",
     "RequestHead",
@@ -42,6 +44,11 @@ CHUNKED = -1
 """As a body's `length`: it comes in chunks."""
 UNTIL_CLOSE = -2
 """As a response body's `length`: it ends where the connection does."""
+
+HEADS_KEPT = 512
+HEAD_KEPT_BYTES = 1024
+"""How many parsed heads a server, or a pool, keeps for the case that the same bytes come again, and up to
+which size."""
 
 LEADING_BLANK_LINES_MAX = 2
 """How many CRLF before a request are passed over (RFC 9112 section 2.2 asks for at least one)."""

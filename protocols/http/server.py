@@ -11,7 +11,7 @@ import msgspec
 from actors import Address, Listener, Transport
 
 from .connections import ServerConnection
-from .head import RequestHead
+from .head import HEAD_KEPT_BYTES, HEADS_KEPT, RequestHead
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Request, Response, date_line, text_response
 from .routing import Handler, Route, Router
@@ -22,8 +22,6 @@ __all__ = ["AccessSink", "Server", "ServerStatistics", "server"]
 
 IDLE_GRAIN: Final = 1.0  # seconds; how much later an idle connection may be closed, see `ServerConnection`
 REQUESTS_MAX: Final = 1 << 29  # of a connection without a limit: two months at 100 a second; cheap to count
-HEADS_KEPT: Final = 512
-HEAD_KEPT_BYTES: Final = 1024
 
 _secret = re.compile(
     rb"(?i)\n(?:cookie|(?:proxy-)?authorization|[^:\n]*(?:key|token|secret|auth)[^:\n]*):"

@@ -31,7 +31,7 @@ from pools import ConnectionLost, Unit, Wire, Work
 
 from .bodies import BodyDecoder, body_decoder, encode_chunk, encode_last_chunk
 from .errors import BadResponse
-from .head import ResponseHead, parse_response_head
+from .head import HEAD_KEPT_BYTES, HEADS_KEPT, ResponseHead, parse_response_head
 from .headers import NO_HEADERS, Headers
 from .limits import Limits
 
@@ -42,8 +42,6 @@ T = TypeVar("T")
 STREAM_CAPACITY: Final = 1 << 18  # bytes of a response's body between the connection and its reader
 SKIP_MAX: Final = 1 << 16  # bytes of an unwanted body that are read to save the connection; more closes it
 READER_SECONDS: Final = 3600.0  # without a piece taken of a body that is full
-HEADS_KEPT: Final = 512
-HEAD_KEPT_BYTES: Final = 1024
 BLANK_LINE: Final = b"\r\n\r\n"
 DRAINED: Final = Flush(LOW_WATERMARK)
 NO_LIMIT: Final = 1 << 62
