@@ -213,11 +213,14 @@ def test_an_upload_with_a_slow_backend(
     check_growth(proxy, before)
 
 
-def test_an_upload_by_a_slow_writer(start: Start, listener: socket.socket, size: int) -> None:
+def test_an_upload_by_a_slow_writer(
+    start: Start, listener: socket.socket, size: int, full_size: bool
+) -> None:
     """Every piece is sent only when the one before has arrived."""
     proxy = start()
     before = proxy.resident("VmRSS")
-    size //= 16
+    if not full_size:
+        size //= 16  # every piece is a round trip
     with proxy.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
         backend = listener.accept()[0]
