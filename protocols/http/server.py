@@ -11,7 +11,7 @@ import msgspec
 from actors import Address, Listener, Transport
 
 from .connections import ServerConnection
-from .head import HEAD_KEPT_BYTES, HEADS_KEPT, RequestHead
+from .head import HEADS_KEPT, RequestHead
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Request, Response, date_line, text_response
 from .routing import Handler, Route, Router
@@ -115,12 +115,12 @@ class Server(Listener):
         self.date_until = 0.0
 
     def remember(self, data: bytes | bytearray, head: RequestHead) -> None:
-        """Keep a small head that came alone: whoever polls, or calls again and again, sends the same bytes
-        again.
+        """Keep a head of at most `HEAD_KEPT_BYTES` that came alone: whoever polls, or calls again and again,
+        sends the same bytes again.
 
         Nothing with credentials is kept, so that nobody can learn by timing whether he has guessed another's.
         """
-        if len(data) <= HEAD_KEPT_BYTES and type(data) is bytes and _secret(data) is None:
+        if _secret(data) is None:
             if len(self.heads) >= HEADS_KEPT:
                 self.heads.clear()
             self.heads[data] = head

@@ -244,8 +244,9 @@ class HttpWire(Wire):
                 raise BadResponse(f"the backend sent {bytes(data[start : start + 64])!r} unasked")
             unit: HttpUnit[Any] = work.unit
             end = data.find(BLANK_LINE, start)
-            lines = bytes(data[start:end])
-            head = heads.get(lines) if end > 0 and unit.method != "HEAD" else None
+            comparable = end > 0 and unit.method != "HEAD"
+            lines = bytes(data[start:end]) if comparable else b""
+            head = heads.get(lines) if comparable else None
             if head is not None:
                 self._scanned = 0
                 start = end + 4
@@ -257,7 +258,8 @@ class HttpWire(Wire):
                     return None
                 self._scanned = 0
                 start = head.end
-                self._remember(lines, head, unit)
+                if comparable:
+                    self._remember(lines, head)
             if head.status < 200:
                 if head.status == 101:
                     transport.consume(start)
@@ -282,9 +284,9 @@ class HttpWire(Wire):
             transport.consume(start)
         return None
 
-    def _remember(self, lines: bytes, head: ResponseHead, unit: HttpUnit[Any]) -> None:
+    def _remember(self, lines: bytes, head: ResponseHead) -> None:
         """Keep a small head: within a second a backend says the same of the same thing, byte for byte."""
-        if len(lines) <= HEAD_KEPT_BYTES and unit.method != "HEAD" and _secret(lines) is None:
+        if len(lines) <= HEAD_KEPT_BYTES and _secret(lines) is None:
             if len(self._heads) >= HEADS_KEPT:
                 self._heads.clear()
             self._heads[lines] = head

@@ -123,7 +123,9 @@ def test_result_waits_as_long_as_it_is_told(pool, held):
 def test_a_reply_can_be_waited_for_by_several_threads(pool, held):
     reply = pool.submit(http.get("/held"))
     held.release()
-    in_threads(4, lambda number: reply.result(timeout=10))
+    answers = []
+    in_threads(4, lambda number: answers.append(reply.result(timeout=10).status))
+    assert answers == [200] * 4
 
 
 def test_errors_are_those_of_the_pool(loop, pool, held, free_port):
