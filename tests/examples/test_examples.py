@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.protocols.postgres.servers import Server
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -135,3 +136,12 @@ def test_counter_without_its_store(start: Start, free_port: Callable[[], int]) -
     port = start("counter", "--redis", f"redis://127.0.0.1:{free_port()}")
     assert post(port, "/hits/page")[0] == get(port, "/hits/page")[0] == 503
     assert get(port, "/cached/b") == (200, b"the answer about b is 98\n")
+
+
+def test_cache_aside_sets_up_and_serves(
+    start: Start, redis_server: RedisServer, postgres_server: Server
+) -> None:
+    urls = ("--redis", redis_server.url, "--database", postgres_server.url)
+    port = start("cache_aside", "--setup", *urls)
+    assert get(port, "/products/8") == (200, b'{"name":"buoy","cents":4550}')
+    assert get(port, "/products/8") == (200, b'{"name":"buoy","cents":4550}')
