@@ -7,6 +7,7 @@ make units for it, `transaction` makes them of an `async def`.
 from __future__ import annotations
 
 from .client import pool
+from .copies import CopyStream, copy_in, copy_in_records, copy_out, copy_out_records
 from .errors import BadMessage, LeftOpen, PostgresError, RolledBack, UnreadableValue
 from .transactions import Isolation, Transaction, transaction
 from .types import Range
@@ -14,6 +15,7 @@ from .units import execute, execute_many, fetch_one, fetch_value, query
 
 __all__ = [
     "BadMessage",
+    "CopyStream",
     "Isolation",
     "LeftOpen",
     "PostgresError",
@@ -21,6 +23,10 @@ __all__ = [
     "RolledBack",
     "Transaction",
     "UnreadableValue",
+    "copy_in",
+    "copy_in_records",
+    "copy_out",
+    "copy_out_records",
     "execute",
     "execute_many",
     "fetch_one",

@@ -5,20 +5,37 @@ from __future__ import annotations
 import getpass
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from actors import Address, TcpAddress, UnixAddress
-from pools import Backend, Pool
+from actors import Address, Reply, TcpAddress, UnixAddress
+from pools import Backend, Pool, Unit
 
+from .copies import CopyIn
 from .handshake import Settings
 from .statements import Statements
 from .wire import PostgresWire
 
-__all__ = ["parse_url", "pool"]
+__all__ = ["PostgresPool", "parse_url", "pool"]
+
+T = TypeVar("T")
 
 PORT: Final = 5432
 SSL_MODES: Final = ("disable", "require", "verify-full")
+
+
+class PostgresPool(Pool):
+    """A pool that tells who feeds a copy of its end, wherever that comes: in the queue, too."""
+
+    __slots__ = ()
+
+    def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
+        """As `Pool.submit`."""
+        reply = Pool.submit(self, unit, timeout, priority)
+        if unit.__class__ is CopyIn:
+            drop = unit.drop
+            reply.when_settled(lambda _: drop())
+        return reply
 
 
 def pool(
@@ -58,7 +75,7 @@ def pool(
         local=isinstance(address, UnixAddress),
     )
     shared = Statements(statements)
-    return Pool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
+    return PostgresPool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
 
 
 def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Address, dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from .errors import BadMessage, PostgresError
 
 __all__ = [
+    "COPY_DONE",
     "DESCRIBE_SIZE_MAX",
     "EXECUTE",
     "SSL_REQUEST",
@@ -21,6 +22,8 @@ __all__ = [
     "Column",
     "cancel_request",
     "close_statement",
+    "copy_data",
+    "copy_fail",
     "describe",
     "message",
     "next_message",
@@ -37,6 +40,8 @@ __all__ = [
 PROTOCOL: Final = 196608  # 3.0
 DESCRIBE_SIZE_MAX: Final = 1 << 20  # bytes: 1,664 columns is the server's own limit
 
+REASON_MAX: Final = 400  # characters
+
 _header = struct.Struct("!ci")
 _column = struct.Struct("!ihihih")
 _count = struct.Struct("!h")
@@ -50,6 +55,7 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
 SYNC: Final = message(b"S")
 EXECUTE: Final = message(b"E", b"\0\0\0\0\0")  # of the unnamed portal, all rows
 TERMINATE: Final = message(b"X")
+COPY_DONE: Final = message(b"c")
 SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
 
 
@@ -92,6 +98,16 @@ def close_statement(name: bytes) -> bytes:
 def simple_query(sql: str) -> bytes:
     """Query: one statement without parameters, with a Sync of its own."""
     return message(b"Q", text(sql))
+
+
+def copy_data(data: bytes) -> bytes:
+    """CopyData: a part of what is copied."""
+    return message(b"d", data)
+
+
+def copy_fail(reason: str) -> bytes:
+    """CopyFail: there will be no more, and what came is to be forgotten."""
+    return message(b"f", text(reason.replace("\0", "")[:REASON_MAX]))
 
 
 def next_message(data: bytes, start: int, size_max: int) -> tuple[int, int] | None:

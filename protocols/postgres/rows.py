@@ -23,7 +23,7 @@ from .messages import Column
 from .types import CODECS, Codec
 from .types.scalars import Decode, decode_text
 
-__all__ = ["BINARY", "TEXT", "RowDecoder", "compile_rows", "formats_of", "skip_rows"]
+__all__ = ["BINARY", "TEXT", "RowDecoder", "compile_codecs", "compile_rows", "formats_of", "skip_rows"]
 
 RowDecoder = Callable[[bytes, int, int, list[Any]], int]
 
@@ -48,7 +48,11 @@ def compile_rows(columns: Sequence[Column], formats: Sequence[int]) -> RowDecode
     """The decoder of rows with these columns, sent in these formats. Raises `UnreadableValue` for a column in
     binary whose type is not known.
     """
-    codecs = [codec_of(column, form) for column, form in zip(columns, formats, strict=True)]
+    return compile_codecs([codec_of(column, form) for column, form in zip(columns, formats, strict=True)])
+
+
+def compile_codecs(codecs: Sequence[Codec]) -> RowDecoder:
+    """The decoder of rows whose columns are coded so."""
     one_by_one = compile_slow([codec.decode for codec in codecs])
     if not codecs:
         return one_by_one

@@ -168,6 +168,11 @@ class Store:
             del self._statements[statement.sql]
             del self._used[statement.sql]
 
+    def forget(self, sql: str) -> None:
+        """Forget what this text meant."""
+        self._statements.pop(sql, None)
+        self._used.pop(sql, None)
+
 
 class Statements:
     """What the connections of one pool share. `limit` statements per connection; 0 keeps none prepared (for

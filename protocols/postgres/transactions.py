@@ -24,7 +24,8 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overloa
 
 from pools import Exchange, Exchanges, Held, Unit
 
-from . import units
+from . import copies, units
+from .copies import Format
 from .errors import PostgresError, RolledBack, is_stale
 from .units import Command, Row
 
@@ -85,6 +86,31 @@ class Transaction:
     def execute_many(self, sql: str, sets: Iterable[Sequence[Any]]) -> Exchange[int]:
         """One statement with each set of parameters."""
         return self._held.submit(units.execute_many(sql, sets))
+
+    def copy_in(
+        self,
+        target: str | Sequence[str],
+        data: bytes | bytearray | memoryview | Iterable[bytes],
+        *,
+        columns: Iterable[str] = (),
+        format: Format = "text",
+    ) -> Exchange[int]:
+        """COPY FROM STDIN, as `postgres.copy_in`. The data is there already: `HeldAcrossBackends` for a
+        channel, and for an iterator, which a second run of the body would find used up.
+        """
+        return self._held.submit(copies.copy_in(target, data, columns=columns, format=format))
+
+    def copy_in_records(
+        self, into: str | Sequence[str], records: Iterable[Sequence[Any]], *, columns: Iterable[str] = ()
+    ) -> Exchange[int]:
+        """Records, as `postgres.copy_in_records`; they are there already."""
+        return self._held.submit(copies.copy_in_records(into, records, columns=columns))
+
+    def copy_out(
+        self, source: str | Sequence[str], *, columns: Iterable[str] = (), format: Format = "text"
+    ) -> Exchange[bytes]:
+        """COPY TO STDOUT: the whole, at most the pool's `result_bytes` (`UnreadableValue`)."""
+        return self._held.submit(copies.copy_out(source, columns=columns, format=format))  # type: ignore[arg-type]
 
 
 Body = Callable[Concatenate[Transaction, P], Coroutine[Any, Any, T]]

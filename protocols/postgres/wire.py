@@ -11,7 +11,9 @@ Rules:
    the unit's error.
 5. After a CancelRequest the connection takes nothing new. A neighbour that it hits all the same has not been
    executed either, and goes back to the queue.
-6. A connection is clean when its last ReadyForQuery said idle. One that a unit outside of a transaction
+6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
+   comes out of one is read no faster than its reader takes it (`copying`).
+7. A connection is clean when its last ReadyForQuery said idle. One that a unit outside of a transaction
    leaves otherwise is closed.
 """
 
@@ -20,19 +22,21 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
-from actors import ANYTHING, Bytes, Expectation, Transport
-from pools import DeadlineExceeded, Unit, Wire, Work
+from actors import ANYTHING, NEVER, SLEEP, Bytes, Expectation, Flush, Transport
+from pools import Cancelled, DeadlineExceeded, HeldAcrossBackends, Unit, Wire, Work
 from pools.units import EXCHANGE, SENT
 
 from . import messages
 from .cancel import cancel
+from .copies import CopyIn, CopyOut
+from .copying import Incoming, Outgoing
 from .errors import BadMessage, LeftOpen, PostgresError, UnreadableValue, is_stale
-from .handshake import Handshake, Settings
+from .handshake import Settings
+from .opening import Opening
 from .rows import RowDecoder, compile_rows, skip_rows
 from .statements import Statement, Statements, Store
-from .tls import Sealed
 from .transactions import ROLLBACK
-from .units import Command, Rows, SqlUnit
+from .units import Command, Fetch, Rows, SqlUnit
 
 __all__ = ["IDLE", "PostgresWire"]
 
@@ -40,17 +44,14 @@ IDLE: Final = 73  # `I`: ReadyForQuery outside of a transaction
 MESSAGE_MAX: Final = 1 << 30  # bytes: the server's own limit
 SENDS_MAX: Final = 3  # of one unit whose statement is invalid each time
 
-NEGOTIATING: Final = 0  # `_phase`: whether there is TLS
-SEALING: Final = 1  # its handshake
-GREETING: Final = 2  # who we are
-OPEN: Final = 3
-
 DATA_ROW: Final = ord("D")
 BIND_COMPLETE: Final = ord("2")
 COMMAND_COMPLETE: Final = ord("C")
 READY: Final = ord("Z")
+COPY_DATA: Final = ord("d")
 
 CANCELED: Final = "57014"
+SENT_ALL: Final = Flush(0)
 LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
 
@@ -65,6 +66,8 @@ class Mark:
 
 DESCRIBING: Final = Mark()
 SIMPLE: Final = Mark()
+
+Job = Statement | Mark | Outgoing | Incoming
 
 LEFT_OPEN: Final = (
     "the statement has left a transaction open; write an async def with @postgres.transaction instead. The "
@@ -85,15 +88,16 @@ class PostgresWire(Wire):
         "_error",
         "_failure",
         "_gathered",
-        "_handshake",
         "_jobs",
+        "_incoming",
         "_known",
         "_large",
-        "_phase",
+        "_opening",
         "_process",
         "_result_bytes",
         "_rows",
         "_secret",
+        "_sending",
         "_settings",
         "_statements",
         "_stream",
@@ -111,11 +115,12 @@ class PostgresWire(Wire):
         self._result_bytes = result_bytes
         self._known = Store(max(1, statements.limit))  # what this connection has prepared
         self._stream: Transport = None  # type: ignore[assignment]  # until connected
-        self._phase = NEGOTIATING
-        self._handshake: Handshake | None = None
+        self._opening: Opening | None = None  # until the server is ready
         self._process = self._secret = 0
-        self._jobs: deque[Statement | Mark] = deque()
-        self._backlog: deque[Work[Any]] = deque()  # handed over while a statement is being described
+        self._jobs: deque[Job] = deque()
+        self._sending: Outgoing | None = None  # the last job, if it is a copy whose data is being sent
+        self._incoming: Incoming | None = None  # the first job, if it is a copy whose data comes
+        self._backlog: deque[Work[Any]] = deque()  # handed over while nothing else may be sent
         self._closing = b""  # names of statements to be closed with the next write
         self._cancelled = False
         self._large = False  # one message is waited for as a whole
@@ -132,7 +137,7 @@ class PostgresWire(Wire):
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
-        state = "starting" if self._phase != OPEN else chr(self.status)
+        state = "starting" if self._opening is not None else chr(self.status)
         return f"<PostgresWire {state}, {len(self._jobs)} answers to come, {len(self._known)} statements>"
 
     # -- start-up ----------------------------------------------------------------------------------
@@ -140,42 +145,19 @@ class PostgresWire(Wire):
     def start(self) -> Expectation | None:
         """TLS or not, then who we are."""
         self._stream = self.transport
-        if self._settings.tls is not None:
-            self.transport.write(messages.SSL_REQUEST)
-        else:
-            self._greet()
+        self._opening = Opening(self._settings, self.transport)
+        self._opening.begin()
         return ANYTHING
 
-    def _greet(self) -> None:
-        self._phase = GREETING
-        self._handshake = Handshake(self._settings, self._stream)
-        self._handshake.begin()
-
-    def _negotiate(self) -> None:
-        """The server's one byte. More than that came from somebody in between."""
-        answer = self.transport.take(len(self.transport.input))
-        if answer != b"S":
-            what = (
-                "the server does no TLS"
-                if answer == b"N"
-                else f"no answer to a request for TLS: {answer[:40]!r}"
-            )
-            raise BadMessage(f"{what}; write ?sslmode=disable if the network may be trusted")
-        assert self._settings.tls is not None
-        self._phase = SEALING
-        self._stream = Sealed(self.transport, self._settings.tls, self._settings.server_hostname)
-
-    def _greeted(self) -> bool:
-        handshake, stream = self._handshake, self._stream
-        assert handshake is not None
-        stream.consume(handshake.take(bytes(stream.input)))
-        if not handshake.done:
-            return False
-        self._process, self._secret = handshake.process, handshake.secret
-        self._handshake = None
-        self._phase = OPEN
-        self.member.ready()
-        return True
+    def _open(self, opening: Opening) -> bool:
+        """Whether the start-up is done."""
+        done = opening.take()
+        self._stream = opening.stream
+        if done:
+            self._process, self._secret = opening.process, opening.secret
+            self._opening = None
+            self.member.ready()
+        return done
 
     # -- units -------------------------------------------------------------------------------------
 
@@ -185,9 +167,7 @@ class PostgresWire(Wire):
             self._backlog.append(work)
             return
         unit = work.unit
-        if unit.__class__ is Command:
-            self._stream.write(unit.encoded)
-            self._jobs.append(SIMPLE)
+        if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
         statement = self._known.get(unit.sql)
         if statement is not None:
@@ -199,6 +179,45 @@ class PostgresWire(Wire):
                 return
             self._introduce(statement, unit.encode(statement))
         self._jobs.append(statement)
+
+    def _send_otherwise(self, work: Work[Any]) -> bool:
+        """What goes by the simple protocol. False if it does not."""
+        unit = work.unit
+        if isinstance(unit, Command):
+            self._stream.write(unit.encoded)
+            self._jobs.append(SIMPLE)
+        elif isinstance(unit, CopyIn | CopyOut):
+            self._send_copy(work, unit)
+        else:
+            return False
+        return True
+
+    def _send_copy(self, work: Work[Any], unit: CopyIn | CopyOut) -> None:
+        """The statement; of records after their types are known."""
+        if work.stage == EXCHANGE and isinstance(unit, CopyIn) and not unit.lasting:
+            raise HeldAcrossBackends(
+                "a copy inside of a transaction waits for no channel, and its body may be run anew: give it "
+                "bytes, or a list in place of an iterator"
+            )
+        columns: tuple[messages.Column, ...] = ()
+        if unit.sql:
+            statement = self._statements.store.get(unit.sql)
+            if statement is None:
+                self._describe(unit.sql)
+                return
+            columns = statement.columns
+        if work.settled:  # while it was being described
+            raise work.error or Cancelled("the copy was cancelled by its asker")
+        if isinstance(unit, CopyIn):
+            job: Outgoing | Incoming = Outgoing(unit, columns)
+        else:
+            job = Incoming(work, columns, self._result_bytes)
+        encoded = messages.simple_query(unit.statement(columns))
+        self._stream.write(encoded)
+        self._jobs.append(job)
+        if isinstance(job, Outgoing):
+            self._sending = job
+            self.writable = False
 
     def _introduce(self, statement: Statement, encoded: bytes) -> None:
         """Prepare it on this connection, and use it. The server describes it once more, lest it has
@@ -233,6 +252,10 @@ class PostgresWire(Wire):
             name = self._statements.next_name()
             self._statements.store.add(Statement(name, unit.sql, self._types, self._columns))
             self._send_late(work)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Those that had to wait."""
         while self._backlog and self.writable:
             self._send_late(self._backlog.popleft())
 
@@ -248,26 +271,35 @@ class PostgresWire(Wire):
 
     def received(self) -> Expectation | None:
         """Whatever phase the connection is in."""
-        if self._phase != OPEN and not self._begun():
-            return ANYTHING
+        opening = self._opening
+        if opening is not None and not self._open(opening):
+            return opening.expectation
+        return self._go_on()
+
+    def _go_on(self) -> Expectation | None:
+        """Read what is there, and feed a copy that has room."""
         stream = self._stream
         if stream is not self.transport:
             stream.pull()  # type: ignore[attr-defined]
-        return self._read()
+        expectation = self._read()
+        return expectation if self._sending is None else self._feed(expectation)
 
-    def _begun(self) -> bool:
-        """Whether the start-up is done."""
-        if self._phase == NEGOTIATING:
-            self._negotiate()
-        stream = self._stream
-        if isinstance(stream, Sealed):
-            stream.pull()
-            if self._phase == SEALING and stream.opened:
-                self._greet()
-        return self._phase == GREETING and self._greeted()
+    def _feed(self, expectation: Expectation | None = None) -> Expectation | None:
+        """Send more of a copy's data, and say what is waited for: the server, and room."""
+        sending = self._sending
+        if sending is None or self.member.over:
+            return expectation
+        more = sending.pump(self._stream, self.transport)
+        if not isinstance(expectation, Bytes):
+            left = len(self.transport.input)
+            expectation = Bytes(left + 1) if left else ANYTHING
+        return (expectation, SENT_ALL) if more else expectation
 
     def _read(self) -> Expectation | None:
         """Whole messages. The hot path of a client."""
+        incoming = self._incoming
+        if incoming is not None and incoming.blocked:
+            return SLEEP
         stream, member = self._stream, self.member
         data = stream.input
         if data.__class__ is not bytes:
@@ -297,13 +329,40 @@ class PostgresWire(Wire):
                 self._ready(data[end - 1])
                 if member.over:
                     return None
+            elif kind == COPY_DATA and self._incoming is not None:
+                end = self._incoming.take(data, at, size)
             elif kind != BIND_COMPLETE:
                 self._take(chr(kind), data[at + 5 : end])
                 if member.over:
                     return None
             at = end
         stream.consume(at)
-        return self._waiting(data, at, size)
+        expectation = self._waiting(data, at, size)
+        if incoming is None and self._incoming is None:
+            return expectation
+        return self._copied(expectation)
+
+    def _copied(self, expectation: Expectation | None) -> Expectation | None:
+        """Hand on what has come of a copy, and read on when there is room for more."""
+        incoming = self._incoming
+        if incoming is not None:
+            begun = incoming.hand_on(self.transport.scope)
+            if begun is not None:
+                self.member.answer(begun)
+            self.deadline = incoming.due
+            if incoming.spent:
+                self._cut_off()
+                return None
+            if incoming.blocked:
+                return SLEEP
+        left = len(self.transport.input)
+        return expectation or (Bytes(left + 1) if left else ANYTHING)
+
+    def _cut_off(self) -> None:
+        """More of a copy is to come than anybody wants: have the server end it, and close."""
+        self._cancel()
+        self._jobs.clear()
+        self.member.settle(None, reusable=False)
 
     def _waiting(self, data: bytes, at: int, size: int) -> Expectation | None:
         """A large message is waited for as a whole, so that it is not looked at again with each of its
@@ -368,10 +427,25 @@ class PostgresWire(Wire):
             messages.read_status(body)
         elif kind == "A":
             pass  # a notification that nobody listens for
-        elif kind in "GHW":
-            raise BadMessage("COPY cannot be a unit of its own: it has no end that a Sync would mark")
+        elif kind in "GHWdc":
+            self._take_copy(kind)
         else:
             raise BadMessage(f"a message {kind!r} that has no place here")
+
+    def _take_copy(self, kind: str) -> None:
+        """What is said before and after CopyData, which is read elsewhere."""
+        job = self._jobs[0] if self._jobs else None
+        if kind == "G" and isinstance(job, Outgoing):
+            job.begin(self.transport.scope)
+        elif kind == "G" and isinstance(job, Incoming):
+            job.failure = ValueError("the statement takes data: postgres.copy_in is for that")
+            self._stream.write(messages.copy_fail(str(job.failure)))
+        elif kind in "Hdc" and isinstance(job, Outgoing):
+            job.abandon(ValueError("the statement gives data: postgres.copy_out is for that"))
+        elif kind == "H" and isinstance(job, Incoming):
+            self._incoming = job
+        elif kind != "c" or self._incoming is None:
+            raise BadMessage("a COPY out of place; postgres.copy_in and postgres.copy_out make units of it")
 
     def _check_columns(self) -> None:
         """A statement as this connection sees it: its columns may have changed since it was described."""
@@ -390,6 +464,8 @@ class PostgresWire(Wire):
             self.member.close(error)
         elif self._jobs:
             self._error = error
+            if isinstance(self._jobs[0], Outgoing):
+                self._jobs[0].refused()
         else:
             raise error
 
@@ -405,7 +481,7 @@ class PostgresWire(Wire):
         count, self._count = self._count, 0
         self._decode = None
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:
-            self._ready_otherwise(work, job)
+            self._ready_otherwise(work, job, count)
         elif status != IDLE and work.stage != EXCHANGE:
             self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
         elif work.settled:
@@ -418,12 +494,14 @@ class PostgresWire(Wire):
             else:
                 self.member.settle(value)
 
-    def _ready_otherwise(self, work: Work[Any], job: Statement | Mark) -> None:
+    def _ready_otherwise(self, work: Work[Any], job: Job, count: int) -> None:
         """An error, or no statement's answer."""
         error, self._error = self._error, None
         failure, self._failure = self._failure, None
         if job is DESCRIBING:
             self._described(work, error)
+        elif isinstance(job, Outgoing | Incoming):
+            self._end_copy(work, job, error, count)
         elif error is not None:
             self._fail(work, job, error)
         elif failure is not None:
@@ -433,7 +511,38 @@ class PostgresWire(Wire):
         else:
             self.member.settle(self._tag)
 
-    def _fail(self, work: Work[Any], job: Statement | Mark, error: PostgresError) -> None:
+    def _end_copy(
+        self, work: Work[Any], job: Outgoing | Incoming, error: PostgresError | None, count: int
+    ) -> None:
+        """A copy is over, one way or the other."""
+        self.deadline = NEVER
+        if isinstance(job, Outgoing):
+            self._sending = None
+            self.writable = True
+            failure = job.outcome(error)
+        else:
+            self._incoming = None
+            failure = job.failure or error
+        if failure is not None and work.unit.sql:
+            self._statements.store.forget(work.unit.sql)  # its columns may have changed
+        self._catch_up()
+        reusable = self.status == IDLE or work.stage == EXCHANGE
+        value: Any = count
+        if failure is None and not reusable:
+            failure = LeftOpen(LEFT_OPEN)
+        if failure is None and isinstance(job, Incoming):
+            try:
+                value = job.value(self.transport.scope, count)
+            except Exception as unreadable:
+                failure = unreadable
+        if failure is None:
+            self.member.settle(value)
+            return
+        if isinstance(job, Incoming):
+            job.fail(failure)
+        self.member.fail(failure, reusable)
+
+    def _fail(self, work: Work[Any], job: Job, error: PostgresError) -> None:
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
         again = error.sqlstate == CANCELED and self._cancelled
         if isinstance(job, Statement) and is_stale(error):
@@ -453,16 +562,56 @@ class PostgresWire(Wire):
 
     # -- what else happens -------------------------------------------------------------------------
 
+    def flushed(self) -> Expectation | None:
+        """Room for more of a copy's data."""
+        return self._feed()
+
+    def wakeup(self) -> Expectation | None:
+        """A copy's source has more, the reader of one has made room, or somebody does not wait any more."""
+        if self._sending is not None:
+            return self._feed()
+        return self._go_on() if self._incoming is not None else None
+
+    def ended(self) -> Expectation | None:
+        """What has come of a copy that stands still may be all of it."""
+        return SLEEP if self._incoming is not None and self._incoming.blocked else None
+
+    def timeout(self) -> Expectation | None:
+        """A copy has stood still for too long, or what is left of it takes too long."""
+        incoming = self._incoming
+        if incoming is not None:
+            incoming.fail(
+                DeadlineExceeded(
+                    "a copy has stood still for too long, on the side of its server or of its reader"
+                )
+            )
+            self._cut_off()
+        return None
+
     def abandoned(self, work: Work[Any]) -> None:
         """Past its deadline, what the server is doing for it is to end. A unit that was merely cancelled is
-        let finish: its answer is read and dropped.
+        let finish: its answer is read and dropped. A copy is broken off in both cases.
         """
         current = self.member.current
+        if current is work and isinstance(work.unit, CopyIn | CopyOut):
+            self._break_off(work)
         if not isinstance(work.error, DeadlineExceeded) or current is None:
             return
-        if self._cancelled or not self._process:
-            return
-        if current.settled or current.stage == EXCHANGE:  # or it would hit somebody who still waits
+        if not self._cancelled and (current.settled or current.stage == EXCHANGE):
+            self._cancel()  # else it would hit somebody who still waits
+
+    def _break_off(self, work: Work[Any]) -> None:
+        job = self._jobs[0]
+        if isinstance(job, Outgoing):
+            job.abandon(work.error)
+        elif isinstance(job, Incoming):
+            self._incoming = job
+            job.abandon(self.transport.scope.now)
+        self.member.wake()
+
+    def _cancel(self) -> None:
+        """CancelRequest."""
+        if self._process:
             self._cancelled = True
             loop = self.transport.scope.loop
             cancel(loop, self.member.backend.address, self._process, self._secret)
@@ -477,6 +626,9 @@ class PostgresWire(Wire):
 
     def closed(self, error: BaseException | None) -> None:
         """There is nothing to linger for."""
+        if self._incoming is not None:
+            self._incoming.lost(error)
+        self._sending = self._incoming = None
         self.transport.input = b""
         self._jobs.clear()
         self._backlog.clear()
