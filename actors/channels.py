@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -195,9 +195,6 @@ class _ChannelWait(Waitable):
 
     def __init__(self, channel: Channel[Any]) -> None:
         self._channel = channel
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self.wait()
 
 
 class _Readable(_ChannelWait):

@@ -27,8 +27,8 @@ __all__ = [
     "outside_deadline",
 ]
 
-HostWait = Callable[[Any], Generator[Any, Any, None]]
-"""How a host's coroutine waits until a waitable has settled."""
+HostWait = Callable[[Any], Generator[Any, Any, Any]]
+"""How a host's coroutine waits until a waitable has settled; returns its result."""
 
 
 outside_deadline: ContextVar[float] = ContextVar("windlass_deadline", default=float("inf"))

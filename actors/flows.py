@@ -7,7 +7,7 @@ next for whichever machine owns it; `Flow` is the machine that does nothing else
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 from .current import current_loop
@@ -215,9 +215,6 @@ class _Sleep(Waitable):
 
     def detach(self, scope: Scope) -> None:
         pass
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self.wait()
 
 
 def sleep(seconds: float) -> _Sleep:

@@ -55,16 +55,18 @@ class Waitable:
         """Wake it no longer."""
         raise NotImplementedError
 
-    def wait(self) -> Generator[Any, Any, None]:
-        """For `__await__`: until settled, in a flow or in a coroutine of the thread's host."""
-        host = host_wait()
-        if host is not None:
-            return host(self)
-        return self._wait_in_flow()
+    def result(self) -> Any:
+        """What awaiting it gives, once settled."""
+        return None
 
-    def _wait_in_flow(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, Any]:
+        host = host_wait()
+        return self._wait_in_flow() if host is None else host(self)
+
+    def _wait_in_flow(self) -> Generator[Any, Any, Any]:
         while not self.settled:
             yield self
+        return self.result()
 
 
 class Reply(Waitable, Generic[T]):
@@ -98,8 +100,13 @@ class Reply(Waitable, Generic[T]):
             return False
         self._state = VALUE
         self._value = value
-        if self._waiters is not None:
-            self._notify()
+        waiters: Any = self._waiters
+        if waiters is not None:
+            self._waiters = None
+            if waiters.__class__ is Scope:  # nearly always
+                waiters.wake()
+            else:
+                self._notify(waiters)
         return True
 
     def fail(self, error: BaseException) -> bool:
@@ -108,8 +115,10 @@ class Reply(Waitable, Generic[T]):
             return False
         self._state = ERROR
         self._value = error
-        if self._waiters is not None:
-            self._notify()
+        waiters: Any = self._waiters
+        if waiters is not None:
+            self._waiters = None
+            self._notify(waiters)
         return True
 
     def on_cancel(self, hook: Callable[[], object]) -> None:
@@ -157,6 +166,8 @@ class Reply(Waitable, Generic[T]):
         """Wake this machine once when settled (at once if it is)."""
         if self._state:
             scope.wake()
+        elif self._waiters is None:
+            self._waiters = scope
         else:
             self._add(scope)
 
@@ -192,11 +203,8 @@ class Reply(Waitable, Generic[T]):
         if not self._state:
             host = host_wait()
             if host is not None:
-                yield from host(self)
-            else:
-                while not self._state:
-                    yield self
-        return self.result()
+                return host(self)
+        return self._wait_in_flow()
 
     def _add(self, waiter: Any) -> None:
         if self._waiters is None:
@@ -206,17 +214,14 @@ class Reply(Waitable, Generic[T]):
         else:
             self._waiters = [self._waiters, waiter]
 
-    def _notify(self) -> None:
-        waiters: Any = self._waiters
-        self._waiters = None
-        if waiters.__class__ is Scope:  # nearly always
+    def _notify(self, waiters: Any) -> None:
+        if waiters.__class__ is list:
+            for waiter in waiters:
+                self._notify(waiter)
+        elif waiters.__class__ is Scope:
             waiters.wake()
-            return
-        for waiter in waiters if isinstance(waiters, list) else (waiters,):
-            if waiter.__class__ is Scope:
-                waiter.wake()
-            else:
-                waiter(self)
+        else:
+            waiters(self)
 
 
 def gather(*replies: Reply[Any]) -> Reply[tuple[Any, ...]]:

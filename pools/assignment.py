@@ -121,6 +121,25 @@ class Slate(Generic[M]):
         self.load += 1
         return member
 
+    @property
+    def only(self) -> tuple[M | None, int]:
+        """The only member with room, which would be given to all the next that may share, and how many those
+        are.
+        """
+        heap = self._heap
+        if self._idle is None and heap and len(heap) == 1:
+            return heap[0][2], self._depth - heap[0][0]
+        return None, 0
+
+    def took(self, count: int) -> None:
+        """The only member has been given to so many without asking."""
+        if count:
+            load, sequence, member = self._shared().pop()
+            if load + count < self._depth:
+                self._shared().append((load + count, sequence, member))
+            self.load += count
+            self.wanted += count
+
     def _shared(self) -> list[tuple[int, int, M]]:
         if self._heap is None:
             members = list(islice(self.backend.sharing, SHARING_LOOKED_AT))
@@ -172,13 +191,22 @@ def assign(
     ]
     sends: list[tuple[W, M]] = []
     if len(slates) == 1:
-        take = slates[0].take
+        slate = slates[0]
+        only: Any = None
+        room = given = 0
         for work in waiting:
-            member = take(work.unit.pipelinable)
+            if given < room and work.unit.pipelinable:
+                given += 1
+                sends.append((work, only))
+                continue
+            slate.took(given)
+            member = slate.take(work.unit.pipelinable)
+            (only, room), given = slate.only, 0
             if member is None:
                 break
             sends.append((work, member))
-        slates[0].wanted += max(0, count - len(sends) - 1)
+        slate.took(given)
+        slate.wanted += max(0, count - len(sends) - 1)
     elif slates:
         for work in waiting:
             member = _place(slates, work.unit, choose)

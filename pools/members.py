@@ -276,19 +276,33 @@ class Member(StreamProtocol):
 
     # -- for the pool ------------------------------------------------------------------------------
 
-    def send(self, work: Work[Any]) -> None:
-        """Hand a unit to the wire. The pool calls `update` afterwards, once for all that it sends."""
-        unit = work.unit
-        work.owner = self
-        work.stage = SENT
-        work.attempts += 1
-        self.backend.in_flight += 1
-        if not unit.pipelinable:
-            self._exclusive = True
-            if isinstance(unit, Exchanges):
-                self._begin(work)
-                return
-        self._write(work)
+    def send(self, works: list[Work[Any]]) -> list[Work[Any]]:
+        """Hand units to the wire, and return those that it does not take because one before them has changed
+        what it can. The pool calls `update` afterwards, once for all that it sends.
+        """
+        wire, backend, transport, fifo = self.wire, self.backend, self.transport, self._fifo
+        for number, work in enumerate(works):
+            if not wire.writable or self.state is not State.READY:
+                return works[number:]
+            work.owner = self
+            work.stage = SENT
+            work.attempts += 1
+            backend.in_flight += 1
+            if not work.unit.pipelinable:
+                self._exclusive = True
+                if isinstance(work.unit, Exchanges):
+                    self._begin(work)
+                    continue
+            before = transport.unsent  # from here on as `_write`: this is done for every unit
+            fifo.append(work)
+            try:
+                wire.send(work)
+            except Exception as error:
+                self._not_written(work, before, error)
+            else:
+                if wire.writable:
+                    work.wire_bytes = transport.unsent - before
+        return []
 
     def _begin(self, work: Work[Any]) -> None:
         try:
@@ -307,24 +321,26 @@ class Member(StreamProtocol):
         self._write(work)
 
     def _write(self, work: Work[Any]) -> None:
-        transport = self.transport
-        before = transport.unsent
+        before = self.transport.unsent
         self._fifo.append(work)
         try:
             self.wire.send(work)
         except Exception as error:
-            if transport.unsent != before:
-                self.give_up(error)
-                return
-            self._fifo.pop()
-            self.backend.in_flight -= 1
-            if work.stage == SENT:
-                self.pool.fail(work, error)
-            else:
-                work.fail(error)
+            self._not_written(work, before, error)
+        else:
+            if self.wire.writable:
+                work.wire_bytes = self.transport.unsent - before
+
+    def _not_written(self, work: Work[Any], before: int, error: Exception) -> None:
+        if self.transport.unsent != before:  # it was begun: nothing can follow it
+            self.give_up(error)
             return
-        if self.wire.writable:
-            work.wire_bytes = transport.unsent - before
+        self._fifo.pop()
+        self.backend.in_flight -= 1
+        if work.stage == SENT:
+            self.pool.fail(work, error)
+        else:
+            work.fail(error)
 
     def update(self) -> None:
         """See that this member is on the right list, and the pool awake if something waits for it."""

@@ -197,10 +197,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         loop = self.loop
         if loop is None:
             raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
-        now = loop.time()
-        due = now + (self.timeout_default if timeout is None else timeout)
-        if loop.inherited_deadline < due:
-            due = loop.inherited_deadline
+        due = loop.deadline_in(self.timeout_default if timeout is None else timeout)
         if priority and not 0 <= priority < PRIORITIES:
             raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
         work: Work[T] = Work(self, unit, due, priority)
@@ -209,10 +206,10 @@ class Pool(StreamOwner, Machine["Pool"]):
         if (
             queue.live >= queue.limit
             or queue.bytes >= queue.bytes_max
-            or self._down_until > now
+            or self._down_until > loop.now
             or self.draining_now
         ):
-            self.fail(work, self._refusal(now))
+            self.fail(work, self._refusal(loop.now))
             return work
         queue.push(work)
         if due < self._next:
@@ -348,12 +345,16 @@ class Pool(StreamOwner, Machine["Pool"]):
             queue.drop(len(sends))
             refused: list[Work[Any]] = []
             touched: dict[Member, None] = {}
+            run: list[Work[Any]] = []  # of units that go to the same member, one after the other
+            before = sends[0][1]
             for work, member in sends:
-                if member.wire.writable and member.state is State.READY:
-                    member.send(work)
-                    touched[member] = None
-                else:  # a unit before it in this very plan has changed that
-                    refused.append(work)
+                if member is not before:
+                    refused += before.send(run)
+                    touched[before] = None
+                    before, run = member, []
+                run.append(work)
+            refused += before.send(run)
+            touched[before] = None
             if refused:
                 self.requeue(refused)
             for member in touched:

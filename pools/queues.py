@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from actors import NEVER
@@ -44,10 +45,8 @@ class UnitQueue:
 
     def __iter__(self) -> Iterator[Work[Any]]:
         """The living, in the order in which they are to be sent."""
-        for level in self._levels:
-            for work in level:
-                if not work._state:
-                    yield work
+        works = chain.from_iterable(self._levels)
+        return (work for work in works if not work._state) if self._dead else works
 
     def push(self, work: Work[Any]) -> None:
         """Queue at the end of its priority."""
@@ -66,6 +65,11 @@ class UnitQueue:
 
     def drop(self, count: int) -> None:
         """Take the first `count` living works off, which are those that iterating gave first."""
+        if count == self.live:  # nearly always
+            for level in self._levels:
+                level.clear()
+            self.live = self.bytes = self._dead = 0
+            return
         for level in self._levels:
             while count and level:
                 work = level.popleft()

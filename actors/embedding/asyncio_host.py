@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from asyncio import get_running_loop
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Self
 
 from actors.current import HostWait, outside_deadline
@@ -59,7 +60,7 @@ class AsyncioLoop(HostedLoop):
         assert self._host is not None
         self._context = contextvars.Context()
         self._context.run(self._host.add_reader, self.fileno(), self.turn)
-        return wait_in_asyncio
+        return partial(wait_in_asyncio, self._host)  # asking for the running loop each time is a system call
 
     def detach_here(self) -> None:
         """No reader, no timer."""
@@ -87,6 +88,25 @@ class AsyncioLoop(HostedLoop):
             self._nudged = True
             host.call_soon(self._nudged_turn, context=self._context)
 
+    def turn(self) -> None:
+        """One tick, then the tasks that it has woken."""
+        host = self._host
+        if host is None or host in _batches:  # the end, or a turn within a turn
+            super().turn()
+            return
+        batch = _batches[host] = []
+        try:
+            super().turn()
+        finally:
+            del _batches[host]
+            woken = iter(batch)
+            try:
+                for waiting in woken:
+                    waiting.context.run(waiting.step, waiting)
+            finally:  # a task may raise KeyboardInterrupt or SystemExit through us
+                for waiting in woken:
+                    waiting.step_soon()
+
     def _nudged_turn(self) -> None:
         self._nudged = False
         self.turn()
@@ -108,45 +128,85 @@ class AsyncioLoop(HostedLoop):
         self.turn()
 
 
-class _Waker:
-    """What a waitable wakes in place of a machine's scope: the future that a task waits for."""
+class _Waiting:
+    """One wait of one task: woken by a waitable in place of a machine's scope, and a future to asyncio, by
+    the protocol that its `isfuture` names. So no future of asyncio's own is made, and no handle to wake it.
+    """
 
-    __slots__ = ("future",)
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_loop", "_message", "_woken", "context", "step")
 
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self.future = future
+    def __init__(self, host: asyncio.AbstractEventLoop) -> None:
+        self._asyncio_future_blocking = True
+        self._loop = host
+        self.step: Any = None  # the task's own, once it waits
+        self._woken = self._cancelled = False
 
     def __call__(self, reply: Any = None) -> None:
         """The reply has settled, the time has come, or a channel has turned."""
-        future = self.future
-        if not future.done():
-            try:
-                future.set_result(None)
-            except RuntimeError:  # asyncio is closed, and the task with it
-                pass
+        if not self._woken:
+            self._woken = True
+            if self.step is not None:
+                batch = _batches.get(self._loop)
+                if batch is None:
+                    self.step_soon()
+                else:
+                    batch.append(self)
 
     wake = __call__
 
+    def step_soon(self) -> None:
+        """Let the task go on in asyncio's next turn."""
+        try:
+            self._loop.call_soon(self.step, self, context=self.context)
+        except RuntimeError:  # asyncio is closed, and the task with it
+            pass
 
-def wait_in_asyncio(waitable: Waitable) -> Generator[Any, Any, None]:
-    """How an asyncio task waits for one of ours."""
-    host = get_running_loop()
+    # -- for asyncio's task ----------------------------------------------------------------------------------
+
+    def add_done_callback(self, step: Callable[[Any], object], *, context: contextvars.Context) -> None:
+        """The task waits from now on."""
+        self.step = step
+        self.context = context
+        if self._woken:
+            self.step_soon()
+
+    def cancel(self, msg: Any = None) -> bool:
+        """The task is cancelled. False if it is woken already: then the task sees to it."""
+        if self._woken:
+            return False
+        self._woken = self._cancelled = True
+        self._message = msg
+        self.step_soon()
+        return True
+
+    def result(self) -> None:
+        """What the task has waited for: nothing, or to be cancelled."""
+        if self._cancelled:
+            raise asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+
+
+_batches: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+"""While a turn is on: whom it has woken. They go on at its end, without a turn of asyncio's between."""
+
+
+def wait_in_asyncio(host: asyncio.AbstractEventLoop, waitable: Waitable) -> Generator[Any, Any, Any]:
+    """How a task of this asyncio loop waits for one of ours."""
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
     while not waitable.settled:
-        future: asyncio.Future[None] = host.create_future()
-        waker: Any = _Waker(future)
-        waitable.attach(waker)
-        timer = None if due == NEVER else host.call_later(remaining(due), waker)
+        waiting: Any = _Waiting(host)
+        waitable.attach(waiting)
+        timer = None if due == NEVER else host.call_later(remaining(due), waiting)
         try:
-            yield from future
+            yield waiting
         except BaseException:
-            give_up(waitable, waker)
+            give_up(waitable, waiting)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
         if timer is not None and not waitable.settled:
             if due != waitable.due and not remaining(due):
-                give_up(waitable, waker, late=True)
-            waitable.detach(waker)
+                give_up(waitable, waiting, late=True)
+            waitable.detach(waiting)
+    return waitable.result()

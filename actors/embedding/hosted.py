@@ -236,6 +236,18 @@ class HostedLoop(Loop):
         else:
             outside_deadline.set(deadline)
 
+    def deadline_in(self, seconds: float) -> float:
+        """As `Loop.deadline_in`, written out: this is called for every unit."""
+        if get_ident() != self._thread != NO_THREAD:
+            self._refuse_thread()
+        if self.ticking:
+            inherited = self._flow_deadline
+        else:
+            self.now = self._clock()
+            inherited = outside_deadline.get()
+        deadline = self.now + seconds
+        return inherited if inherited < deadline else deadline  # noqa: FURB136 - as there
+
     def _check_thread(self) -> None:
         if get_ident() != self._thread != NO_THREAD:
             self._refuse_thread()

@@ -127,7 +127,7 @@ class _Waker:
         self.wake()
 
 
-def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, None]:
+def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, Any]:
     """How a trio task waits for one of ours."""
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
@@ -153,3 +153,4 @@ def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, None]:
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waker, late=True)
             waitable.detach(attached)
+    return waitable.result()

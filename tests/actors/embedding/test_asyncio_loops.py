@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import signal
@@ -198,3 +199,82 @@ def test_a_flow_that_leaves_the_program_does(run):
         run(main)
     gc.collect()
     assert descriptors() == before
+
+
+def test_a_task_that_leaves_the_program_does_not_keep_the_others_of_its_turn_from_going_on(run):
+    seen = []
+
+    async def main():
+        async with Loop.in_asyncio() as loop:
+            reply = Reply()
+
+            async def wait(number):
+                seen.append((number, await reply))
+                if number == 1:
+                    raise SystemExit(3)
+
+            tasks = [asyncio.ensure_future(wait(number)) for number in range(4)]
+
+            async def settle():
+                reply.settle("now")
+
+            await asyncio.sleep(0)
+            loop.spawn(settle())
+            await asyncio.wait(tasks)
+
+    with pytest.raises(SystemExit):
+        run(main)
+    assert seen[:2] == [(0, "now"), (1, "now")]
+    assert [number for number, _ in seen] in ([0, 1], [0, 1, 2, 3])  # asyncio may end before its next turn
+
+
+def test_a_cancellation_that_meets_the_answer(run):
+    """Cancelled before it is settled, after, and both in one turn: the task ends one way, exactly once."""
+
+    async def main():
+        async with Loop.in_asyncio() as loop:
+
+            async def outcome(*steps):
+                reply = Reply()
+                task = asyncio.ensure_future(reply)
+                await asyncio.sleep(0)
+
+                async def in_a_turn():
+                    for step in steps:
+                        getattr(task if step == "cancel" else reply, step)(*("done",))
+
+                await loop.spawn(in_a_turn())
+                result = (await asyncio.gather(task, return_exceptions=True))[0]
+                return result if isinstance(result, str) else type(result)
+
+            assert await outcome("settle") == "done"
+            assert await outcome("cancel") == asyncio.CancelledError
+            assert await outcome("cancel", "settle") == asyncio.CancelledError
+            assert await outcome("settle", "cancel") == asyncio.CancelledError
+
+    run(main)
+
+
+def test_tasks_go_on_in_their_own_context(run):
+    name = contextvars.ContextVar("name", default="nobody")
+
+    async def main():
+        async with Loop.in_asyncio() as loop:
+            reply = Reply()
+
+            async def wait(mine):
+                name.set(mine)
+                await reply
+                return name.get(), asyncio.current_task().get_name()
+
+            tasks = [asyncio.create_task(wait(mine), name=mine) for mine in ("anna", "bert")]
+            await asyncio.sleep(0)
+
+            async def settle():
+                reply.settle(None)
+
+            await loop.spawn(settle())
+            assert await asyncio.gather(*tasks) == [("anna", "anna"), ("bert", "bert")]
+            assert name.get() == "nobody"
+
+    run(main)
