@@ -26,6 +26,7 @@ from .exchanges import Exchange, Exchanges, Held
 from .members import Event, Member, State
 from .pool import Pool
 from .queues import UnitQueue
+from .routers import Routed, Router
 from .units import Unit, Work
 from .wires import Wire
 
@@ -49,6 +50,8 @@ __all__ = [
     "PoolStatistics",
     "QueueFull",
     "RetryBudget",
+    "Routed",
+    "Router",
     "State",
     "Unit",
     "UnitQueue",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisCluster, RedisServer
 
 START_SECONDS_MAX = 10.0
 NGINX = """\
@@ -118,6 +118,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     program = require_program_or_skip("redis-server", "apt-get install redis-server")
     with RedisServer(program, tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """Three masters and no replica for the whole session, kept in memory."""
+    program = require_program_or_skip("redis-server", "apt-get install redis-server")
+    with RedisCluster(program, tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 def listens(port: int, process: subprocess.Popen[bytes]) -> bool:

@@ -1,13 +1,18 @@
-"""A real redis-server for tests: on a free port and a Unix socket, without files, always stopped."""
+"""Real redis-servers for tests, one or a cluster of them: on free ports and Unix sockets, in memory, always
+stopped."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import redis as redis_py
 
 START_SECONDS_MAX = 10.0
 
@@ -31,6 +36,10 @@ class RedisServer:
             *options,
         ]
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     @property
     def url(self) -> str:
@@ -66,3 +75,157 @@ class RedisServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+SLOTS = 16384
+
+
+class ClusterNode(RedisServer):
+    """One node of a cluster, and a client for it."""
+
+    def __init__(self, program: str, folder: Path, timeout_ms: int) -> None:
+        folder.mkdir()
+        self.bus = unused_port()
+        options = {
+            "cluster-enabled": "yes",
+            "cluster-config-file": "nodes.conf",
+            "cluster-node-timeout": str(timeout_ms),
+            "cluster-port": str(self.bus),
+            "cluster-replica-validity-factor": "0",
+            "repl-diskless-sync-delay": "0",
+            "repl-ping-replica-period": "1",
+        }
+        super().__init__(
+            program, folder, *(word for name in options for word in (f"--{name}", options[name]))
+        )
+        self._client: redis_py.Redis | None = None
+
+    def __call__(self, *command: Any) -> Any:
+        """Have it execute a command."""
+        if self._client is None:
+            self._client = redis_py.Redis(port=self.port, decode_responses=True)
+        return self._client.execute_command(*command)
+
+    @property
+    def id(self) -> str:
+        return str(self("CLUSTER", "MYID"))
+
+    def stop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+        super().stop()
+
+
+class RedisCluster:
+    """`with RedisCluster(program, folder, masters=3, replicas=1) as cluster:`; the replicas are of the first
+    masters.
+    """
+
+    def __init__(
+        self, program: str, folder: Path, *, masters: int = 3, replicas: int = 0, timeout_ms: int = 500
+    ) -> None:
+        self.nodes = [
+            ClusterNode(program, folder / str(number), timeout_ms) for number in range(masters + replicas)
+        ]
+        self.masters = self.nodes[:masters]
+        self.replicas = self.nodes[masters:]
+        self._stack = ExitStack()
+
+    @property
+    def urls(self) -> list[str]:
+        return [node.url for node in self.nodes]
+
+    @property
+    def port(self) -> int:
+        """Of the first node."""
+        return self.nodes[0].port
+
+    @property
+    def ports(self) -> list[int]:
+        return [node.port for node in self.nodes]
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            for node in self.nodes:
+                self._stack.enter_context(node)
+            self._meet()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def _meet(self) -> None:
+        share = SLOTS // len(self.masters)
+        for number, node in enumerate(self.nodes):
+            node("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if node in self.masters:
+                last = SLOTS - 1 if node is self.masters[-1] else (number + 1) * share - 1
+                node("CLUSTER", "ADDSLOTSRANGE", number * share, last)
+            self.nodes[0]("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
+        everybody = len(self.nodes)
+        until(lambda: all(node("CLUSTER", "NODES").count("\n") == everybody for node in self.nodes))
+        for replica, master in zip(self.replicas, self.masters, strict=False):
+            replica("CLUSTER", "REPLICATE", master.id)
+        until(self.settled)
+
+    def settled(self) -> bool:
+        """Whether all nodes agree that all is well, and replicas are connected."""
+        for node in self.nodes:
+            info = node("CLUSTER", "INFO")
+            if "cluster_state:ok" not in info or f"cluster_slots_ok:{SLOTS}" not in info:
+                return False
+        links = [replica("INFO", "replication")["master_link_status"] for replica in self.replicas]
+        return all(link == "up" for link in links)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # -- slots that move -------------------------------------------------------------------------------------
+
+    def owner(self, slot: int) -> ClusterNode:
+        """Which node serves a slot, as the first node that lives has it."""
+        witness = next(node for node in self.nodes if node.running)
+        for first, last, master, *_ in witness("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == master[1])
+        raise AssertionError(f"nobody serves slot {slot}")
+
+    def begin_move(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        """From now on keys of the slot may be moved."""
+        target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+
+    def move_keys(self, slot: int, source: ClusterNode, target: ClusterNode, count: int = 1000) -> int:
+        """Move some keys; how many that were."""
+        keys = source("CLUSTER", "GETKEYSINSLOT", slot, count)
+        if keys:
+            source("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        return len(keys)
+
+    def end_move(self, slot: int, target: ClusterNode) -> None:
+        """All its keys have been moved: everybody is told."""
+        told = target.id
+        target("CLUSTER", "SETSLOT", slot, "NODE", told)
+        for node in self.masters:
+            if node is not target and node.running:
+                node("CLUSTER", "SETSLOT", slot, "NODE", told)
+
+    def move(self, slot: int, target: ClusterNode) -> None:
+        """The whole slot."""
+        source = self.owner(slot)
+        if source is not target:
+            self.begin_move(slot, source, target)
+            while self.move_keys(slot, source, target):
+                pass
+            self.end_move(slot, target)
+
+
+def until(condition: Callable[[], object], seconds: float = START_SECONDS_MAX) -> None:
+    """Wait until this holds."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.01)):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError(f"{condition} has not come true")

@@ -7,6 +7,7 @@ units for a pool, `pipeline`, `atomic`, `script` and `transaction` units of seve
 from __future__ import annotations
 
 from .client import RedisPool, pool
+from .cluster import Cluster, cluster
 from .commands.hashes import hdel, hexists, hget, hgetall, hincrby, hkeys, hlen, hmget, hset, hsetnx, hvals
 from .commands.keys import delete, exists, expire, key_type, persist, pttl, rename, scan, touch, unlink
 from .commands.lists import (
@@ -58,7 +59,7 @@ from .commands.strings import (
     setrange,
     strlen,
 )
-from .errors import BadReply, Conflict, RedisError
+from .errors import BadReply, Conflict, CrossSlot, RedisError
 from .subscriptions import Message, Subscription, subscribe
 from .transactions import Transaction, transaction
 from .units import Blocking, Command, Script, atomic, command, pipeline, script
@@ -66,8 +67,10 @@ from .units import Blocking, Command, Script, atomic, command, pipeline, script
 __all__ = [
     "BadReply",
     "Blocking",
+    "Cluster",
     "Command",
     "Conflict",
+    "CrossSlot",
     "Message",
     "RedisError",
     "RedisPool",
@@ -79,6 +82,7 @@ __all__ = [
     "blmove",
     "blpop",
     "brpop",
+    "cluster",
     "command",
     "dbsize",
     "decrby",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pools import BackendError
 
-__all__ = ["BadReply", "Conflict", "RedisError"]
+__all__ = ["BadReply", "Conflict", "CrossSlot", "RedisError"]
 
 
 class RedisError(BackendError):
@@ -22,6 +22,14 @@ class Conflict(RedisError):
     """A watched key was changed by others every time the transaction was tried; nothing was executed.
 
     Submit it again later, raise `attempts=`, or do the work in a script, which needs no WATCH.
+    """
+
+
+class CrossSlot(RedisError):
+    """The keys of one unit live in several slots of the cluster. Nothing was sent.
+
+    Give them a common tag in braces (`{user:7}:name`, `{user:7}:mail`), or send them apart: a pipeline may
+    have keys of many slots.
     """
 
 

@@ -15,11 +15,13 @@ Rules:
 3. If a watched key was changed meanwhile nothing is executed and the body runs anew, up to `attempts` times;
    then it fails with `Conflict`. A body that has executed something already is not run again.
 4. However it ends, the connection watches nothing afterwards.
+5. In a cluster all its keys live in one slot. It is begun at the node of the first argument that could be a
+   key; if another node serves what the body asks for, it is run anew there, unless it has written already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from actors import Reply
@@ -27,7 +29,8 @@ from pools import Exchange, Exchanges, Held
 
 from .client import RedisPool
 from .codec import Arg, encode
-from .errors import Conflict
+from .errors import Conflict, RedisError
+from .slots import key_slot, one_slot
 from .units import Command, RedisUnit, atomic
 
 __all__ = ["Transaction", "TransactionUnit", "transaction"]
@@ -36,17 +39,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ATTEMPTS: Final = 10
+ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})  # nothing was executed here
 
 
 class Transaction:
     """The connection as a transaction's body sees it."""
 
-    __slots__ = ("_held", "_queued", "executed")
+    __slots__ = ("_asking", "_held", "_queued", "_slot", "executed", "written")
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, asking: bool = False) -> None:
         self._held = held
+        self._asking = asking
         self._queued: list[Command[Any]] = []
+        self._slot: int | None = None  # of the keys so far, in a cluster
         self.executed = False  # an EXEC has been sent
+        self.written = False  # likewise, or another command that is not to be executed twice
 
     def __repr__(self) -> str:
         return f"<Transaction with {len(self._queued)} commands queued>"
@@ -55,14 +62,26 @@ class Transaction:
         """Have nothing executed if one of these keys changes from now on."""
         if self._queued:
             raise ValueError("watch() after queue(): read and watch first, then queue what is to be executed")
+        asked: Exchange[Any] = self._send(Command(encode("WATCH", *keys)))
         self._held.wire.watching = True
-        await self._held.submit(Command(encode("WATCH", *keys)))
+        await asked
 
     def submit(self, unit: Command[T]) -> Exchange[T]:
         """Have a command executed now, to read what the rest depends on. Await it for its result."""
         if unit.embedded is not unit.data:
             unit = Command(unit.embedded, unit.convert)
-        return self._held.submit(unit)
+        asked = self._send(unit)
+        if not unit.idempotent:
+            asked.when_settled(self._look_whether_written)
+        return asked
+
+    def _send(self, unit: Command[T]) -> Exchange[T]:
+        if self._held.wire.clustered:
+            self._slot = one_slot((self._slot, unit.key))
+        return self._held.submit(unit.asking() if self._asking else unit)
+
+    def _look_whether_written(self, asked: Reply[Any]) -> None:
+        self.written = self.written or not isinstance(asked.error, RedisError)
 
     def queue(self, unit: Command[Any]) -> None:
         """Have a command executed together with the others that are queued."""
@@ -75,30 +94,41 @@ class Transaction:
         if not self._queued:
             return []
         units, self._queued = self._queued, []
-        asked = self._held.submit(atomic(*units))
+        asked = self._send(atomic(*units))
         self._held.wire.watching = False  # EXEC ends it, whatever comes of it
         try:
             results = await asked
         except Conflict:
             raise
-        except BaseException:
+        except RedisError as error:
             self.executed = True
+            self.written = self.written or error.code not in ELSEWHERE
             raise
-        self.executed = True
+        except BaseException:
+            self.executed = self.written = True
+            raise
+        self.executed = self.written = True
         return results
 
 
 class TransactionUnit(Exchanges[T], RedisUnit[T], Generic[T]):
     """What a function decorated by `transaction` returns: it with its arguments, to be submitted."""
 
-    __slots__ = ("attempts", "function", "made")
+    __slots__ = ("_asking", "attempts", "function", "key", "made")
 
     def __init__(
-        self, function: Callable[..., Any], made: Callable[[Transaction], Any], attempts: int
+        self,
+        function: Callable[..., Any],
+        made: Callable[[Transaction], Any],
+        attempts: int,
+        key: int | None = None,
+        asking: bool = False,
     ) -> None:
         self.function = function
         self.made = made
         self.attempts = attempts
+        self.key = key  # a guess
+        self._asking = asking
 
     def __repr__(self) -> str:
         return f"<transaction {self.function.__qualname__}>"
@@ -108,19 +138,38 @@ class TransactionUnit(Exchanges[T], RedisUnit[T], Generic[T]):
         left = self.attempts
         while True:
             left -= 1
-            tx = Transaction(held)
+            tx = Transaction(held, self._asking)
             try:
                 value: T = await self.made(tx)
                 await tx.execute()
             except Conflict:
                 if tx.executed or left <= 0:
                     raise
+            except RedisError as error:
+                if tx.written and error.code in ELSEWHERE:
+                    raise RedisError(
+                        f"ERR its slot was moved in the middle of the transaction ({error}); what it had "
+                        "written by then stands"
+                    ) from error
+                raise
             else:
                 return value
+
+    def asking(self) -> TransactionUnit[T]:
+        """Every command behind ASKING."""
+        return TransactionUnit(self.function, self.made, self.attempts, self.key, asking=True)
 
     def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
         """To the connections for those that hold one."""
         return pool.submit_apart("transactions", self, timeout, priority)
+
+
+def guess_slot(arguments: Iterable[Any]) -> int | None:
+    """The slot of the first argument that could be a key."""
+    for argument in arguments:
+        if isinstance(argument, str | bytes):
+            return key_slot(argument.encode() if isinstance(argument, str) else argument)
+    return None
 
 
 Body = Callable[Concatenate[Transaction, P], Coroutine[Any, Any, T]]
@@ -142,7 +191,8 @@ def transaction(function: Any = None, *, attempts: int = ATTEMPTS) -> Any:
 
     def decorate(function: Any) -> Any:
         def make(*arguments: Any, **options: Any) -> TransactionUnit[Any]:
-            return TransactionUnit(function, lambda tx: function(tx, *arguments, **options), attempts)
+            key = guess_slot((*arguments, *options.values()))
+            return TransactionUnit(function, lambda tx: function(tx, *arguments, **options), attempts, key)
 
         make.__name__ = function.__name__
         make.__qualname__ = function.__qualname__

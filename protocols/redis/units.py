@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actors import NEVER, Reply
 from pools import Cancelled, Unit
 
 from .codec import Arg, encode
-from .errors import Conflict, RedisError
+from .errors import BadReply, Conflict, RedisError
 from .semantics import block_seconds, is_idempotent, name_of, refuse
+from .slots import one_slot, slot_of
 
 if TYPE_CHECKING:
     from .client import RedisPool
 
 __all__ = [
+    "Asking",
     "Blocking",
     "Command",
     "Idempotent",
+    "Part",
+    "Pipeline",
     "RedisUnit",
     "Script",
     "ScriptCall",
@@ -32,10 +37,12 @@ __all__ = [
     "command",
     "pipeline",
     "script",
+    "unexpected",
 ]
 
 T = TypeVar("T")
 
+_ASKING = encode("ASKING")
 _MULTI = encode("MULTI")
 _EXEC = encode("EXEC")
 
@@ -50,6 +57,16 @@ class RedisUnit(Unit[T]):
 
     hangs_up: bool = False
     """Whether its connection is closed when its asker has gone, because it might wait for ever."""
+
+    def seconds_of(self, timeout: float | None, default: float) -> float:
+        """Its deadline, in seconds from now, if this `timeout` is given and that is the pool's."""
+        return default if timeout is None else timeout
+
+    def asking(self) -> RedisUnit[T]:
+        """The same for a node that a slot is being moved to, which takes it from those alone who say that
+        they were sent there.
+        """
+        raise NotImplementedError
 
 
 class Command(RedisUnit[T]):
@@ -77,6 +94,15 @@ class Command(RedisUnit[T]):
         """The bytes to send where no second attempt can be made: in a pipeline, in a transaction."""
         return self.data
 
+    @property
+    def key(self) -> int | None:  # looked at by those alone who route by it
+        """The slot of its keys in a cluster, None if it has none. Raises `CrossSlot`."""
+        return slot_of(self.data)
+
+    def asking(self) -> Command[T]:
+        """Behind ASKING, in the same write."""
+        return Asking(self)
+
 
 class Idempotent(Command[T]):
     """A command that may be sent again after a connection died under it."""
@@ -103,11 +129,59 @@ class Blocking(Command[T]):
         self.seconds = seconds
         self.idempotent = idempotent
 
+    def seconds_of(self, timeout: float | None, default: float) -> float:
+        """Its own waiting time is on top of the pool's default."""
+        if timeout is None:
+            return self.seconds + default if self.seconds > 0 else NEVER
+        return timeout
+
+    def asking(self) -> Command[T]:
+        """Behind ASKING, on a connection for those that wait."""
+        return _AskingBlocking(self)
+
     def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
         """To the connections for those that wait."""
-        if timeout is None:
-            timeout = self.seconds + pool.timeout_default if self.seconds > 0 else NEVER
-        return pool.submit_apart("blocking", self, timeout, priority)
+        return pool.submit_apart("blocking", self, self.seconds_of(timeout, pool.timeout_default), priority)
+
+
+class Asking(Command[T]):
+    """A unit behind ASKING."""
+
+    __slots__ = ("idempotent", "replies")
+
+    def __init__(self, unit: Command[T]) -> None:
+        super().__init__(_ASKING + unit.embedded, second_of(unit))
+        self.idempotent = unit.idempotent
+        self.replies = 1 + unit.replies
+
+    @property
+    def name(self) -> str:
+        """The name behind ASKING."""
+        return self.data[len(_ASKING) :].split(b"\r\n", 3)[2].decode("ascii", "replace").upper()
+
+
+class _AskingBlocking(Blocking[T]):
+    """One that waits, behind ASKING."""
+
+    __slots__ = ()
+
+    replies = 2
+
+    def __init__(self, unit: Blocking[T]) -> None:
+        super().__init__(_ASKING + unit.data, unit.seconds, unit.idempotent)
+        self.convert = second_of(unit)
+
+
+def second_of(unit: Command[T]) -> Callable[[Any], T]:
+    """How to convert what answers a unit behind ASKING."""
+
+    def convert(replies: Any) -> Any:
+        value = replies[1] if unit.replies == 1 else replies[1:]
+        if isinstance(value, RedisError):
+            raise value
+        return value if unit.convert is None else unit.convert(value)
+
+    return convert
 
 
 def command(*arguments: Arg, idempotent: bool | None = None) -> Command[Any]:
@@ -130,6 +204,13 @@ def command(*arguments: Arg, idempotent: bool | None = None) -> Command[Any]:
     return Idempotent(data) if idempotent else Command(data)
 
 
+def unexpected(unit: Command[Any], value: Any, error: Exception) -> BadReply:
+    """What a unit fails with whose answer could not be converted."""
+    failure = BadReply(f"{unit!r} was answered with {value!r:.100}, which it does not expect: {error!r}")
+    failure.__cause__ = error
+    return failure
+
+
 # -- several commands ----------------------------------------------------------------------------------------
 
 
@@ -150,6 +231,11 @@ class _Several(Command[list[Any]]):
         self.keep_errors = keep_errors
         self.idempotent = False
 
+    @property
+    def key(self) -> int | None:
+        """The slot of all keys of all commands. Raises `CrossSlot`."""
+        return one_slot(unit.key for unit in self.units)
+
     def values(self, replies: list[Any]) -> list[Any]:
         """The results, each as its command converts it. Raises the first error, unless they are kept."""
         results: list[Any] = []
@@ -163,11 +249,32 @@ class _Several(Command[list[Any]]):
         return results
 
 
-class _Pipeline(_Several):
+class Pipeline(_Several):
+    """Made by `pipeline`."""
+
     __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<pipeline of {len(self.units)}, {self.size} bytes>"
+
+
+class Part(_Several):
+    """Some commands of a pipeline. Its value is what came for each, errors too: the only one, or a list."""
+
+    __slots__ = ()
+
+    def __init__(self, units: Sequence[Command[Any]]) -> None:
+        super().__init__(units, b"".join([unit.embedded for unit in units]), len(units), keep_errors=True)
+        self.convert = None
+        self.idempotent = all(unit.idempotent for unit in units)
+
+    def asking(self) -> Command[Any]:
+        """ASKING in front of each."""
+        made = Part(self.units)
+        made.data = b"".join([_ASKING + unit.embedded for unit in self.units])
+        made.replies = 2 * len(self.units)
+        made.convert = itemgetter(1 if len(self.units) == 1 else slice(1, None, 2))
+        return made
 
 
 class _Atomic(_Several):
@@ -193,7 +300,7 @@ def pipeline(*units: Command[Any], keep_errors: bool = False) -> Command[list[An
     The first error reply fails the unit, though the other commands were executed; with `keep_errors` errors
     stand in the list instead.
     """
-    made = _Pipeline(units, b"".join([unit.embedded for unit in units]), len(units), keep_errors)
+    made = Pipeline(units, b"".join([unit.embedded for unit in units]), len(units), keep_errors)
     made.idempotent = all(unit.idempotent for unit in units)
     return made
 

@@ -18,7 +18,7 @@ from pools import Unit, Wire, Work
 from .codec import NOTHING, Decoder, PushNotification, bad_reply, encode
 from .errors import BadReply, RedisError
 from .handshake import Login, greet
-from .units import Command
+from .units import Command, unexpected
 
 __all__ = ["RedisWire"]
 
@@ -30,6 +30,7 @@ class RedisWire(Wire):
 
     __slots__ = ("_decoder", "_greeting", "_hanging_up", "_parts", "version", "watching")
 
+    clustered = False  # whether this server is one of several that share the keys
     pushes = True  # it tells a push from an answer that nothing had asked for by itself
 
     def __init__(self, login: Login, reply_bytes: int) -> None:
@@ -94,11 +95,7 @@ class RedisWire(Wire):
         except RedisError as error:
             self.member.fail(error)
         except Exception as error:
-            failure = BadReply(
-                f"{unit!r} was answered with {value!r:.100}, which it does not expect: {error!r}"
-            )
-            failure.__cause__ = error
-            self.member.fail(failure)
+            self.member.fail(unexpected(unit, value, error))
         else:
             self.member.settle(value)
 

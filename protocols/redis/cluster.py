@@ -1,0 +1,477 @@
+"""Redis Cluster: a pool per node behind one `submit`, units routed by their keys' slot.
+
+Rules:
+1. The map of slots is asked for when it is needed: at first, after a MOVED, when a node cannot be reached.
+   One question at a time, `REFRESH_PAUSE` seconds between two at least; who has to wait for it is parked.
+2. MOVED, ASK, TRYAGAIN, CLUSTERDOWN and LOADING say that nothing was executed: the unit is submitted again,
+   at once if the answer names the node, else after a pause, for as long as its deadline allows.
+3. MOVED changes its slot in the map at once, ASK changes nothing. More than `redirects` of them fail a unit.
+4. What was sent to a node that went away is sent again only if it is idempotent; what was not is submitted
+   again until another node serves its slot. When no node at all can be reached it fails at once.
+5. The commands of a pipeline go to their nodes by slot: those of one slot in one piece and in their order.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from actors import NEVER, Backoff, Misuse, Reply, TcpAddress
+from pools import (
+    Backend,
+    BackendDown,
+    BackendError,
+    ConnectionLost,
+    DeadlineExceeded,
+    PoolClosed,
+    PoolError,
+    Routed,
+    Router,
+    Unit,
+)
+
+from .client import PIPELINE, QUEUE, RedisPool, parse_url
+from .codec import REPLY_BYTES_MAX, encode
+from .errors import BadReply, RedisError
+from .handshake import Login
+from .slots import SLOTS, key_slot, parse_redirect, parse_slots
+from .units import Command, Idempotent, Part, Pipeline, RedisUnit, unexpected
+from .wire import RedisWire
+
+__all__ = ["Cluster", "cluster"]
+
+T = TypeVar("T")
+
+NODES_MAX: Final = 1000  # as the cluster's specification has it
+REDIRECTS: Final = 16  # redis-py 16, Jedis 5
+FOLLOWED_AT_ONCE: Final = 3  # redirects; more mean that the nodes do not agree yet: they are given time
+REFRESH_PAUSE: Final = 0.1  # seconds between two questions for the map
+REFRESH_SECONDS: Final = 1.0  # in which a node must answer, before the next one is asked
+ASKED_MAX: Final = 8  # nodes, for one map
+PAUSES: Final = Backoff(0.01, 0.5)  # of units whose node cannot serve them now
+RETRIES: Final = Backoff(0.1, 2.0)  # when no node at all could be asked for the map
+NOT_NOW: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING"})
+SENT_ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
+UNFINISHED: Final = NOT_NOW | SENT_ELSEWHERE
+ONE_NODES_OWN: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "KEYS", "RANDOMKEY", "SCAN", "SWAPDB"})
+MAP: Final[Idempotent[Any]] = Idempotent(encode("CLUSTER", "SLOTS"))
+
+
+class _ClusterWire(RedisWire):
+    __slots__ = ()
+
+    clustered = True
+
+
+class _NodePool(RedisPool):
+    __slots__ = ()
+
+    drain_phase = None  # type: ignore[assignment]  # the cluster asks it itself
+
+
+class Cluster(Router[RedisPool]):
+    """Made by `redis.cluster`; `loop.spawn` gives it back."""
+
+    __slots__ = (
+        "_asked",
+        "_asked_host",
+        "_down",
+        "_failures",
+        "_masters",
+        "_options",
+        "_refresh_at",
+        "_refreshed_at",
+        "_seeds",
+        "_table",
+        "_tls",
+        "_to_ask",
+        "_turn",
+        "moved",
+        "redirects",
+        "refreshed",
+    )
+
+    def __init__(
+        self,
+        seeds: list[TcpAddress],
+        tls: ssl.SSLContext | None,
+        *,
+        redirects: int,
+        queue: int,
+        timeout: float,
+        options: dict[str, Any],
+    ) -> None:
+        self._seeds = seeds
+        super().__init__(f"the cluster of {self._seeds[0]}", queue=queue, timeout=timeout)
+        self._tls = tls
+        self._options = {**options, "queue": queue, "timeout": timeout}  # of each node's pool
+        self._table: list[RedisPool | None] = [None] * SLOTS
+        self._masters: list[RedisPool] = []
+        self._turn = 0  # of units without a key
+        self.redirects = redirects
+        self.moved = 0  # redirects followed
+        self.refreshed = 0  # maps that were read
+        self._failures = 0  # maps in a row that nobody gave
+        self._down: BackendDown | None = None  # since nobody gave one
+        self._refresh_at = NEVER
+        self._refreshed_at = -NEVER
+        self._asked: Reply[Any] | None = None  # for the map
+        self._asked_host = ""
+        self._to_ask: list[TcpAddress] = []  # if that one does not give it
+
+    # -- for whoever asks ------------------------------------------------------------------------------------
+
+    def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
+        """As `pools.Pool.submit`. Units of several slots fail with `CrossSlot`, except pipelines. Raises
+        `Misuse` for a command about the keys of one node alone: see `masters`.
+        """
+        if not isinstance(unit, RedisUnit):
+            raise Misuse(f"{unit!r} is no unit of protocols.redis; submit it to a pool of its own kind")
+        due = self.due(unit.seconds_of(timeout, self.timeout_default))
+        self.check(priority)
+        if isinstance(unit, Pipeline):
+            whole: Any = _Whole(self, unit, due, priority)
+            return self.start_with(whole)
+        return self.start_with(Routed(self, unit, due, priority))
+
+    def masters(self) -> list[RedisPool]:
+        """The pools of the nodes that serve slots, for commands that ask one node: `redis.dbsize()`,
+        `redis.scan()`. Empty before the first unit was answered.
+        """
+        return list(self._masters)
+
+    def node_of(self, key: str | bytes) -> TcpAddress | None:
+        """Where a key lives, as far as is known."""
+        pool = self._table[key_slot(key.encode() if isinstance(key, str) else key)]
+        return None if pool is None else address_of(pool)
+
+    # -- routing ---------------------------------------------------------------------------------------------
+
+    def place(self, unit: Any) -> RedisPool | None:
+        """By the slot; any master will do for a unit without a key."""
+        slot = unit.key
+        if slot is None:
+            if isinstance(unit, Command) and unit.name in ONE_NODES_OWN:
+                raise Misuse(
+                    f"{unit.name} is about the keys of one node: submit it to each of cluster.masters()"
+                )
+            pool = self._in_turn()
+        else:
+            pool = self._table[slot]
+        if pool is None:
+            if self._down is not None:
+                raise self._down
+            self._want_refresh()
+        return pool
+
+    def _in_turn(self) -> RedisPool | None:
+        self._turn += 1
+        return self._masters[self._turn % len(self._masters)] if self._masters else None
+
+    def go(self, routed: Routed[Any]) -> None:
+        """To where it belongs: a pipeline in parts."""
+        if isinstance(routed, _Whole):
+            routed.begin()
+        else:
+            super().go(routed)
+
+    def again(self, routed: Routed[Any], error: BaseException) -> None:
+        """What a node has failed."""
+        if isinstance(error, RedisError) and error.code in UNFINISHED:
+            routed.tries += 1
+            if error.code in NOT_NOW:
+                self._want_refresh()
+                self._pause(routed, error)
+            else:
+                self._follow(routed, error)
+        elif isinstance(error, BackendDown):
+            self._node_down(routed, error)
+        elif isinstance(error, ConnectionLost | DeadlineExceeded):
+            self._want_refresh()
+            if isinstance(error, ConnectionLost) and routed.unit.idempotent:
+                routed.tries += 1
+                self._pause(routed, error)
+            else:
+                self.fail(routed, error)
+        elif isinstance(error, PoolClosed) and not self.draining_now:
+            gone = f"{routed.pool.name} has left the cluster; the unit may have been executed"
+            self.fail(routed, ConnectionLost(gone))
+        else:
+            self.fail(routed, error)
+
+    def _pause(self, routed: Routed[Any], reason: BaseException) -> None:
+        self.park(routed, PAUSES.delay(routed.tries, self.loop.kernel.random()), reason)
+
+    def _follow(self, routed: Routed[Any], error: RedisError) -> None:
+        """Where MOVED or ASK leads."""
+        try:
+            slot, address = parse_redirect(error, routed.pool.backends[0].address.host)
+            pool = self._pool_at(address)
+        except Exception as bad:
+            self.fail(routed, bad)
+            return
+        self.moved += 1
+        if error.code == "MOVED":
+            self._table[slot] = pool
+            self._want_refresh()
+        if routed.tries > self.redirects:
+            advice = f"followed {self.redirects} times; do the nodes agree? See CLUSTER NODES on each"
+            self.fail(routed, RedisError(f"{error} ({advice})"))
+        elif routed.tries > FOLLOWED_AT_ONCE:
+            self._pause(routed, error)
+        else:
+            self.send(routed, pool, routed.unit if error.code == "MOVED" else routed.unit.asking())
+
+    def _node_down(self, routed: Routed[Any], error: BackendDown) -> None:
+        """Not sent: wait until another node serves the slot, but not for a node that refuses us."""
+        cause = error.__cause__
+        if isinstance(cause, BackendError) or self._down is not None:
+            self.fail(routed, error)
+            return
+        routed.tries += 1
+        self._want_refresh()
+        told = BackendDown(
+            f"{error} (the cluster announces this node as {address_of(routed.pool)}; if that is no address "
+            "from here, see cluster-announce-ip and cluster-announce-hostname there)"
+        )
+        told.__cause__ = cause
+        self._pause(routed, told)
+
+    def _pool_at(self, address: TcpAddress) -> RedisPool:
+        """The pool of a node, made now if there is none."""
+        pool = self.pools.get(address)
+        if pool is None:
+            if len(self.pools) >= NODES_MAX:
+                raise BadReply(f"{self.name} names more than {NODES_MAX} nodes")
+            backend = Backend(address, self._tls, address.host)
+            made: RedisPool = _NodePool(backend=backend, **self._options)
+            self.loop.spawn(made)
+            self.pools[address] = pool = made
+        return pool
+
+    # -- the map ---------------------------------------------------------------------------------------------
+
+    def _want_refresh(self) -> None:
+        """Ask for the map soon, if it is not being asked for."""
+        if self._refresh_at == NEVER and self._asked is None:
+            self._refresh_at = max(self.loop.time(), self._refreshed_at + REFRESH_PAUSE)
+            self.look_at(self._refresh_at)
+
+    def look(self, now: float) -> float:
+        """Ask for the map when it is time, read what was answered."""
+        if self._asked is not None and self._asked.settled:
+            self._read(now, self._asked)
+        if self._refresh_at <= now and self._asked is None:
+            self._refresh_at = NEVER
+            self._to_ask = self._whom_to_ask()
+            self._ask(None)
+        return self._refresh_at
+
+    def _whom_to_ask(self) -> list[TcpAddress]:
+        """Those that can be reached first, each time in another order; then the seeds."""
+        rng = self.loop.kernel.random()
+        known = [address_of(pool) for pool in self.pools.values() if not pool.backends[0].failures]
+        rng.shuffle(known)
+        return list(dict.fromkeys([*known[:ASKED_MAX], *self._seeds]))
+
+    def _ask(self, error: BaseException | None) -> None:
+        """The next one."""
+        self._asked = None
+        if not self._to_ask:
+            self._nobody_knows(error)
+            return
+        pool = self._pool_at(self._to_ask.pop(0))
+        self._asked = pool.submit(MAP, REFRESH_SECONDS)
+        self._asked_host = address_of(pool).host
+        self._asked.attach(self.scope)
+
+    def _read(self, now: float, asked: Reply[Any]) -> None:
+        self._asked = None
+        try:
+            ranges = parse_slots(asked.result(), self._asked_host)
+            if not ranges:
+                raise BadReply("the cluster has no slots yet; see CLUSTER ADDSLOTSRANGE")
+        except PoolError as error:
+            self._ask(error)
+            return
+        table: list[RedisPool | None] = [None] * SLOTS
+        for first, last, master in ranges:
+            table[first : last + 1] = [self._pool_at(master)] * (last + 1 - first)
+        self._table = table
+        masters = dict.fromkeys(master for _, _, master in ranges)
+        self._masters = [self.pools[master] for master in masters]
+        self.retire([address for address in self.pools if address not in masters])
+        self.refreshed += 1
+        self._refreshed_at = now
+        self._failures = 0
+        self._down = None
+        self.release()
+
+    def _nobody_knows(self, error: BaseException | None) -> None:
+        self._failures += 1
+        now = self.loop.now
+        down = BackendDown(f"{self.name} cannot be reached ({error}); the unit was not sent")
+        down.__cause__ = error
+        self._down = down
+        self._refreshed_at = now
+        self._refresh_at = now + RETRIES.delay(self._failures, self.loop.kernel.random())
+        self.release()
+
+
+class _Whole(Routed[list[Any]]):
+    """A pipeline: a part for each slot."""
+
+    __slots__ = ("_left", "_parts", "answers")
+
+    def begin(self) -> None:
+        """Send the parts."""
+        units = self.unit.units
+        by_slot: dict[int | None, list[int]] = {}
+        try:
+            for number, unit in enumerate(units):
+                by_slot.setdefault(unit.key, []).append(number)
+        except RedisError as error:
+            self.router.fail(self, error)
+            return
+        self.answers: list[Any] = [None] * len(units)
+        self._left = len(by_slot)
+        self._parts = [_PartOfWhole(self, numbers) for numbers in by_slot.values()]
+        for part in self._parts:
+            part.when_settled(self._part_settled)
+            self.router.start_with(part)
+
+    def cancel(self, error: BaseException | None = None) -> bool:
+        """Lose interest in every part."""
+        if not super().cancel(error):
+            return False
+        self._cancel_parts()
+        return True
+
+    def _cancel_parts(self) -> None:
+        parts, self._parts = self._parts, []
+        for part in parts:
+            part.cancel()
+
+    def _part_settled(self, part: Reply[None]) -> None:
+        self._left -= 1
+        if self._state:
+            return
+        if part.error is not None:
+            self.router.fail(self, part.error)
+            self._cancel_parts()
+        elif not self._left:
+            self._parts = []
+            self._finish()
+
+    def _finish(self) -> None:
+        unit = self.unit
+        try:
+            values = unit.values(self.answers)
+        except RedisError as error:
+            self.router.fail(self, error)
+        except Exception as error:
+            self.router.fail(self, unexpected(unit, self.answers, error))
+        else:
+            self.router.done(self, values)
+
+
+class _PartOfWhole(Routed[Any]):
+    """The commands of a pipeline whose keys are in one slot. Which have not been executed go on together."""
+
+    __slots__ = ("numbers", "whole")
+
+    counted = False
+
+    def __init__(self, whole: _Whole, numbers: list[int]) -> None:
+        self.whole = whole
+        self.numbers = numbers  # places in the pipeline
+        super().__init__(whole.router, self._made(), whole.deadline, whole.priority)
+
+    def _made(self) -> Part:
+        units = self.whole.unit.units
+        return Part([units[number] for number in self.numbers])
+
+    def answered(self, inner: Reply[Any]) -> None:
+        """By a node: errors that are the commands' own are results."""
+        error = inner.error
+        if inner is not self.inner or self.settled:
+            return
+        if error is not None and not isinstance(error, RedisError):
+            super().answered(inner)
+            return
+        self.inner = None
+        values: Any = inner.result() if error is None else error
+        answers = self.whole.answers
+        left: list[int] = []
+        reason: RedisError | None = None
+        for number, value in zip(self.numbers, [values] if len(self.numbers) == 1 else values, strict=True):
+            if isinstance(value, RedisError) and value.code in UNFINISHED:
+                left.append(number)
+                reason = reason or value
+            else:
+                answers[number] = value
+        if reason is None:
+            self.router.done(self, None)
+            return
+        if len(left) < len(self.numbers):
+            self.numbers = left
+            self.unit = self._made()
+        self.router.failed(self, reason)
+
+
+def address_of(pool: RedisPool) -> TcpAddress:
+    """Which node it is for."""
+    address: Any = pool.backends[0].address
+    return TcpAddress(address.host, address.port)
+
+
+def cluster(
+    urls: str | Iterable[str],
+    *,
+    username: str = "",
+    password: str = "",
+    name: str = "",
+    tls: ssl.SSLContext | None = None,
+    connections: int = 2,
+    pipeline: int = PIPELINE,
+    transactions: int = 10,
+    blocking: int = 100,
+    queue: int = QUEUE,
+    reply_bytes: int = REPLY_BYTES_MAX,
+    redirects: int = REDIRECTS,
+    timeout: float = 5.0,
+    **options: Any,
+) -> Cluster:
+    """A Redis Cluster, for `loop.spawn`. `urls`: one or more of its nodes, which name the others; forms as
+    for `redis.pool`, all with the same user and password.
+
+    The options are those of `redis.pool`, for each node; `queue` is also how many units may wait for a node
+    to be known or to serve them. `redirects`: how many MOVED and ASK one unit follows. Raises `ValueError`
+    for a URL that is not of that form, or that names a database: a cluster has none but 0.
+    """
+    given = Login(username, password, 0, name)
+    parsed = [parse_url(url, tls, given) for url in ([urls] if isinstance(urls, str) else urls)]
+    if not parsed:
+        raise ValueError("no nodes; name at least one: redis.cluster('redis://host:6379')")
+    seeds: list[TcpAddress] = []
+    for backend, login in parsed:
+        if not isinstance(backend.address, TcpAddress):
+            raise ValueError(f"{backend.address} is no address of a cluster's node; write redis://host:port")
+        if login.database:
+            raise ValueError(f"database {login.database}: a cluster has only 0; leave it out of the URL")
+        if login != parsed[0][1] or (backend.tls is None) != (parsed[0][0].tls is None):
+            raise ValueError("the URLs differ in user, password or scheme; all nodes must have the same")
+        seeds.append(backend.address)
+    first, login = parsed[0]
+    wire = partial(_ClusterWire, login, reply_bytes)
+    own = {"connections": connections, "pipeline": pipeline, "transactions": transactions}
+    return Cluster(
+        seeds,
+        first.tls,
+        redirects=redirects,
+        queue=queue,
+        timeout=timeout,
+        options={**own, "blocking": blocking, "wire": wire, **options},
+    )
