@@ -1,7 +1,8 @@
 """PostgreSQL: units of SQL for a pool that owns the connections.
 
 `pool(url)` makes a machine for `loop.spawn`; `query`, `fetch_one`, `fetch_value`, `execute`, `execute_many`
-make units for it, `transaction` makes them of an `async def`.
+make units for it, `transaction` makes them of an `async def`; `copy_in`, `copy_out` and their like stream.
+`listen` makes a channel of notifications, with a connection of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from .client import pool
 from .copies import CopyStream, copy_in, copy_in_records, copy_out, copy_out_records
 from .errors import BadMessage, LeftOpen, PostgresError, RolledBack, UnreadableValue
+from .subscriptions import Notification, Subscription, listen, notify
 from .transactions import Isolation, Transaction, transaction
 from .types import Range
 from .units import execute, execute_many, fetch_one, fetch_value, query
@@ -18,9 +20,11 @@ __all__ = [
     "CopyStream",
     "Isolation",
     "LeftOpen",
+    "Notification",
     "PostgresError",
     "Range",
     "RolledBack",
+    "Subscription",
     "Transaction",
     "UnreadableValue",
     "copy_in",
@@ -31,6 +35,8 @@ __all__ = [
     "execute_many",
     "fetch_one",
     "fetch_value",
+    "listen",
+    "notify",
     "pool",
     "query",
     "transaction",

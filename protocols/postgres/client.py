@@ -16,7 +16,7 @@ from .handshake import Settings
 from .statements import Statements
 from .wire import PostgresWire
 
-__all__ = ["PostgresPool", "parse_url", "pool"]
+__all__ = ["PostgresPool", "parse_url", "pool", "settings_of"]
 
 T = TypeVar("T")
 
@@ -62,9 +62,23 @@ def pool(
     """
     if statements < 0:
         raise ValueError(f"statements={statements}; write 0 or more")
+    address, made = settings_of(url, user, password, database, settings, tls)
+    shared = Statements(statements)
+    return PostgresPool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
+
+
+def settings_of(
+    url: str,
+    user: str | None = None,
+    password: str | None = None,
+    database: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> tuple[Address, Settings]:
+    """Where to connect, and as whom: what the URL says, and what is said besides."""
     address, who = parse_url(url, tls)
     who_user = user or who["user"] or getpass.getuser()
-    made = Settings(
+    return address, Settings(
         user=who_user,
         password=password if password is not None else who["password"],
         database=database or who["database"] or who_user,
@@ -74,8 +88,6 @@ def pool(
         server_hostname=address.host if isinstance(address, TcpAddress) else None,
         local=isinstance(address, UnixAddress),
     )
-    shared = Statements(statements)
-    return PostgresPool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
 
 
 def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Address, dict[str, Any]]:

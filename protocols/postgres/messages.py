@@ -30,6 +30,7 @@ __all__ = [
     "parse",
     "read_columns",
     "read_error",
+    "read_notification",
     "read_parameters",
     "read_status",
     "rows_of",
@@ -178,6 +179,17 @@ def read_status(body: bytes) -> tuple[str, str]:
     if len(parts) != 3 or parts[2]:
         raise BadMessage("a setting that cannot be read")
     return parts[0].decode(errors="replace"), parts[1].decode(errors="replace")
+
+
+def read_notification(body: bytes) -> tuple[str, str, int]:
+    """NotificationResponse: channel, payload, and the process that has notified. Raises `BadMessage`."""
+    parts = body[4:].split(b"\0")
+    if len(parts) != 3 or parts[2]:
+        raise BadMessage("a notification that cannot be read")
+    try:
+        return parts[0].decode(), parts[1].decode(), int.from_bytes(body[:4])
+    except UnicodeDecodeError:
+        raise BadMessage("a notification that is not UTF-8") from None
 
 
 def rows_of(tag: bytes) -> int:

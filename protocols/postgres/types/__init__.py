@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from . import scalars
-from .composed import Range, array, range_of
+from .composed import Range, array, multirange_of, range_of
 from .scalars import Decode, Encode
 
 __all__ = ["CODECS", "Codec", "Range", "encode_as_text"]
@@ -72,11 +72,14 @@ _SCALARS: Final[Mapping[int, Codec]] = {
 
 _RANGES: Final = {3904: 23, 3906: 1700, 3908: 1114, 3910: 1184, 3912: 1082, 3926: 20}
 
+_MULTIRANGES: Final = {4451: 3904, 4532: 3906, 4533: 3908, 4534: 3910, 4535: 3912, 4536: 3926}
+
 _ARRAYS: Final = {
     199: 114, 651: 650, 1000: 16, 1001: 17, 1003: 19, 1005: 21, 1007: 23, 1009: 25, 1014: 1042, 1015: 1043,
     1016: 20, 1021: 700, 1022: 701, 1028: 26, 1041: 869, 1115: 1114, 1182: 1082, 1183: 1083, 1185: 1184,
     1187: 1186, 1231: 1700, 1270: 1266, 2951: 2950, 3807: 3802, 3905: 3904, 3907: 3906, 3909: 3908,
-    3911: 3910, 3913: 3912, 3927: 3926,
+    3911: 3910, 3913: 3912, 3927: 3926, 6150: 4451, 6151: 4532, 6152: 4533, 6153: 4534, 6155: 4535,
+    6157: 4536,
 }  # fmt: skip
 
 
@@ -85,6 +88,10 @@ def _table() -> dict[int, Codec]:
     for oid, bound in _RANGES.items():
         codec = codecs[bound]
         codecs[oid] = Codec(f"range of {codec.name}", *range_of(codec.decode, codec.encode))
+    for oid, bound in _MULTIRANGES.items():
+        codec = codecs[bound]
+        name = codec.name.removeprefix("range of ")
+        codecs[oid] = Codec(f"multirange of {name}", *multirange_of(codec.decode, codec.encode))
     for oid, element in _ARRAYS.items():
         codec = codecs[element]
         codecs[oid] = Codec(f"{codec.name}[]", *array(element, codec.decode, codec.encode))

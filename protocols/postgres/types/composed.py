@@ -1,4 +1,5 @@
-"""Arrays and ranges: types made of others, in binary (`array_send`, `range_send`). No I/O."""
+"""Arrays, ranges and multiranges: types made of others, in binary (`array_send`, `range_send`,
+`multirange_send`). No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from protocols.postgres.errors import UnreadableValue
 
 from .scalars import Decode, Encode
 
-__all__ = ["Range", "array", "range_of"]
+__all__ = ["Range", "array", "multirange_of", "range_of"]
 
 T = TypeVar("T")
 
@@ -158,5 +159,33 @@ def range_of(decode_bound: Decode, encode_bound: Encode) -> tuple[Decode, Encode
                 encoded = encode_bound(bound)
                 parts += [_int.pack(len(encoded)), encoded]
         return b"".join((bytes((flags,)), *parts))
+
+    return decode, encode
+
+
+def multirange_of(decode_range: Decode, encode_range: Encode) -> tuple[Decode, Encode]:
+    """The codec of multiranges of this kind of range: lists of `Range`."""
+
+    def decode(data: bytes) -> list[Range[Any]]:
+        try:
+            (count,) = _int.unpack_from(data)
+            at = 4
+            ranges = []
+            for _ in range(count):
+                (length,) = _int.unpack_from(data, at)
+                ranges.append(decode_range(data[at + 4 : at + 4 + length]))
+                at += 4 + length
+        except struct.error:
+            raise UnreadableValue("a multirange that is cut short") from None
+        return ranges
+
+    def encode(value: Any) -> bytes:
+        if not isinstance(value, list | tuple):
+            raise TypeError("write a list of postgres.Range")
+        parts = [_int.pack(len(value))]
+        for item in value:
+            encoded = encode_range(item)
+            parts += (_int.pack(len(encoded)), encoded)
+        return b"".join(parts)
 
     return decode, encode
