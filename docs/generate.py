@@ -4,7 +4,8 @@
 
 Diagrams are drawn by graphviz (`dot`); each SVG carries the digest of the graph it was drawn from, so that a
 test without graphviz can tell whether it is current. Figures come from `docs/benchmarks/results.json`, which
-`make bench` writes, and go between two markers in README.md.
+`make bench` writes, and go between two markers in README.md; those of the outage, which `examples.outage`
+measures, into its own page, with a chart.
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from examples.outage.chart import draw as draw_outage
+from examples.outage.figures import Outage
+from examples.outage.scenario import APPLICATIONS
 from pools.members import TABLE, State
 
 ROOT = Path(__file__).resolve().parent.parent
 DIAGRAMS = ROOT / "docs" / "diagrams"
 RESULTS = ROOT / "docs" / "benchmarks" / "results.json"
 CHART = RESULTS.with_name("chart.svg")
+OUTAGE = ROOT / "docs" / "benchmarks" / "outage.json"
+OUTAGE_CHART = OUTAGE.with_name("outage.svg")
+OUTAGE_PAGE = ROOT / "docs" / "outage.md"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
 
@@ -148,19 +157,44 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def filled(text: str) -> str:
-    """The README with the figures between its markers."""
-    before, _, rest = text.partition(BEGIN)
+def outage_figures(outage: Outage) -> str:
+    """The figures of the outage as a table."""
+    lines = ["| application | rates are | `/account` answered/s | p50, ms | p99, ms | `/report` answered/s |"]
+    lines.append("|---|---|--:|--:|--:|--:|")
+    for row in outage.rows:
+        values = (value or 0.0 for value in (row.per_second, row.p50, row.p99, row.reports))
+        cells = [f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values]
+        lines.append(f"| {APPLICATIONS[row.application]} | {row.phase} | {' | '.join(cells)} |")
+    kept = ", ".join(f"{title} {outage.kept(name):.0%}" for name, title in APPLICATIONS.items())
+    told = outage.machine
+    machine = f"{told['cpu']}, {told['cores']} cores, {told['system']}, {told['python']}"
+    took = f"Phases of {outage.phase_seconds:g} seconds, medians of {outage.rounds} rounds"
+    lines += [
+        "",
+        "What is left of the throughput of `/account` while the rates are slow:",
+        f"**{kept}**.",
+        f"Latencies are what clients waited, whatever came of it. {took},",
+        f"measured {outage.date[:10]} on {machine}.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def filled(page: Path, text: str) -> str:
+    """The page with this between its markers."""
+    before, _, rest = page.read_text().partition(BEGIN)
     _, marker, after = rest.partition(END)
     if not marker:
-        raise SystemExit(f"README.md lacks the markers {BEGIN.strip()} and {END}")
-    return f"{before}{BEGIN}\n{figures()}\n{END}{after}"
+        raise SystemExit(f"{page.name} lacks the markers {BEGIN.strip()} and {END}")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 def generated() -> dict[Path, str]:
     """Every file that is written here, but for the pictures, with what belongs in it."""
     texts = {DIAGRAMS / f"{name}.dot": source for name, source in graphs().items()}
-    texts[README] = filled(README.read_text())
+    texts[README] = filled(README, figures())
+    outage = msgspec.json.decode(OUTAGE.read_bytes(), type=Outage)
+    texts[OUTAGE_PAGE] = filled(OUTAGE_PAGE, outage_figures(outage))
+    texts[OUTAGE_CHART] = draw_outage(outage)
     return texts
 
 

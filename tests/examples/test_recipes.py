@@ -14,6 +14,7 @@ import pytest
 from actors import Channel, Loop
 from protocols import http
 from protocols.http.responders import StreamingResponse
+from tests.examples.asgi import ask_asgi
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 SEVEN = {"user": "/users/7", "cart": "/carts/7"}
@@ -36,39 +37,6 @@ def backend(monkeypatch):
         server = loop.spawn(http.server("127.0.0.1:0", answer))
         monkeypatch.setenv("BACKEND", f"http://{server.address}")
         yield loop
-
-
-async def ask_asgi(app, path):
-    """One GET, as an ASGI server would pass it on: `(status, body)`."""
-    sent = []
-    incoming = iter([{"type": "http.request", "body": b"", "more_body": False}])
-
-    async def receive():
-        for message in incoming:
-            return message
-        return await asyncio.get_running_loop().create_future()
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(b"host", b"test")],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "app": app,
-        "state": {},
-    }
-    await app(scope, receive, send)
-    return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
