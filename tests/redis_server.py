@@ -84,7 +84,7 @@ class ClusterNode(RedisServer):
     """One node of a cluster, and a client for it."""
 
     def __init__(self, program: str, folder: Path, timeout_ms: int) -> None:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         self.bus = unused_port()
         options = {
             "cluster-enabled": "yes",
@@ -104,6 +104,7 @@ class ClusterNode(RedisServer):
         """Have it execute a command."""
         if self._client is None:
             self._client = redis_py.Redis(port=self.port, decode_responses=True)
+            self._client.response_callbacks.clear()  # the replies as they come
         return self._client.execute_command(*command)
 
     @property
@@ -173,8 +174,7 @@ class RedisCluster:
             info = node("CLUSTER", "INFO")
             if "cluster_state:ok" not in info or f"cluster_slots_ok:{SLOTS}" not in info:
                 return False
-        links = [replica("INFO", "replication")["master_link_status"] for replica in self.replicas]
-        return all(link == "up" for link in links)
+        return all("master_link_status:up" in replica("INFO", "replication") for replica in self.replicas)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
