@@ -6,7 +6,8 @@
 1. Redis is never needed. It has 50 ms to answer; then the database does, and Redis is left alone for a while.
 2. A product is looked up once at a time, however many ask: they share the reply, and it outlives them.
 3. A lookup that a change has overtaken is not put into Redis, for it may have read what was there before.
-   What other processes do is not known here: they may leave an old product there for as long as one is kept.
+   An old product can be left there by another process's lookup, or when Redis was away during a change (the
+   log says so): for as long as one is kept at most.
 4. That there is no such product is kept too, for a shorter time.
 5. Without the database: 503 with Retry-After, but for what Redis has.
 """
