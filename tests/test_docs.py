@@ -53,7 +53,9 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 TURNS_MAX = 2000  # of all loops of a page, until a visitor has its answer
 SKIP_SECONDS_MAX = 100.0  # at a time
 QUIET_SECONDS = 0.005  # without anything to read, before time is skipped; a busy machine may be late
-SERVERS = {"redis": ("redis_server", 6379)}  # pages that need a real one: its fixture, the port they write
+SERVERS = {  # pages that need real ones: their fixtures, and the port the page writes for each
+    "redis": {"redis_server": 6379, "redis_cluster": 7000},
+}
 SERVER_SECONDS = 1.0  # in which it answers: no time is skipped before
 UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 ELSEWHERE = {".", "kill"}  # commands that are not ours
@@ -314,9 +316,10 @@ WITH_CODE = [page for page in PAGES if any(block.kind == "python" for block in b
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=page_name)
 def test_code_runs_as_it_stands(page: Path, stage: Stage, request: pytest.FixtureRequest) -> None:
-    if page.stem in SERVERS:
-        fixture, port = SERVERS[page.stem]
-        stage.ports[port] = request.getfixturevalue(fixture).port
+    for fixture, port in SERVERS.get(page.stem, {}).items():
+        server = request.getfixturevalue(fixture)
+        stage.ports[port] = server.port
+        stage.ports |= {own: own for own in getattr(server, "ports", ())}  # as a cluster's nodes name them
         stage.quiet_seconds = SERVER_SECONDS
     namespace: dict[str, Any] = {"__name__": page.stem.replace("-", "_")}
     module = type(sys)(namespace["__name__"])
