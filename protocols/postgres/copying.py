@@ -20,7 +20,7 @@ from pools.units import EXCHANGE
 from . import messages
 from .binary import records_in
 from .copies import CopyIn, CopyOut, CopyStream, Feed
-from .errors import PostgresError, UnreadableValue
+from .errors import BadMessage, PostgresError, UnreadableValue
 from .messages import Column
 
 __all__ = ["Incoming", "Outgoing"]
@@ -102,11 +102,16 @@ class Outgoing:
         """Nobody waits any more: it is not to be done."""
         if self.failure is None:
             self.failure = error if isinstance(error, Exception) else Exception("cancelled")
+        self._unit.drop()
 
     def outcome(self, error: PostgresError | None) -> Exception | None:
         """Why it has failed, None if it has not: our own reason if it was that which the server repeats."""
+        if self.failure is not None and (error is None or error.sqlstate == CANCELED):
+            return self.failure
         if error is not None:
-            return self.failure if self.failure is not None and error.sqlstate == CANCELED else error
+            return error
+        if self._feed is not None and not self._over:
+            raise BadMessage("the server has ended a copy before its data had come to its end")
         if self._feed is None:
             return ValueError(
                 "the statement is no COPY FROM STDIN; it was executed, and the data was not used"
