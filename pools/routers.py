@@ -241,9 +241,12 @@ class Router(Machine["Router[Any]"], Generic[P]):
     def release(self) -> None:
         """Places have become known: try what was parked until then."""
         for routed, when in list(self.parked.items()):
-            if when == NEVER:
-                del self.parked[routed]
+            if when == NEVER and self._unpark(routed):
                 self.go(routed)
+
+    def _unpark(self, routed: Routed[Any]) -> bool:
+        """Whether it was there: when one fails, others may be cancelled."""
+        return self.parked.pop(routed, None) is not None
 
     def failed(self, routed: Routed[Any], error: BaseException) -> None:
         """By a pool."""
@@ -344,11 +347,11 @@ class Router(Machine["Router[Any]"], Generic[P]):
         self._next = NEVER
         for routed, when in list(self.parked.items()):
             if routed.deadline <= now:
-                del self.parked[routed]
-                self.fail(routed, self.late(routed))
+                if self._unpark(routed):
+                    self.fail(routed, self.late(routed))
             elif when <= now:
-                del self.parked[routed]
-                self.go(routed)
+                if self._unpark(routed):
+                    self.go(routed)
             else:
                 self._next = min(self._next, when, routed.deadline)
         self._next = max(self._next, now + LATENESS * len(self.parked))
@@ -368,9 +371,9 @@ class Router(Machine["Router[Any]"], Generic[P]):
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Settle everything, stop every pool."""
         self.draining_now = self.stopped_now = True
-        for routed in list(self.parked):
+        parked, self.parked = self.parked, {}
+        for routed in parked:
             self.fail(routed, PoolClosed(f"{self.name} has stopped; the unit was not executed"))
-        self.parked.clear()
         for pool in [*self.pools.values(), *self._retiring]:
             self.loop.kill(pool.token, error)
 

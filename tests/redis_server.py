@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,6 +79,7 @@ class RedisServer:
 
 
 SLOTS = 16384
+SPARE = SLOTS - 1  # of no key in any test
 
 
 class ClusterNode(RedisServer):
@@ -107,7 +109,7 @@ class ClusterNode(RedisServer):
             self._client.response_callbacks.clear()  # the replies as they come
         return self._client.execute_command(*command)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return str(self("CLUSTER", "MYID"))
 
@@ -131,6 +133,7 @@ class RedisCluster:
         ]
         self.masters = self.nodes[:masters]
         self.replicas = self.nodes[masters:]
+        self._leader = self.masters[-1]
         self._stack = ExitStack()
 
     @property
@@ -184,15 +187,34 @@ class RedisCluster:
     # -- slots that move -------------------------------------------------------------------------------------
 
     def owner(self, slot: int) -> ClusterNode:
-        """Which node serves a slot, as the first node that lives has it."""
-        witness = next(node for node in self.nodes if node.running)
-        for first, last, master, *_ in witness("CLUSTER", "SLOTS"):
-            if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == master[1])
-        raise AssertionError(f"nobody serves slot {slot}")
+        """Which node serves a slot, once all that live agree on it."""
+        found: set[str] = set()
+
+        def agreed() -> bool:
+            living = [node for node in self.nodes if node.running]
+            found.clear()
+            found.update(named(node("CLUSTER", "SLOTS"), slot) for node in living)
+            return len(found) == 1 and "" not in found
+
+        until(agreed)
+        return next(node for node in self.nodes if node.id in found)
+
+    def lead(self, target: ClusterNode) -> None:
+        """Have this node's word about its slots count for more than any other's, and all know it.
+
+        Without that a word of the old owner's that is still on its way may undo a move that comes soon after
+        another one. The node is given a slot that nobody uses, which raises its epoch and is told at once.
+        """
+        if self._leader is not target:
+            target("CLUSTER", "SETSLOT", SPARE, "IMPORTING", self._leader.id)
+            target("CLUSTER", "SETSLOT", SPARE, "NODE", target.id)
+            self._leader = target
+            until(lambda: len({epochs(node)[target.id] for node in self.nodes if node.running}) == 1)
+            assert max(epochs(target).values()) == epochs(target)[target.id]
 
     def begin_move(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
         """From now on keys of the slot may be moved."""
+        self.lead(target)
         target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
         source("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
 
@@ -219,6 +241,17 @@ class RedisCluster:
             while self.move_keys(slot, source, target):
                 pass
             self.end_move(slot, target)
+
+
+def epochs(node: ClusterNode) -> dict[str, int]:
+    """Of all nodes by their ids, as this one knows them."""
+    lines = [line.split(" ") for line in node("CLUSTER", "NODES").splitlines()]
+    return {line[0]: int(line[6]) for line in lines}
+
+
+def named(answer: list[Any], slot: int) -> str:
+    """The id of the node that CLUSTER SLOTS has for a slot."""
+    return next((master[2] for first, last, master, *_ in answer if first <= slot <= last), "")
 
 
 def until(condition: Callable[[], object], seconds: float = START_SECONDS_MAX) -> None:

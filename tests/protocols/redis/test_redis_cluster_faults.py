@@ -377,6 +377,22 @@ def test_deadlines_count_everything() -> None:
     assert fake.adds_up()
 
 
+def test_a_pipeline_whose_parts_all_wait_fails_once() -> None:
+    fake = Fake(echo)
+    fake.map = lambda: SILENCE
+    units = [redis.get(LOW), redis.get(HIGH), redis.get("c")]
+    late = fake.ask(redis.pipeline(*units), timeout=0.3)
+    fake.advance(0.4)
+    assert isinstance(late.error, DeadlineExceeded)
+    fake.down.add(A)
+    with structlog.testing.capture_logs():
+        down = fake.ask(redis.pipeline(*units), timeout=5.0)
+        fake.advance(3.0)
+    assert isinstance(down.error, BackendDown)
+    assert fake.loop.statistics().crashed == 0
+    assert fake.adds_up()
+
+
 def test_no_more_wait_than_there_is_room_for() -> None:
     fake = Fake(echo, queue=3)
     replies = [fake.cluster.submit(redis.get(LOW)) for _ in range(5)]
