@@ -91,7 +91,6 @@ class PostgresWire(Wire):
         "_jobs",
         "_incoming",
         "_known",
-        "_large",
         "_opening",
         "_process",
         "_result_bytes",
@@ -99,6 +98,7 @@ class PostgresWire(Wire):
         "_secret",
         "_sending",
         "_settings",
+        "_sized",
         "_statements",
         "_stream",
         "_tag",
@@ -123,7 +123,7 @@ class PostgresWire(Wire):
         self._backlog: deque[Work[Any]] = deque()  # handed over while nothing else may be sent
         self._closing = b""  # names of statements to be closed with the next write
         self._cancelled = False
-        self._large = False  # one message is waited for as a whole
+        self._sized = False  # a certain number of bytes is waited for, not just anything
         self.status = IDLE
         # of the answer that is being read:
         self._types: tuple[int, ...] = ()
@@ -156,6 +156,7 @@ class PostgresWire(Wire):
         if done:
             self._process, self._secret = opening.process, opening.secret
             self._opening = None
+            self._sized = True
             self.member.ready()
         return done
 
@@ -290,10 +291,8 @@ class PostgresWire(Wire):
         if sending is None or self.member.over:
             return expectation
         more = sending.pump(self._stream, self.transport)
-        if not isinstance(expectation, Bytes):
-            left = len(self.transport.input)
-            expectation = Bytes(left + 1) if left else ANYTHING
-        return (expectation, SENT_ALL) if more else expectation
+        reading = expectation if isinstance(expectation, Bytes) else self._anything()
+        return (reading, SENT_ALL) if more else reading
 
     def _read(self) -> Expectation | None:
         """Whole messages. The hot path of a client."""
@@ -355,8 +354,7 @@ class PostgresWire(Wire):
                 return None
             if incoming.blocked:
                 return SLEEP
-        left = len(self.transport.input)
-        return expectation or (Bytes(left + 1) if left else ANYTHING)
+        return expectation or self._anything()
 
     def _cut_off(self) -> None:
         """More of a copy is to come than anybody wants: have the server end it, and close."""
@@ -372,12 +370,15 @@ class PostgresWire(Wire):
         if length > LARGE and self._stream is self.transport:
             if length > MESSAGE_MAX:
                 raise BadMessage(f"a message of {length} bytes (at most {MESSAGE_MAX})")
-            self._large = True
+            self._sized = True
             return Bytes(length + 1)
-        if self._large:
-            self._large = False
-            return ANYTHING if at == size else Bytes(size - at + 1)
-        return None
+        return self._anything() if self._sized else None
+
+    def _anything(self) -> Bytes:
+        """Whatever comes behind what is there."""
+        left = len(self.transport.input)
+        self._sized = left > 0
+        return Bytes(left + 1) if left else ANYTHING
 
     def _read_rows(self, data: bytes, at: int, size: int) -> int:
         """Rows, until something else comes or the input ends."""

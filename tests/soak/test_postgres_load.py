@@ -1,5 +1,5 @@
-"""PostgreSQL under load: never another's answer through a proxy that delays and cuts, and no money made
-or lost while the server's backends are killed."""
+"""PostgreSQL under load: never another's answer through a proxy that delays and cuts, copies among it, and
+no money made or lost while the server's backends are killed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from actors import (
     ANYTHING,
     SLEEP,
     Cancelled,
+    Channel,
+    ChannelClosed,
     Connector,
     Continue,
     Listener,
@@ -169,6 +171,118 @@ async def asks(pool: Pool, rng: random.Random, who: int, count: int, tally: Coun
         else:
             assert answer == wanted, (mine, answer)
             tally["answered"] += 1
+
+
+async def copies_out(pool: Pool, rng: random.Random, mine: str, timeout: float) -> str:
+    """Rows that name the one who asked, read to the end or left at some point."""
+    rows = rng.choice((0, 5, 500, 20_000))
+    sql = f"select n, '{mine}' from generate_series(1, {rows}) n"
+    records = rng.random() < 0.5
+    unit: Any = postgres.copy_out_records(sql) if records else postgres.copy_out(f"copy ({sql}) to stdout")
+    reply = pool.submit(unit, timeout=timeout)
+    if rng.random() < 0.1:
+        await sleep(0)
+        reply.cancel()
+    stream = await reply
+    leaves = rng.randrange(30) if rng.random() < 0.3 else -1
+    pieces: list[Any] = []
+    async for chunk in stream:
+        pieces += chunk if records else [chunk]
+        if len(pieces) > leaves >= 0:
+            stream.cancel()
+            return "left"
+        if rng.random() < 0.1:
+            await sleep(rng.uniform(0.0, 0.002))
+    if records:
+        assert pieces == [(n, mine) for n in range(1, rows + 1)], mine
+    else:
+        assert b"".join(pieces) == b"".join(b"%d\t%b\n" % (n, mine.encode()) for n in range(1, rows + 1)), (
+            mine
+        )
+    assert stream.rows == rows
+    return "answered"
+
+
+async def copies_in(pool: Pool, rng: random.Random, mine: str, timeout: float) -> tuple[str, int]:
+    """Rows that name the one who sends them: all of them, or none."""
+    rows = rng.choice((1, 50, 3000))
+    records = [(mine, n) for n in range(rows)]
+    dry = rng.random() < 0.2
+
+    def some() -> Iterator[tuple[str, int]]:
+        yield from records
+        if dry:
+            raise LookupError(mine)
+
+    data: Any = some() if rng.random() < 0.5 else Channel(64)
+    reply = pool.submit(postgres.copy_in_records("copied", data), timeout=timeout)
+    if isinstance(data, Channel):
+        try:
+            for record in records:
+                await data.send(record)
+            data.close(LookupError(mine) if dry else None)
+        except ChannelClosed:
+            pass
+    if rng.random() < 0.1:
+        await sleep(rng.uniform(0.0, 0.004))
+        reply.cancel()
+    try:
+        assert await reply == rows
+    except LookupError as error:
+        if error.args != (mine,):
+            raise
+        return "failed, as it should", 0
+    assert not dry
+    return "answered", rows
+
+
+async def copies(
+    pool: Pool, rng: random.Random, who: int, count: int, tally: Counter[str], sent: dict[str, int]
+) -> None:
+    """Copies both ways, of all fates. `sent`: how many rows there must be of each that was answered."""
+    for number in range(count):
+        mine = f"copy {who}/{number}"
+        timeout = rng.choice((0.01, 30.0, 30.0))
+        try:
+            if rng.random() < 0.5:
+                fate = await copies_out(pool, rng, mine, timeout)
+            else:
+                fate, rows = await copies_in(pool, rng, mine, timeout)
+                sent[mine] = rows
+        except (Cancelled, DeadlineExceeded, ConnectionLost, BackendDown) as error:
+            if isinstance(error, DeadlineExceeded) and timeout > 1.0:
+                raise  # it has stood still
+            fate = type(error).__name__
+            if isinstance(error, BackendDown):
+                await sleep(0.02)
+        tally[fate] += 1
+
+
+def test_copies_among_others(server: Server, rng: random.Random, full_size: bool) -> None:
+    count = 4_000 if full_size else 300
+    proxy = Proxy(server.port, rng, 0.001)
+    tally: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    sent: dict[str, int] = {}
+    with Loop() as loop:
+        admin = loop.spawn(postgres.pool(server.url, connections=1))
+        for sql in ("drop table if exists copied", "create table copied (who text, n int)"):
+            loop.run_until(admin.submit(postgres.execute(sql)))
+        url = f"postgresql://postgres@{proxy.spawn(loop)}/test"
+        pool = loop.spawn(postgres.pool(url, connections=6, pipeline=4))
+        flows = [loop.spawn(copies(pool, rng, who, count // 10, tally, sent)) for who in range(10)]
+        flows += [loop.spawn(asks(pool, rng, who, count // 5, others)) for who in range(10)]
+        assert loop.run_until(settle_all(*flows)) == [None] * 20
+        now = pool.statistics()
+        sql = "select who, count(*), count(distinct n), max(n) + 1 from copied group by who"
+        there = {who: rest for who, *rest in loop.run_until(admin.submit(postgres.query(sql)))}
+    assert sum(tally.values()) == count
+    assert tally["answered"] > count // 5, tally
+    for mine, rows in sent.items():
+        assert there.get(mine, [0, 0, None])[0] == rows, mine
+    for mine, (rows, distinct, last) in there.items():
+        assert rows == distinct == last, mine  # all of it, and once
+    assert now.submitted == now.succeeded + sum(now.failed.values()) + now.queued + now.in_flight
 
 
 @pytest.mark.parametrize(("connections", "pipeline", "statements"), [(4, 16, 256), (8, 1, 2)])

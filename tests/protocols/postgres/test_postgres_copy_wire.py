@@ -17,7 +17,7 @@ from protocols import postgres
 from protocols.postgres import BadMessage, PostgresError, UnreadableValue, messages
 from protocols.postgres.binary import HEADER, TRAILER, record_decoder, record_encoder, records_in
 from protocols.postgres.messages import Column
-from tests.protocols.postgres.played import READY, UNIT, Played, answer, error, m
+from tests.protocols.postgres.played import READY, UNIT, WELCOME, Played, answer, error, m
 
 COPY_IN = m(b"G", b"\0\0\0")
 COPY_OUT = m(b"H", b"\0\0\0")
@@ -107,6 +107,31 @@ def test_a_conversation_out_at_every_split_point() -> None:
         assert read(bench, stream) == b"1\n22\n"
         assert stream.rows == 2
         assert bench.add_up()
+
+
+def test_what_is_short_is_read_at_once_wherever_the_last_was_split() -> None:
+    first = COPY_OUT + data(b"123456789\n") + DONE + done(1)
+    for split in range(1, len(WELCOME)):
+        bench = Played()
+        reply = bench.submit(copy_in(b"x\n"))
+        bench.accept()
+        bench.say(WELCOME[:split])
+        bench.say(WELCOME[split:])
+        bench.say(COPY_IN)
+        assert bench.sockets[-1].delivered().endswith(DONE), split
+        bench.say(done(1))
+        assert reply.result() == 1
+    for split in range(1, len(first)):
+        bench = Played().ready()
+        bench.submit(copy_out())
+        bench.run()
+        bench.say(first[:split])
+        bench.say(first[split:])
+        bench.submit(copy_in(b"x\n"))
+        bench.run()
+        bench.say(COPY_IN[:split])
+        bench.say(COPY_IN[split:] or READY[:1])
+        assert bench.sockets[-1].delivered().endswith(DONE), split
 
 
 def test_records_at_every_split_point() -> None:

@@ -109,6 +109,12 @@ BACK_AND_FORTH: list[tuple[str, list[Any]]] = [
     ("numrange", [Range(Decimal("1.5"), Decimal("2.5"), False, True)]),
     ("tstzrange", [Range(datetime.datetime(2024, 1, 1, tzinfo=UTC), None)]),
     ("daterange[]", [[Range(datetime.date(2024, 1, 1), datetime.date(2024, 2, 1))]]),
+    ("int4multirange", [[], [Range(1, 5), Range(7, None)], [Range(None, None, False)]]),
+    ("int8multirange", [[Range(1, 5)]]),
+    ("nummultirange", [[Range(Decimal("1.5"), Decimal("2.5"), False, True)]]),
+    ("datemultirange", [[Range(datetime.date(2024, 1, 1), datetime.date(2024, 2, 1))]]),
+    ("tsmultirange", [[Range(datetime.datetime(2024, 1, 1), None)]]),
+    ("tstzmultirange", [[Range(None, datetime.datetime(2024, 1, 1, tzinfo=UTC), False)]]),
 ]
 
 
@@ -120,6 +126,21 @@ def test_parameters_come_back_from_the_server(ask: Ask, kind: str, values: list[
         assert again == value
         if isinstance(value, Decimal):
             assert str(back) == str(value)
+
+
+def test_multiranges_are_those_of_psycopg(server: Server, ask: Ask) -> None:
+    literal = "select '{[1,3),(5,7],[9,)}'::nummultirange"
+    with psycopg.connect(server.url) as connection:
+        (theirs,) = connection.cursor(binary=True).execute(literal).fetchone()  # type: ignore[misc]
+    ours = ask(postgres.fetch_value(literal))
+    assert [(one.lower, one.upper, one.lower_included, one.upper_included) for one in ours] == [
+        (one.lower, one.upper, one.lower_inc, one.upper_inc) for one in theirs
+    ]
+    for damaged in (b"", b"\0\0\0\1", b"\0\0\0\2\0\0\0\1\1"):
+        with pytest.raises(UnreadableValue):
+            CODECS[4532].decode(damaged)
+    with pytest.raises(ValueError, match=r"list of postgres\.Range"):
+        ask(postgres.fetch_value("select $1::int4multirange", Range(1, 2)))
 
 
 def test_not_a_number_comes_back(ask: Ask) -> None:
