@@ -6,7 +6,10 @@ that the protocol does not allow. Rules:
 1. A reply is complete or not there: `Decoder.next` gives `NOTHING` until the last byte has come, wherever the
    input was cut.
 2. An error reply is a value (a `RedisError`), at the top as well as inside an array.
-3. After `BadReply` nothing more can be read from the decoder: where the next reply begins nobody knows.
+3. A reply that is too large is `BadReply` before there is room made for it. Where later replies of an input
+   begin is seen only when those before them were taken, so a spot that could be the head of such a reply is
+   held back until then (`more`). Inside of a reply nothing is held against it: it may be text.
+4. After `BadReply` nothing more can be read from the decoder: where the next reply begins nobody knows.
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ REPLY_BYTES_MAX: Final = 1 << 30  # Redis itself keeps values under 512 MiB
 ELEMENTS_MAX: Final = 1 << 24  # room is made for all of them when the first byte comes
 
 _pack = hiredis.pack_command
-_aggregate = re.compile(rb"[*%~>|](\d+)\r\n")
+_head = re.compile(rb"[*~>](\d{8,})")
+_later_head = re.compile(rb"\n[*~>](\d{8,})")  # every reply before it ends with a line
+_unfinished = re.compile(rb"(?:\A|\n)([*~>]\d{0,20}\r?)\Z")
+HEAD_BYTES_MAX: Final = 23  # of which `_unfinished` has not seen the end
 
 
 def encode(*arguments: Arg) -> bytes:
@@ -45,40 +51,97 @@ def encode(*arguments: Arg) -> bytes:
 
 
 class Decoder:
-    """Bytes in, values out. `limit`: bytes that one reply may have."""
+    """Bytes in, values out. `limit`: bytes that one reply may have; what has come with the end of another one
+    is not counted.
+    """
 
-    __slots__ = ("_begun", "_feed", "_limit", "_reader", "next_unchecked")
+    __slots__ = ("_feed", "_held", "_limit", "_place", "_reader", "begun", "next_unchecked", "rest")
 
     def __init__(self, limit: int = REPLY_BYTES_MAX) -> None:
         self._reader = hiredis.Reader(replyError=RedisError, notEnoughData=NOTHING)
         self._feed = self._reader.feed
         self._limit = limit
-        self._begun = 0  # bytes of the reply that is not complete
+        self._held = b""  # the end of the input, which may be half of a head
+        self._place = 0  # in `rest`
+        self.begun = 0
+        """Bytes of the reply that is not complete. Who uses `next_unchecked` sets it to 0 after a value."""
+        self.rest = b""
+        """Input that is held back: call `more` after `NOTHING`."""
         self.next_unchecked: Callable[[], Any] = self._reader.gets
-        """As `next`, with hiredis's own exceptions: for loops that have their own `try` around."""
+        """As `next`, with hiredis's own exceptions and without `more`: for loops that see to that."""
 
     def __repr__(self) -> str:
-        return f"<Decoder {self._begun} bytes of a reply>"
+        return f"<Decoder {self.begun} bytes of a reply>"
 
     def feed(self, data: bytes | bytearray) -> None:
         """More input. Raises `BadReply` for a reply that is too large."""
         if self._reader.has_data():
-            self._begun += len(data)
-            if self._begun > self._limit:
+            self.begun += len(data)
+            if self.begun > self._limit:
                 raise BadReply(f"a reply is larger than {self._limit} bytes")
         else:
-            self._begun = 0
-            found = _aggregate.match(data)
-            if found is not None and int(found[1]) > ELEMENTS_MAX:
-                raise BadReply(f"a reply has {int(found[1])} elements; {ELEMENTS_MAX} are allowed")
-        self._feed(data if data.__class__ is bytes else bytes(data))
+            self.begun = len(data)
+        if data.__class__ is not bytes:
+            data = bytes(data)
+        if self._held or self.rest:
+            data = self.rest[self._place :] + self._held + data
+            self._held = self.rest = b""
+        if data[-1:] != b"\n":
+            unfinished = _unfinished.search(data, max(0, len(data) - HEAD_BYTES_MAX))
+            if unfinished is not None:
+                place = unfinished.start(1)
+                data, self._held = data[:place], data[place:]
+        if b"*" in data or b">" in data or b"~" in data:
+            place = suspect(data, 0)
+            if place < len(data):
+                self._hold_back(data, place)
+                return
+        self._feed(data)
+
+    def _hold_back(self, data: bytes, place: int) -> None:
+        if place:
+            self._feed(data[:place])
+        self.rest = data
+        self._place = place
+        if not place and not self._reader.has_data():
+            self.more()
+
+    def more(self) -> bool:
+        """All replies before the spot were taken: go on there. False if there is none. Raises `BadReply`."""
+        data, begin = self.rest, self._place
+        if not data:
+            return False
+        if not self._reader.has_data():
+            raise BadReply(
+                f"a reply has {data[begin + 1 : begin + 12]!r} elements or so; {ELEMENTS_MAX} are allowed"
+            )
+        self._place = end = suspect(data, begin + 1)
+        if end == len(data):
+            self.rest = b""
+        self._feed(data[begin:end])
+        return True
 
     def next(self) -> Any:
         """The next reply, `NOTHING` if it is not complete. Raises `BadReply`."""
-        try:
-            return self._reader.gets()
-        except Exception as error:
-            raise bad_reply(error) from error
+        while True:
+            try:
+                value = self._reader.gets()
+            except Exception as error:
+                raise bad_reply(error) from error
+            if value is not NOTHING:
+                self.begun = 0
+                return value
+            if not self.more():
+                return NOTHING
+
+
+def suspect(data: bytes, begin: int) -> int:
+    """The first spot from there on that looks like the head of a reply of too many elements; else the end."""
+    found = _head.match(data) if begin == 0 else None
+    if found is None or int(found[1][:20]) <= ELEMENTS_MAX:
+        heads = _later_head.finditer(data, begin)
+        found = next((head for head in heads if int(head[1][:20]) > ELEMENTS_MAX), None)
+    return len(data) if found is None else found.start(1) - 1
 
 
 def bad_reply(error: Exception) -> BadReply:

@@ -63,12 +63,17 @@ class RedisWire(Wire):
         if self._greeting is not None:
             self._greet()
         member, get = self.member, decoder.next_unchecked
+        unit = None
         while True:
             try:
                 value = get()
             except Exception as error:
                 raise bad_reply(error) from error
             if value is NOTHING:
+                if decoder.rest and decoder.more():
+                    continue
+                if unit is not None:
+                    decoder.begun = 0
                 return None
             if value.__class__ is PushNotification:
                 continue

@@ -143,6 +143,47 @@ def test_room_is_not_made_for_more_elements_than_can_come() -> None:
         Decoder().feed(b"*%d\r\n" % (ELEMENTS_MAX + 1))
 
 
+def test_a_busy_connection_is_not_one_large_reply() -> None:
+    """Every input ends in the middle of a reply, so that there never is a moment without one."""
+    decoder = Decoder(limit=100)
+    decoder.feed(b"$5\r\nab")
+    for _ in range(50):
+        decoder.feed(b"cde\r\n$5\r\nab")
+        assert decoder.next() == b"abcde"
+        assert decoder.next() is NOTHING
+
+
+TOO_MANY = [b"*%d\r\n" % (ELEMENTS_MAX + 1), b"~4294967295\r\n", b">99999999\r\n:1\r\n"]
+BEFORE = [b"", b"+OK\r\n", b"*2\r\n+a\r\n$3\r\nabc\r\n", b"$9\r\n*99999999\r\n", b"$3\r\n>\r\n\r\n"]
+
+
+@pytest.mark.parametrize("head", TOO_MANY)
+@pytest.mark.parametrize("before", BEFORE)
+def test_no_reply_may_have_too_many_elements_wherever_it_begins(before: bytes, head: bytes) -> None:
+    data = before + head
+    for place in range(len(data)):
+        with pytest.raises(BadReply, match="elements"):
+            read([data[:place], data[place:]])
+
+
+@pytest.mark.parametrize(
+    "text", [b"*99999999", b"a>99999999999*99999999*99999999", b"~16777217\r\n*4294967295\r\n"]
+)
+def test_what_only_looks_like_it_is_text(text: bytes) -> None:
+    values = [text, [text, text], {text: text}, b"end"]
+    bulk = b"$%d\r\n%b\r\n" % (len(text), text)
+    data = bulk + b"*2\r\n" + bulk * 2 + b"%1\r\n" + bulk * 2 + b"+end\r\n"
+    for place in range(len(data) + 1):
+        assert read([piece for piece in (data[:place], data[place:]) if piece]) == values
+    assert read([data[place : place + 1] for place in range(len(data))]) == values
+
+
+def test_as_many_as_are_allowed_are() -> None:
+    decoder = Decoder()
+    decoder.feed(b"*%d\r\n:1\r\n" % ELEMENTS_MAX)
+    assert decoder.next() is NOTHING
+
+
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_any_bytes_give_values_or_a_protocol_error(data: bytes, place: int) -> None:
     try:

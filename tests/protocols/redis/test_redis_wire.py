@@ -183,6 +183,32 @@ def test_whatever_comes_every_unit_settles(data: bytes) -> None:
     assert b.add_up()
 
 
+def test_a_later_reply_that_is_too_large_ends_the_connection_after_those_before_it() -> None:
+    b = bench(attempts=1)
+    text = b"*99999999"
+    replies = [b.submit(unit) for unit in (redis.get("a"), redis.get("b"), redis.incrby("c"))]
+    connect(b)
+    arrive(b, b"$9\r\n" + text + b"\r\n+x\r\n*99999999\r\n")
+    assert [reply.result() for reply in replies[:2]] == [text, b"x"]
+    assert isinstance(replies[2].error, redis.BadReply)
+    assert "elements" in str(replies[2].error)
+
+
+def test_a_busy_connection_may_carry_any_number_of_replies() -> None:
+    b = bench(limit=50)
+    first = b.submit(redis.get("a"))
+    connect(b)
+    arrive(b, b"$5\r\nab")
+    for _ in range(30):
+        reply = b.submit(redis.get("a"))
+        b.run()
+        arrive(b, b"cde\r\n$5\r\nab")
+        assert first.result() == b"abcde"
+        first = reply
+    arrive(b, b"cde\r\n")
+    assert first.result() == b"abcde"
+
+
 def test_an_answer_of_another_kind_than_the_command_has() -> None:
     b = bench()
     replies = [b.submit(redis.hgetall("a")), b.submit(redis.get("b"))]
