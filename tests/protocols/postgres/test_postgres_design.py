@@ -68,7 +68,7 @@ def test_inside_asyncio() -> None:
 def test_the_page_runs() -> None:
     page = Path(__file__).parents[3] / "docs" / "postgres.md"
     blocks = re.findall(r"^```py\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 7
     namespace: dict[str, Any] = {"__name__": "page"}
     for block in blocks:
         exec(block, namespace)
