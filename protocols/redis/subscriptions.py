@@ -11,13 +11,16 @@ Rules:
    setting `client-output-buffer-limit pubsub`), which makes a gap.
 3. Silence is asked about: PING after `ping` seconds without a word, and a new connection if that has no
    answer.
-4. A server that refuses the first handshake (a wrong password, say) ends it with that error; whatever comes
+4. What is subscribed to may change at any time. While there is no connection a change is a part of the next
+   one's beginning.
+5. A server that refuses the first handshake (a wrong password, say) ends it with that error; whatever comes
    later is tried again.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable
 from typing import Any, Final
 
@@ -39,7 +42,7 @@ from actors import (
     Timeout,
     Transport,
 )
-from pools import BackendError, ConnectionLost, PoolClosed
+from pools import Backend, BackendError, ConnectionLost, PoolClosed
 
 from .client import parse_url
 from .codec import NOTHING, REPLY_BYTES_MAX, Arg, Decoder, encode
@@ -51,6 +54,9 @@ __all__ = ["Message", "Subscription", "subscribe"]
 BACKOFF: Final = Backoff(0.05, 5.0)
 CAPACITY: Final = 1024  # messages that wait for their reader
 
+Names = dict[bytes, None]
+"""Channels, or patterns, in their order."""
+
 
 class Message(msgspec.Struct, frozen=True, gc=False):
     """What was published. `pattern` is the one that matched, None if the channel was named."""
@@ -60,22 +66,42 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     pattern: bytes | None = None
 
 
+class _Change:
+    """What is to be subscribed to, or no longer. The server confirms each name."""
+
+    __slots__ = ("command", "left", "names", "reply")
+
+    def __init__(self, command: str, names: tuple[Names, Names], reply: Reply[None]) -> None:
+        self.command = command
+        self.names = names  # channels, patterns
+        self.reply = reply
+        self.left = 0  # confirmations still to come
+
+    @property
+    def data(self) -> bytes:
+        """As the server is told."""
+        named = zip(("", "P"), self.names, strict=True)
+        return b"".join([encode(prefix + self.command, *names) for prefix, names in named if names])
+
+
 class Subscription(Machine["Subscription"]):
     """Made by `subscribe`; `loop.spawn` gives it back. Iterate over it, or `await receive()`."""
 
     __slots__ = (
-        "_backend",
+        "_backends",
         "_backoff",
         "_connect_timeout",
+        "_connection",
         "_failures",
         "_login",
         "_scope",
         "_token",
-        "_transport",
-        "commands",
-        "expected",
+        "_turn",
+        "_unconfirmed",
+        "channels",
         "gaps",
         "messages",
+        "patterns",
         "ping",
         "reply_bytes",
         "subscribed",
@@ -85,7 +111,7 @@ class Subscription(Machine["Subscription"]):
 
     def __init__(
         self,
-        url: str,
+        urls: list[str],
         channels: tuple[Arg, ...],
         patterns: tuple[Arg, ...],
         *,
@@ -99,10 +125,14 @@ class Subscription(Machine["Subscription"]):
     ) -> None:
         if not channels and not patterns:
             raise ValueError("nothing to subscribe to; name a channel or a pattern")
-        self._backend, self._login = parse_url(url, tls, login)
-        named = (("SUBSCRIBE", channels), ("PSUBSCRIBE", patterns))
-        self.commands = b"".join([encode(name, *names) for name, names in named if names])
-        self.expected = len(channels) + len(patterns)  # confirmations
+        if not urls:
+            raise ValueError("no server; give its URL, or those of several that have the same to say")
+        parsed = [parse_url(url, tls, login) for url in urls]
+        self._backends = [backend for backend, _ in parsed]
+        self._login = parsed[0][1]
+        self.channels: Names = names_of(channels)
+        self.patterns: Names = names_of(patterns)
+        self._unconfirmed: list[_Change] = []  # for the next connection
         self.messages: Channel[Message] = Channel(capacity)
         self.subscribed: Reply[None] = Reply()
         self.gaps = 0
@@ -111,9 +141,15 @@ class Subscription(Machine["Subscription"]):
         self._backoff = backoff
         self._connect_timeout = connect_timeout
         self._failures = 0
+        self._turn = 0
         self._scope: Scope = None  # type: ignore[assignment]  # until spawned
-        self._transport: Transport | None = None
+        self._connection: _Subscriber | None = None  # once it is greeted
         self._token = -1
+
+    @property
+    def _backend(self) -> Backend:
+        """Each in turn, while they fail."""
+        return self._backends[self._turn % len(self._backends)]
 
     def __repr__(self) -> str:
         return f"<Subscription to {self._backend.address}, {self.gaps} gaps, {self.messages!r}>"
@@ -130,6 +166,28 @@ class Subscription(Machine["Subscription"]):
     def cancel(self) -> None:
         """No more messages: the connection is closed."""
         self.messages.cancel()
+
+    def subscribe(self, *channels: Arg, patterns: Iterable[Arg] = ()) -> Reply[None]:
+        """Also to these. The reply settles when the server has confirmed it, on this connection or the next;
+        if it refuses, with its `RedisError`, and they are left out again.
+        """
+        return self._change("SUBSCRIBE", names_of(channels), names_of(patterns))
+
+    def unsubscribe(self, *channels: Arg, patterns: Iterable[Arg] = ()) -> Reply[None]:
+        """To these no longer. What came before the server's confirmation is still delivered."""
+        return self._change("UNSUBSCRIBE", names_of(channels), names_of(patterns))
+
+    def _change(self, command: str, channels: Names, patterns: Names) -> Reply[None]:
+        if not channels and not patterns:
+            raise ValueError("nothing is named; name a channel or a pattern")
+        change = _Change(command, (channels, patterns), Reply())
+        if self.messages.statistics().closed:
+            change.reply.fail(PoolClosed("the subscription has stopped"))
+        elif self._connection is None:
+            self._unconfirmed.append(change)
+        else:
+            self._connection.send(change)
+        return change.reply
 
     # -- machine ---------------------------------------------------------------------------------------------
 
@@ -162,8 +220,8 @@ class Subscription(Machine["Subscription"]):
             return Stop()
         if self._token < 0:
             return Timeout(self, scope.now + self._backoff.delay(self._failures, scope.kernel.random()))
-        if self._transport is not None:
-            self._transport.scope.wake()
+        if self._connection is not None:
+            self._connection.wake()
         return Continue(self)
 
     def draining(self, scope: Scope) -> Outcome:
@@ -174,6 +232,9 @@ class Subscription(Machine["Subscription"]):
         """The reader hears of the end."""
         closed = PoolClosed("the subscription has stopped")
         self.subscribed.fail(closed)
+        sent = () if self._connection is None else self._connection.sent
+        for change in (*self._unconfirmed, *sent):
+            change.reply.fail(closed)
         self.messages.close(None if error is None else closed)
         token, self._token = self._token, -1
         if token >= 0:
@@ -181,19 +242,37 @@ class Subscription(Machine["Subscription"]):
 
     # -- for the connection ----------------------------------------------------------------------------------
 
-    def confirmed(self) -> None:
-        """The server has confirmed all channels and patterns."""
+    def greeted(self, connection: _Subscriber) -> None:
+        """There is a connection: everything is subscribed to anew, then changed."""
+        self._connection = connection
+        connection.send(_Change("SUBSCRIBE", (self.channels, self.patterns), self.subscribed))
+        changes, self._unconfirmed = self._unconfirmed, []
+        for change in changes:
+            connection.send(change)
+
+    def confirmed(self, change: _Change) -> None:
+        """The server has confirmed all names of a change."""
         if self._failures:
             self._scope.loop.log.info("subscribed again", backend=str(self._backend.address), gaps=self.gaps)
         self._failures = 0
-        self.subscribed.settle(None)
+        for ours, theirs in zip((self.channels, self.patterns), change.names, strict=True):
+            if change.command == "SUBSCRIBE":
+                ours.update(theirs)
+            else:
+                for name in theirs:
+                    ours.pop(name, None)
+        change.reply.settle(None)
 
     def lost(self, error: BaseException | None) -> None:
         """There is no connection any more, or none came about."""
-        self._transport = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._unconfirmed = [change for change in connection.sent if change.reply is not self.subscribed]
         if self._token < 0:
             return
+        backend = self._backend
         self._token = -1
+        self._turn += 1
         self._failures += 1
         if self.subscribed.settled:
             self.gaps += self._failures == 1
@@ -203,22 +282,18 @@ class Subscription(Machine["Subscription"]):
         if self._failures & (self._failures - 1) == 0:
             self._scope.loop.log.warning(
                 "subscription lost",
-                cause=f"subscription lost {self._backend.address}",
-                backend=str(self._backend.address),
+                cause=f"subscription lost {backend.address}",
+                backend=str(backend.address),
                 error=str(error),
                 failures=self._failures,
             )
         self._scope.wake()
 
-    def opened(self, transport: Transport) -> None:
-        """There is a connection."""
-        self._transport = transport
-
 
 class _Subscriber(StreamProtocol):
     """One connection of a subscription."""
 
-    __slots__ = ("_asked", "_decoder", "_greeting", "_left", "_owner", "_silent_at")
+    __slots__ = ("_asked", "_decoder", "_greeting", "_output", "_owner", "_transport", "sent")
 
     drain_phase = None  # the subscription's business
 
@@ -226,17 +301,32 @@ class _Subscriber(StreamProtocol):
         self._owner = owner
         self._greeting: Generator[bytes, Any, int] | None = greeting
         self._decoder = Decoder(owner.reply_bytes)
-        self._left = owner.expected
         self._asked = False  # PING, and nothing has come since
-        self._silent_at = 0.0
+        self._output: list[bytes] = []  # written in the next handler
+        self._transport: Transport = None  # type: ignore[assignment]  # until connected
+        self.sent: deque[_Change] = deque()  # and not confirmed
 
     def __repr__(self) -> str:
         return f"<connection of {self._owner!r}>"
 
+    def wake(self) -> None:
+        """There is room for messages, or something to send."""
+        self._transport.scope.wake()
+
+    def send(self, change: _Change) -> None:
+        """Have the server change what it sends."""
+        change.left = sum(map(len, change.names))
+        if change.left:
+            self._output.append(change.data)
+            self.sent.append(change)
+            self.wake()
+        else:
+            self._owner.confirmed(change)
+
     def connected(self, transport: Transport) -> Outcome:
         """Begin the handshake."""
         assert self._greeting is not None
-        self._owner.opened(transport)
+        self._transport = transport
         transport.write(next(self._greeting))
         return self._go_on(transport)
 
@@ -251,7 +341,7 @@ class _Subscriber(StreamProtocol):
         return self._go_on(transport)
 
     def wakeup(self, transport: Transport) -> Outcome:
-        """The reader has made room."""
+        """The reader has made room, or there is something to send."""
         try:
             self._read(transport)
         except BackendError as error:
@@ -279,6 +369,9 @@ class _Subscriber(StreamProtocol):
         self._owner.lost(error)
 
     def _go_on(self, transport: Transport) -> Outcome:
+        output, self._output = self._output, []
+        for data in output:
+            transport.write(data)
         self._asked = False
         due = transport.scope.now + self._owner.ping
         return Timeout(self, due, ANYTHING if self._owner.messages.writable else SLEEP)
@@ -290,6 +383,8 @@ class _Subscriber(StreamProtocol):
             if value is NOTHING:
                 return
             if isinstance(value, RedisError) and self._greeting is None:
+                if self.sent and self.sent[0].reply is not self._owner.subscribed:
+                    self.sent.popleft().reply.fail(value)  # of the change, not of the whole
                 raise value
             if self._greeting is not None:
                 self._greet(transport, value)
@@ -302,7 +397,7 @@ class _Subscriber(StreamProtocol):
             transport.write(self._greeting.send(value))
         except StopIteration:
             self._greeting = None
-            transport.write(self._owner.commands)
+            self._owner.greeted(self)
 
     def _take(self, transport: Transport, value: list[Any]) -> None:
         match value:
@@ -310,14 +405,24 @@ class _Subscriber(StreamProtocol):
                 self._owner.messages.put(Message(channel, data))
             case [b"pmessage", bytes(pattern), bytes(channel), bytes(data)]:
                 self._owner.messages.put(Message(channel, data, pattern))
-            case [b"subscribe" | b"psubscribe", *_]:
-                self._left -= 1
-                if not self._left:
-                    self._owner.confirmed()
+            case [b"subscribe" | b"psubscribe" | b"unsubscribe" | b"punsubscribe", *_] if self.sent:
+                self.sent[0].left -= 1
+                if not self.sent[0].left:
+                    self._owner.confirmed(self.sent.popleft())
+
+
+def names_of(names: Iterable[Arg]) -> Names:
+    """As the server has them, each once."""
+    return {name.encode() if isinstance(name, str) else as_bytes(name): None for name in names}
+
+
+def as_bytes(name: Arg) -> bytes:
+    """A name that is no text."""
+    return bytes(name) if isinstance(name, bytes | memoryview) else str(name).encode()
 
 
 def subscribe(
-    url: str,
+    url: str | Iterable[str],
     *channels: Arg,
     patterns: Iterable[Arg] = (),
     capacity: int = CAPACITY,
@@ -330,14 +435,15 @@ def subscribe(
     tls: ssl.SSLContext | None = None,
     reply_bytes: int = REPLY_BYTES_MAX,
 ) -> Subscription:
-    """What is published to these channels, and to those that match the patterns; for `loop.spawn`.
+    """What is published to these channels, and to those that match the patterns; for `loop.spawn`. Of several
+    URLs, as of a cluster's nodes, the next is tried when one fails.
 
     `await subscription.subscribed` to know that nothing is missed from then on. `capacity`: messages that
     wait for their reader. `ping`: seconds of silence before the server is asked whether it is there. The
     other options are those of `redis.pool`.
     """
     return Subscription(
-        url,
+        [url] if isinstance(url, str) else list(url),
         channels,
         tuple(patterns),
         capacity=capacity,

@@ -64,6 +64,88 @@ def test_messages_come_by_channel_and_by_pattern(loop: Loop, redis_server: Redis
     assert "0 gaps" in repr(news)
 
 
+def test_what_is_subscribed_to_changes(loop: Loop, redis_server: RedisServer, other: Any) -> None:
+    news = loop.spawn(redis.subscribe(redis_server.url, "one", backoff=SOON, name="changing"))
+    early = news.subscribe("two", patterns=["p*"])  # there is no connection yet
+    loop.run_until(early)
+    assert news.subscribed.settled
+    loop.run_until(news.unsubscribe("one"))
+    loop.run_until(news.subscribe("three", b"four", memoryview(b"five"), 6))
+    assert other.publish("one", "not for us") == 0
+    for channel in ("two", "three", "four", "five", "6", "px"):
+        assert other.publish(channel, "x") == 1
+    assert {message.channel for message in receive(loop, news, 6)} == {
+        b"two",
+        b"three",
+        b"four",
+        b"five",
+        b"6",
+        b"px",
+    }
+    with structlog.testing.capture_logs():
+        (client,) = [entry for entry in other.client_list() if entry["name"] == "changing"]
+        other.client_kill_filter(_id=client["id"])
+        run_until(loop, lambda: news.gaps == 1)
+        meanwhile = news.unsubscribe("two", patterns=["p*"])
+        loop.run_until(meanwhile)
+    assert [other.publish(channel, "y") for channel in ("one", "two", "px", "three")] == [0, 0, 0, 1]
+    loop.run_until(news.unsubscribe("three", "four", "five", "6"))
+    with structlog.testing.capture_logs():
+        (client,) = [entry for entry in other.client_list() if entry["name"] == "changing"]
+        other.client_kill_filter(_id=client["id"])
+        run_until(loop, lambda: news.gaps == 2)
+        loop.run_until(news.subscribe("last"))
+    assert other.publish("last", "z") == 1
+    news.cancel()
+    run_until(loop, lambda: loop.machines == 0)
+    with pytest.raises(PoolClosed):
+        news.subscribe("more").result()
+    with pytest.raises(ValueError, match="nothing is named"):
+        news.unsubscribe()
+
+
+def test_a_change_that_is_refused_is_left_out(loop: Loop, redis_server: RedisServer, other: Any) -> None:
+    other.acl_setuser("reader", enabled=True, nopass=True, channels=["mine*"], commands=["+@all"], keys=["*"])
+    news = loop.spawn(
+        redis.subscribe(redis_server.url, "mine", username="reader", password="x", backoff=SOON)
+    )
+    loop.run_until(news.subscribed)
+    with structlog.testing.capture_logs():
+        refused, allowed = news.subscribe("others"), news.subscribe("mine too")
+        with pytest.raises(redis.RedisError, match="NOPERM"):
+            loop.run_until(refused)
+        loop.run_until(allowed)
+    assert [other.publish(channel, "x") for channel in ("mine", "others", "mine too")] == [1, 0, 1]
+    assert news.gaps == 1
+    news.cancel()
+    other.acl_deluser("reader")
+
+
+def test_a_change_that_is_never_confirmed_settles(loop: Loop) -> None:
+    url, _ = peer(loop, HELLO, SUBSCRIBED)
+    news = loop.spawn(redis.subscribe(url, "x"))
+    before = news.subscribe("y")
+    loop.run_until(news.subscribed)
+    after = news.subscribe("z")
+    news.cancel()
+    run_until(loop, lambda: before.settled and after.settled)
+    assert isinstance(before.error, PoolClosed)
+
+
+def test_the_next_of_several_servers_is_tried(
+    loop: Loop, redis_server: RedisServer, other: Any, free_port: Callable[[], int]
+) -> None:
+    urls = [f"redis://127.0.0.1:{free_port()}", redis_server.url]
+    with structlog.testing.capture_logs():
+        news = loop.spawn(redis.subscribe(urls, "x", backoff=SOON))
+        loop.run_until(news.subscribed)
+    assert str(redis_server.port) in repr(news)
+    assert other.publish("x", "y") == 1
+    news.cancel()
+    with pytest.raises(ValueError, match="no server"):
+        redis.subscribe([], "x")
+
+
 def test_it_is_iterated_over_until_cancelled(loop: Loop, redis_server: RedisServer, other: Any) -> None:
     news = loop.spawn(redis.subscribe(redis_server.url, "iterated"))
 
