@@ -82,3 +82,22 @@ def test_units_and_transactions(loop: Loop, bouncer: int, pipeline: int) -> None
     failing = [db.submit(postgres.fetch_value("select 6 / $1::int", n % 2)) for n in range(20)]
     answers = loop.run_until(settle_all(*failing))
     assert [answer for answer in answers if not isinstance(answer, postgres.PostgresError)] == [6] * 10
+
+
+def test_copies(loop: Loop, bouncer: int) -> None:
+    url = f"postgresql://postgres@127.0.0.1:{bouncer}/test"
+    db = loop.spawn(postgres.pool(url, connections=4, statements=0))
+
+    async def copy() -> list[tuple[int]]:
+        await db.submit(postgres.execute("drop table if exists bounced"))
+        await db.submit(postgres.execute("create table bounced (id int)"))
+        copies = [db.submit(postgres.copy_in("bounced", b"%d\n" % n)) for n in range(20)]
+        copies += [db.submit(postgres.copy_in_records("bounced", [(n,)])) for n in range(20, 40)]
+        failing = db.submit(postgres.copy_in("bounced", b"x\n"))
+        assert [await reply for reply in copies] == [1] * 40
+        with pytest.raises(postgres.PostgresError, match="22P02"):
+            await failing
+        stream = await db.submit(postgres.copy_out_records("select id from bounced order by id"))
+        return [record async for batch in stream for record in batch]
+
+    assert loop.run_until(loop.spawn(copy())) == [(n,) for n in range(40)]

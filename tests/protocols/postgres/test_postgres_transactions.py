@@ -114,6 +114,7 @@ def test_a_serialization_failure_runs_the_body_again(ledger: Ask, loop: Loop, db
     async def bump(tx: Transaction, who: int) -> None:
         runs.append(who)
         n = await tx.fetch_value("select n from ledger where id = 1")
+        await tx.execute("select pg_sleep(0.002)")  # so that two of them meet
         await tx.execute("update ledger set n = $1 where id = 1", n + 1)
 
     replies = [db.submit(bump(who), timeout=20) for who in range(20)]

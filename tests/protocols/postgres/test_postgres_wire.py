@@ -289,6 +289,31 @@ def test_over_tls(loop: Loop, secured: Server, who: str) -> None:
     assert len(loop.run_until(pool.submit(postgres.fetch_value("select repeat('y', 300000)")))) == 300_000
 
 
+def test_copies_and_notifications_over_tls(loop: Loop, secured: Server) -> None:
+    url, options = secured.url_of("scram"), {"password": PASSWORD, "tls": trusting(secured)}
+    pool = loop.spawn(postgres.pool(url, connections=1, **options))  # type: ignore[arg-type]
+    news = loop.spawn(postgres.listen(url, "news", **options))  # type: ignore[arg-type]
+    lines = [b"%d\t%s\n" % (n, b"x" * 90) for n in range(30_000)]
+
+    @postgres.transaction
+    async def there_and_back(tx: postgres.Transaction) -> bytes:
+        await tx.execute("create temporary table sealed (n int, x text) on commit drop")
+        assert await tx.copy_in("sealed", lines) == len(lines)
+        return await tx.copy_out("sealed")
+
+    async def use() -> tuple[bytes, str]:
+        assert await pool.submit(there_and_back()) == b"".join(lines)
+        sql = "copy (select n, repeat('x', 90) from generate_series(0, 29999) n) to stdout"
+        stream = await pool.submit(postgres.copy_out(sql))
+        chunks = [chunk async for chunk in stream]  # more than a stream holds: it stops, and goes on
+        await news.subscribed
+        await pool.submit(postgres.notify("news", "sealed"))
+        return b"".join(chunks), (await news.receive()).payload
+
+    assert loop.run_until(loop.spawn(use())) == (b"".join(lines), "sealed")
+    assert pool.statistics().opened == 1
+
+
 def test_scram_is_bound_to_the_certificate(
     loop: Loop, secured: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
