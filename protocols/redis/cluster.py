@@ -48,6 +48,7 @@ NODES_MAX: Final = 1000  # as the cluster's specification has it
 REDIRECTS: Final = 16  # redis-py 16, Jedis 5
 FOLLOWED_AT_ONCE: Final = 3  # redirects; more mean that the nodes do not agree yet: they are given time
 REFRESH_PAUSE: Final = 0.1  # seconds between two questions for the map
+SUSPICION_PAUSE: Final = 1.0  # the same, where the reason may be the asker's impatience
 REFRESH_SECONDS: Final = 1.0  # in which a node must answer, before the next one is asked
 ASKED_MAX: Final = 8  # nodes, for one map
 PAUSES: Final = Backoff(0.01, 0.5)  # of units whose node cannot serve them now
@@ -78,6 +79,7 @@ class Cluster(Router[RedisPool]):
         "_asked",
         "_asked_host",
         "_down",
+        "_down_cause",
         "_failures",
         "_masters",
         "_options",
@@ -114,7 +116,8 @@ class Cluster(Router[RedisPool]):
         self.moved = 0  # redirects followed
         self.refreshed = 0  # maps that were read
         self._failures = 0  # maps in a row that nobody gave
-        self._down: BackendDown | None = None  # since nobody gave one
+        self._down = False  # since nobody gave one
+        self._down_cause: BaseException | None = None
         self._refresh_at = NEVER
         self._refreshed_at = -NEVER
         self._asked: Reply[Any] | None = None  # for the map
@@ -161,8 +164,8 @@ class Cluster(Router[RedisPool]):
         else:
             pool = self._table[slot]
         if pool is None:
-            if self._down is not None:
-                raise self._down
+            if self._down:
+                raise self._down_error()
             self._want_refresh()
         return pool
 
@@ -188,14 +191,15 @@ class Cluster(Router[RedisPool]):
                 self._follow(routed, error)
         elif isinstance(error, BackendDown):
             self._node_down(routed, error)
-        elif isinstance(error, ConnectionLost | DeadlineExceeded):
+        elif isinstance(error, ConnectionLost) and routed.unit.idempotent:
             self._want_refresh()
-            if isinstance(error, ConnectionLost) and routed.unit.idempotent:
-                routed.tries += 1
-                self._pause(routed, error)
-            else:
-                self.fail(routed, error)
+            routed.tries += 1
+            self._pause(routed, error)
+        elif isinstance(error, ConnectionLost | DeadlineExceeded):
+            self._want_refresh(SUSPICION_PAUSE)
+            self.fail(routed, error)
         elif isinstance(error, PoolClosed) and not self.draining_now:
+            self._want_refresh()
             gone = f"{routed.pool.name} has left the cluster; the unit may have been executed"
             self.fail(routed, ConnectionLost(gone))
         else:
@@ -227,7 +231,7 @@ class Cluster(Router[RedisPool]):
     def _node_down(self, routed: Routed[Any], error: BackendDown) -> None:
         """Not sent: wait until another node serves the slot, but not for a node that refuses us."""
         cause = error.__cause__
-        if isinstance(cause, BackendError) or self._down is not None:
+        if isinstance(cause, BackendError) or self._down:
             self.fail(routed, error)
             return
         routed.tries += 1
@@ -242,7 +246,7 @@ class Cluster(Router[RedisPool]):
     def _pool_at(self, address: TcpAddress) -> RedisPool:
         """The pool of a node, made now if there is none."""
         pool = self.pools.get(address)
-        if pool is None:
+        if pool is None or not self.loop.alive(pool.token):
             if len(self.pools) >= NODES_MAX:
                 raise BadReply(f"{self.name} names more than {NODES_MAX} nodes")
             backend = Backend(address, self._tls, address.host)
@@ -253,11 +257,12 @@ class Cluster(Router[RedisPool]):
 
     # -- the map ---------------------------------------------------------------------------------------------
 
-    def _want_refresh(self) -> None:
-        """Ask for the map soon, if it is not being asked for."""
-        if self._refresh_at == NEVER and self._asked is None:
-            self._refresh_at = max(self.loop.time(), self._refreshed_at + REFRESH_PAUSE)
-            self.look_at(self._refresh_at)
+    def _want_refresh(self, pause: float = REFRESH_PAUSE) -> None:
+        """Ask for the map soon, if it is not being asked for, so long after the last one."""
+        when = max(self.loop.time(), self._refreshed_at + pause)
+        if when < self._refresh_at and self._asked is None and not self._down:
+            self._refresh_at = when
+            self.look_at(when)
 
     def look(self, now: float) -> float:
         """Ask for the map when it is time, read what was answered."""
@@ -306,18 +311,22 @@ class Cluster(Router[RedisPool]):
         self.refreshed += 1
         self._refreshed_at = now
         self._failures = 0
-        self._down = None
+        self._down = False
         self.release()
 
     def _nobody_knows(self, error: BaseException | None) -> None:
         self._failures += 1
         now = self.loop.now
-        down = BackendDown(f"{self.name} cannot be reached ({error}); the unit was not sent")
-        down.__cause__ = error
-        self._down = down
+        self._down = True
+        self._down_cause = error
         self._refreshed_at = now
         self._refresh_at = now + RETRIES.delay(self._failures, self.loop.kernel.random())
         self.release()
+
+    def _down_error(self) -> BackendDown:
+        error = BackendDown(f"{self.name} cannot be reached ({self._down_cause}); the unit was not sent")
+        error.__cause__ = self._down_cause
+        return error
 
 
 class _Whole(Routed[list[Any]]):

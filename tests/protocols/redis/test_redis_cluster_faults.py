@@ -258,7 +258,9 @@ def test_when_nobody_can_be_reached_it_says_so_at_once() -> None:
         first = fake.ask(redis.get(LOW))
         assert isinstance(first.error, BackendDown)
         assert "refused" in str(first.error)
-        assert isinstance(fake.ask(redis.get(HIGH)).error, BackendDown)
+        second = fake.ask(redis.get(HIGH))
+        assert isinstance(second.error, BackendDown)
+        assert second.error is not first.error  # each has a traceback of its own
         assert isinstance(fake.ask(redis.pipeline(redis.get(LOW), redis.get(HIGH))).error, BackendDown)
         fake.down.clear()
         fake.advance(3.0)
@@ -430,6 +432,17 @@ def test_stopped_everything_settles() -> None:
     fake.run()
     assert fake.loop.machines == 0
     assert fake.adds_up()
+
+
+def test_a_nodes_pool_that_was_stopped_is_made_anew() -> None:
+    fake = Fake(lambda port, command: SILENCE)
+    sent = fake.ask(redis.get(LOW))
+    fake.loop.kill(fake.cluster.masters()[0].token)
+    fake.loop.kill(fake.cluster.masters()[1].token)
+    assert isinstance(sent.error, ConnectionLost)
+    fake.answer = echo
+    fake.advance(0.3)
+    assert fake.ask(redis.pipeline(redis.get(LOW), redis.get(HIGH))).result() == [b"7001:b", b"7002:a"]
 
 
 def test_what_is_no_unit_of_a_cluster() -> None:
