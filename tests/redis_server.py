@@ -126,7 +126,7 @@ class RedisCluster:
     """
 
     def __init__(
-        self, program: str, folder: Path, *, masters: int = 3, replicas: int = 0, timeout_ms: int = 500
+        self, program: str, folder: Path, *, masters: int = 3, replicas: int = 0, timeout_ms: int = 2000
     ) -> None:
         self.nodes = [
             ClusterNode(program, folder / str(number), timeout_ms) for number in range(masters + replicas)
@@ -164,9 +164,10 @@ class RedisCluster:
             if node in self.masters:
                 last = SLOTS - 1 if node is self.masters[-1] else (number + 1) * share - 1
                 node("CLUSTER", "ADDSLOTSRANGE", number * share, last)
-            self.nodes[0]("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
-        everybody = len(self.nodes)
-        until(lambda: all(node("CLUSTER", "NODES").count("\n") == everybody for node in self.nodes))
+            for other in self.nodes[:number]:
+                other("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
+        everybody = {node.id for node in self.nodes}
+        until(lambda: all(epochs(node).keys() == everybody for node in self.nodes))
         for replica, master in zip(self.replicas, self.masters, strict=False):
             replica("CLUSTER", "REPLICATE", master.id)
         until(self.settled)

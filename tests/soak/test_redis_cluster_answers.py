@@ -101,7 +101,7 @@ def test_every_answer_belongs_to_its_unit_while_slots_move(
     moves: Counter[str] = Counter()
     wrong: list[str] = []
     with (
-        RedisCluster(program, tmp_path / "nodes", timeout_ms=2000) as nodes,
+        RedisCluster(program, tmp_path / "nodes") as nodes,
         Loop() as loop,
         structlog.testing.capture_logs() as logs,
     ):
