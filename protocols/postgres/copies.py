@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from actors import Channel, ChannelClosed, Misuse, Scope
+from actors.channels import ChannelStatistics
 from pools import Unit
 
 from . import binary, messages
@@ -282,6 +283,10 @@ class CopyStream(Generic[T]):
     def cancel(self) -> None:
         """No more is wanted."""
         self._chunks.cancel()
+
+    def statistics(self) -> ChannelStatistics:
+        """What waits for the reader, in bytes."""
+        return self._chunks.statistics()
 
 
 class CopyOut(Unit[Any]):

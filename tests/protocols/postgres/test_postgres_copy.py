@@ -456,7 +456,7 @@ def test_a_slow_reader_stops_the_reading(db: Pool, run: Any) -> None:
         stream = await db.submit(postgres.copy_out(MANY))
         first = len(await stream.receive())
         await sleep(0.05)
-        waiting = stream._chunks.weight  # what this process holds
+        waiting = stream.statistics().weight  # what this process holds
         stream.cancel()
         with pytest.raises(ChannelClosed):
             await stream.receive()

@@ -288,7 +288,7 @@ def test_a_full_stream_stops_the_reading_and_a_reader_goes_on() -> None:
     for _ in range(20):
         bench.say(data(piece))
     stream = reply.result()
-    assert stream._chunks.weight < 1 << 19
+    assert stream.statistics().weight < 1 << 19
     bench.say(DONE + done(20))
     got = read(bench, stream)
     bench.run(50)
