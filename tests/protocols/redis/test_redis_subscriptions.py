@@ -12,8 +12,10 @@ import structlog
 from actors import (
     ANYTHING,
     Backoff,
+    Cancelled,
     ChannelClosed,
     Continue,
+    DeadlineExceeded,
     Listener,
     Loop,
     Outcome,
@@ -102,6 +104,29 @@ def test_what_is_subscribed_to_changes(loop: Loop, redis_server: RedisServer, ot
         news.subscribe("more").result()
     with pytest.raises(ValueError, match="nothing is named"):
         news.unsubscribe()
+
+
+def test_from_threads(redis_server: RedisServer, other: Any) -> None:
+    async def changed(news: redis.Subscription) -> None:
+        await news.subscribed
+        await news.subscribe("second")
+
+    with Loop.in_thread() as loop:
+        news = loop.spawn(redis.subscribe(redis_server.url, "first"))
+        loop.spawn(changed(news)).result(timeout=5)
+        for number, channel in enumerate(("first", "second", "first")):
+            assert other.publish(channel, number) == 1
+            got = loop.spawn(news.receive()).result(timeout=5)
+            assert got == redis.Message(channel.encode(), b"%d" % number)
+        impatient = loop.spawn(news.receive())
+        with pytest.raises(DeadlineExceeded):
+            impatient.result(timeout=0.001)
+        impatient.cancel()
+        with pytest.raises(Cancelled):
+            impatient.result(timeout=5)
+        other.publish("first", "kept")
+        assert loop.spawn(news.receive()).result(timeout=5).data == b"kept"
+        loop.call(news.cancel).result(timeout=5)
 
 
 def test_a_change_that_is_refused_is_left_out(loop: Loop, redis_server: RedisServer, other: Any) -> None:
