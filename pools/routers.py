@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 from actors import NEVER, Continue, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
 
 from .backends import BackendStatistics, PoolStatistics
-from .errors import Cancelled, DeadlineExceeded, PoolClosed, QueueFull
+from .errors import BackendDown, Cancelled, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
 from .pool import Pool
 from .queues import PRIORITIES
 from .units import Unit
@@ -36,7 +36,7 @@ LATENESS: Final = 1e-6  # seconds by which what is parked may be looked at late,
 class Routed(Reply[T]):
     """A unit on its way through a router, and the reply to it."""
 
-    __slots__ = ("inner", "pool", "priority", "reason", "router", "tries", "unit")
+    __slots__ = ("hops", "inner", "lost", "pool", "priority", "reason", "router", "tries", "unit")
 
     counted: bool = True
     """Whether it is a unit of its own in the statistics, not a part of one."""
@@ -49,6 +49,8 @@ class Routed(Reply[T]):
         self.pool: Any = None  # the one that it was submitted to last
         self.inner: Reply[T] | None = None  # what that pool has given for it
         self.tries = 0  # how often a pool has failed it, and it was not the end
+        self.hops = 0  # of them, because it belonged elsewhere
+        self.lost = False  # a connection was lost under it: it has perhaps been executed
         self.reason: BaseException | None = None  # for the last time
 
     def __repr__(self) -> str:
@@ -250,6 +252,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
 
     def failed(self, routed: Routed[Any], error: BaseException) -> None:
         """By a pool."""
+        routed.lost = routed.lost or isinstance(error, ConnectionLost)
         if self.stopped_now:
             self.fail(routed, error)
         else:
@@ -263,6 +266,8 @@ class Router(Machine["Router[Any]"], Generic[P]):
 
     def fail(self, routed: Routed[Any], error: BaseException) -> None:
         """Settle a unit with an error."""
+        if routed.lost:
+            error = after_loss(error)
         if routed.fail(error):
             self._count(routed, error)
 
@@ -376,6 +381,19 @@ class Router(Machine["Router[Any]"], Generic[P]):
             self.fail(routed, PoolClosed(f"{self.name} has stopped; the unit was not executed"))
         for pool in [*self.pools.values(), *self._retiring]:
             self.loop.kill(pool.token, error)
+
+
+def after_loss(error: BaseException) -> BaseException:
+    """An error that says "not executed", of a unit that perhaps was, at an earlier attempt."""
+    told: BaseException
+    if isinstance(error, DeadlineExceeded) and error.stage != "sent":
+        told = DeadlineExceeded(f"{error}; an earlier attempt may have been executed", "sent")
+    elif isinstance(error, BackendDown | QueueFull):
+        told = ConnectionLost(f"the connection was lost, the unit may have been executed; then: {error}")
+    else:
+        return error
+    told.__cause__ = error
+    return told
 
 
 SUMMED: Final = ("retried", "taken_back", "opened", "closed", "lost", "connects_failed")

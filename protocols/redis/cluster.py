@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from actors import NEVER, Backoff, Misuse, Reply, TcpAddress
+from actors import NEVER, ActorError, Backoff, Misuse, Reply, TcpAddress
 from pools import (
     Backend,
     BackendDown,
@@ -26,7 +26,6 @@ from pools import (
     ConnectionLost,
     DeadlineExceeded,
     PoolClosed,
-    PoolError,
     Routed,
     Router,
     Unit,
@@ -217,13 +216,14 @@ class Cluster(Router[RedisPool]):
             self.fail(routed, bad)
             return
         self.moved += 1
+        routed.hops += 1
         if error.code == "MOVED":
             self._table[slot] = pool
             self._want_refresh()
-        if routed.tries > self.redirects:
+        if routed.hops > self.redirects:
             advice = f"followed {self.redirects} times; do the nodes agree? See CLUSTER NODES on each"
             self.fail(routed, RedisError(f"{error} ({advice})"))
-        elif routed.tries > FOLLOWED_AT_ONCE:
+        elif routed.hops > FOLLOWED_AT_ONCE:
             self._pause(routed, error)
         else:
             self.send(routed, pool, routed.unit if error.code == "MOVED" else routed.unit.asking())
@@ -287,7 +287,11 @@ class Cluster(Router[RedisPool]):
         if not self._to_ask:
             self._nobody_knows(error)
             return
-        pool = self._pool_at(self._to_ask.pop(0))
+        try:
+            pool = self._pool_at(self._to_ask.pop(0))
+        except ActorError as full:
+            self._nobody_knows(full)
+            return
         self._asked = pool.submit(MAP, REFRESH_SECONDS)
         self._asked_host = address_of(pool).host
         self._asked.attach(self.scope)
@@ -298,12 +302,12 @@ class Cluster(Router[RedisPool]):
             ranges = parse_slots(asked.result(), self._asked_host)
             if not ranges:
                 raise BadReply("the cluster has no slots yet; see CLUSTER ADDSLOTSRANGE")
-        except PoolError as error:
+            table: list[RedisPool | None] = [None] * SLOTS
+            for first, last, master in ranges:
+                table[first : last + 1] = [self._pool_at(master)] * (last + 1 - first)
+        except ActorError as error:
             self._ask(error)
             return
-        table: list[RedisPool | None] = [None] * SLOTS
-        for first, last, master in ranges:
-            table[first : last + 1] = [self._pool_at(master)] * (last + 1 - first)
         self._table = table
         masters = dict.fromkeys(master for _, _, master in ranges)
         self._masters = [self.pools[master] for master in masters]
