@@ -337,10 +337,14 @@ class Member(StreamProtocol):
             return
         self._fifo.pop()
         self.backend.in_flight -= 1
+        if isinstance(error, AttributeError):
+            wrong = Misuse(f"{work.unit!r} is no unit for this pool; submit it to one of its own kind")
+            wrong.__cause__, error = error, wrong
         if work.stage == SENT:
             self.pool.fail(work, error)
         else:
             work.fail(error)
+        work.unit.dropped()
 
     def update(self) -> None:
         """See that this member is on the right list, and the pool awake if something waits for it."""

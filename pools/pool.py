@@ -194,6 +194,10 @@ class Pool(StreamOwner, Machine["Pool"]):
         `priority` 0 goes first, 3 last. Whatever happens is told by the reply: its value, or an error from
         `pools.errors`.
         """
+        if unit.detour is not None:
+            apart = unit.detour(self, timeout, priority)
+            if apart is not None:
+                return apart
         loop = self.loop
         if loop is None:
             raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
@@ -210,6 +214,7 @@ class Pool(StreamOwner, Machine["Pool"]):
             or self.draining_now
         ):
             self.fail(work, self._refusal(loop.now))
+            unit.dropped()
             return work
         queue.push(work)
         if due < self._next:
@@ -582,6 +587,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         """The asker of a queued unit has cancelled."""
         self.count_failure(work)
         self.queue.settled(work)
+        work.unit.dropped()
         if self.draining_now:
             self.wake()
 
@@ -589,6 +595,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         if not work.settled:
             self.queue.settled(work)
             self.fail(work, error)
+            work.unit.dropped()
 
     def take_back(
         self, member: Member, works: list[Work[Any]], sent: int, error: BaseException | None

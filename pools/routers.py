@@ -173,8 +173,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
         loop = self.loop
         if loop is None:
             raise Misuse("the router is not running; spawn it first: loop.spawn(...)")
-        due = loop.time() + (self.timeout_default if timeout is None else timeout)
-        return min(due, loop.inherited_deadline)
+        return loop.deadline_in(self.timeout_default if timeout is None else timeout)
 
     def drain(self) -> None:
         """Take no more units, finish those that are there, then stop."""

@@ -7,6 +7,7 @@ also the reply that the asker holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from actors import Reply
@@ -49,6 +50,14 @@ class Unit(Generic[T_co]):
 
     key: Any = None
     """What routing goes by, where a pool routes."""
+
+    detour: Callable[[Any, float | None, int], Reply[T_co] | None] | None = None
+    """How it is submitted (to this pool, with this timeout and priority), where it does not go straight into
+    the pool's queue. Where this returns None, it does after all.
+    """
+
+    def dropped(self) -> None:
+        """It has failed before it was handed to a connection: end what feeds it."""
 
 
 class Work(Reply[T]):

@@ -90,6 +90,11 @@ class HttpUnit(Unit[T]):
         """The request as bytes; of one with an upload, its head."""
         raise NotImplementedError
 
+    def dropped(self) -> None:
+        """Nobody will read the upload."""
+        if self.upload is not None:
+            self.upload.body.cancel()
+
     def whole(self, head: ResponseHead, body: bytes, trailers: Headers = NO_HEADERS) -> T:
         """What the reply settles with, from a complete response."""
         raise NotImplementedError

@@ -5,37 +5,20 @@ from __future__ import annotations
 import getpass
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from actors import Address, Reply, TcpAddress, UnixAddress
-from pools import Backend, Pool, Unit
+from actors import Address, TcpAddress, UnixAddress
+from pools import Backend, Pool
 
-from .copies import CopyIn
 from .handshake import Settings
 from .statements import Statements
 from .wire import PostgresWire
 
-__all__ = ["PostgresPool", "parse_url", "pool", "settings_of"]
-
-T = TypeVar("T")
+__all__ = ["parse_url", "pool", "settings_of"]
 
 PORT: Final = 5432
 SSL_MODES: Final = ("disable", "require", "verify-full")
-
-
-class PostgresPool(Pool):
-    """A pool that tells who feeds a copy of its end, wherever that comes: in the queue, too."""
-
-    __slots__ = ()
-
-    def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
-        """As `Pool.submit`."""
-        reply = Pool.submit(self, unit, timeout, priority)
-        if unit.__class__ is CopyIn:
-            drop = unit.drop
-            reply.when_settled(lambda _: drop())
-        return reply
 
 
 def pool(
@@ -64,7 +47,7 @@ def pool(
         raise ValueError(f"statements={statements}; write 0 or more")
     address, made = settings_of(url, user, password, database, settings, tls)
     shared = Statements(statements)
-    return PostgresPool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
+    return Pool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
 
 
 def settings_of(

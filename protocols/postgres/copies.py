@@ -193,7 +193,7 @@ class CopyIn(Unit[int]):
         data = self._data
         return Feed(slices(data) if isinstance(data, BYTES) else data, bytes_of)
 
-    def drop(self) -> None:
+    def dropped(self) -> None:
         """No more of the data is wanted: tell who feeds it."""
         if isinstance(self._data, Channel):
             self._data.cancel()

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from actors import Misuse, Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
-from pools import Backend, Pool, Unit, Wire
+from actors import Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
+from pools import Backend, Pool, Wire
 
 from .codec import REPLY_BYTES_MAX
 from .handshake import Login
@@ -32,8 +32,17 @@ NOBODY: Final = Login()
 FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 
-class _Waiting(Pool):
-    """For units that wait in the server: a drain does not wait for what may never come."""
+class _Lane(Pool):
+    """For units that hold a connection."""
+
+    __slots__ = ()
+
+    def submit_apart(self, lane: str, unit: RedisUnit[T], timeout: float | None, priority: int) -> None:
+        """Here it is."""
+
+
+class _Waiting(_Lane):
+    """For those that wait in the server: a drain does not wait for what may never come."""
 
     __slots__ = ()
 
@@ -66,36 +75,21 @@ class RedisPool(Pool):
         shared = {**options, "pipeline": 1, "warm": 0}
 
         def make(name: str) -> Pool:
-            kind, connections = (_Waiting, blocking) if name == "blocking" else (Pool, transactions)
+            kind, connections = (_Waiting, blocking) if name == "blocking" else (_Lane, transactions)
             own = Backend(backend.address, backend.tls, backend.server_hostname)
             options = {**shared, "connections": connections, "name": f"{self.name} ({name})"}
             return self.loop.spawn(kind(wire, [own], **options))
 
         self._make_lane = make
 
-    def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
-        """As `pools.Pool.submit`. What holds a connection goes to a lane of its own."""
-        try:
-            detour = unit.detour  # type: ignore[attr-defined]  # a RedisUnit has one
-        except AttributeError:
-            raise Misuse(
-                f"{unit!r} is no unit of protocols.redis; submit it to a pool of its own kind"
-            ) from None
-        if detour is None:
-            return Pool.submit(
-                self, unit, timeout, priority
-            )  # nearly always; super() would cost a tenth of it
-        submitted: Reply[T] = detour(self, timeout, priority)
-        return submitted
-
-    def enqueue(self, unit: RedisUnit[T], timeout: float | None, priority: int) -> Reply[T]:
-        """Into this pool's own queue, without a detour."""
-        return super().submit(unit, timeout, priority)
-
-    def submit_apart(self, lane: str, unit: RedisUnit[T], timeout: float | None, priority: int) -> Reply[T]:
-        """Into the lane of units that hold a connection: `transactions` or `blocking`."""
+    def submit_apart(
+        self, lane: str, unit: RedisUnit[T], timeout: float | None, priority: int
+    ) -> Reply[T] | None:
+        """Into the lane of units that hold a connection: `transactions` or `blocking`. None: there is none
+        any more, and the pool itself will refuse.
+        """
         if self.loop is None or self.draining_now:
-            return self.enqueue(unit, timeout, priority)  # which refuses
+            return None
         return self.lane(lane).submit(unit, timeout, priority)
 
     def lane(self, name: str) -> Pool:

@@ -159,7 +159,7 @@ class TransactionUnit(Exchanges[T], RedisUnit[T], Generic[T]):
         """Every command behind ASKING."""
         return TransactionUnit(self.function, self.made, self.attempts, self.key, asking=True)
 
-    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
+    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T] | None:
         """To the connections for those that hold one."""
         return pool.submit_apart("transactions", self, timeout, priority)
 

@@ -52,9 +52,6 @@ class RedisUnit(Unit[T]):
 
     __slots__ = ()
 
-    detour: Callable[[RedisPool, float | None, int], Reply[T]] | None = None
-    """How it is submitted, where it does not go straight into the pool's queue."""
-
     hangs_up: bool = False
     """Whether its connection is closed when its asker has gone, because it might wait for ever."""
 
@@ -139,7 +136,7 @@ class Blocking(Command[T]):
         """Behind ASKING, on a connection for those that wait."""
         return _AskingBlocking(self)
 
-    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
+    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T] | None:
         """To the connections for those that wait."""
         return pool.submit_apart("blocking", self, self.seconds_of(timeout, pool.timeout_default), priority)
 
@@ -366,7 +363,8 @@ class ScriptCall(Command[T]):
 
     def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
         """NOSCRIPT says that nothing was executed: then once more, with the source."""
-        asked = pool.enqueue(self, timeout, priority)
+        kind = Idempotent if self.idempotent else Command
+        asked = pool.submit(kind(self.data, self.convert), timeout, priority)
         result: Reply[T] = _ScriptReply(deadline=asked.deadline)
 
         def pass_on(reply: Reply[T]) -> None:
@@ -380,8 +378,8 @@ class ScriptCall(Command[T]):
             if not isinstance(error, RedisError) or error.code != "NOSCRIPT" or result.settled:
                 pass_on(reply)
                 return
-            whole = (Idempotent if self.idempotent else Command)(self.embedded, self.convert)
-            again = pool.enqueue(whole, max(0.0, asked.deadline - pool.loop.time()), priority)
+            left = max(0.0, asked.deadline - pool.loop.time())
+            again = pool.submit(kind(self.embedded, self.convert), left, priority)
             result.on_cancel(again.cancel)
             again.when_settled(pass_on)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from actors import Backoff, Loop
-from pools import (
-    BackendDown,
-    ConnectionLost,
-    Pool,
-    RetryBudget,
-)
+from actors import Backoff, Loop, Misuse
+from pools import BackendDown, ConnectionLost, Pool, RetryBudget, Unit, Work
 from pools.testing import Ask, Bench, LineWire, Refused
 
 # -- losses ----------------------------------------------------------------------------------------------
@@ -370,3 +368,80 @@ def test_all_down_fails_and_the_first_to_be_tried_again_is() -> None:
     bench.accept()
     bench.answer("ok")
     assert reply.result() == b"ok"
+
+
+class Fed(Ask):
+    """A unit that is fed by somebody, who is to be told when nobody will read."""
+
+    __slots__ = ("drops",)
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line)
+        self.drops = 0
+
+    def dropped(self) -> None:
+        self.drops += 1
+
+
+def _cancelled(bench: Bench, fed: Fed) -> None:
+    bench.submit(fed).cancel()
+
+
+def _late(bench: Bench, fed: Fed) -> None:
+    bench.submit(fed, timeout=1.0)
+    bench.run()
+    bench.advance(1.5)
+
+
+def _refused(bench: Bench, fed: Fed) -> None:
+    bench.submit("first", timeout=9.0)
+    bench.submit(fed)
+
+
+def _backend_down(bench: Bench, fed: Fed) -> None:
+    bench.submit(fed)
+    bench.run()
+    bench.refuse()
+
+
+def _stopped(bench: Bench, fed: Fed) -> None:
+    bench.submit(fed)
+    bench.loop.kill(bench.pool.token)
+    bench.run()
+
+
+@pytest.mark.parametrize("end", [_cancelled, _late, _refused, _backend_down, _stopped])
+def test_whoever_feeds_a_unit_that_was_never_sent_is_told(end: Callable[[Bench, Fed], None]) -> None:
+    bench = Bench(connections=1, queue=1)
+    fed = Fed("a")
+    end(bench, fed)
+    bench.run()
+    assert fed.drops == 1
+
+
+def test_what_was_sent_is_the_wires_business() -> None:
+    bench = Bench(connections=1)
+    fed = Fed("a")
+    reply = bench.submit(fed)
+    bench.accept()
+    assert bench.sent() == ["a"]
+    reply.cancel()
+    bench.answer("to nobody")
+    assert fed.drops == 0
+
+
+def test_a_unit_of_another_kind_is_refused_by_name() -> None:
+    class Foreign(Unit[bytes]):
+        def __repr__(self) -> str:
+            return "<Foreign>"
+
+    class Plain(LineWire):
+        def send(self, work: Work[Any]) -> None:
+            self.transport.write(work.unit.line)
+
+    bench = Bench(wire=Plain, connections=1)
+    reply = bench.submit(Foreign())
+    bench.accept()
+    with pytest.raises(Misuse, match="<Foreign> is no unit for this pool"):
+        reply.result()
+    assert bench.add_up()

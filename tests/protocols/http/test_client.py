@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from actors import Channel, Loop
-from pools import BackendDown
+from actors import Channel, ChannelClosed, Loop
+from actors.testing import ManualKernel
+from pools import BackendDown, DeadlineExceeded
 from protocols import http as windlass
 from protocols.http.client import parse_url
 from tests.protocols.http.benches import HttpBench, body_of
@@ -269,6 +270,29 @@ def test_a_redirect_cannot_ask_again_for_what_came_from_a_channel() -> None:
     reply, _ = followed(windlass.post("/", body=channel), redirect(307, "/b"))
     with pytest.raises(windlass.BadResponse, match="channel"):
         reply.result()
+
+
+def test_whoever_feeds_a_request_that_is_never_sent_is_told() -> None:
+    kernel = ManualKernel()
+    with Loop(kernel=kernel) as loop:
+        pool = loop.spawn(windlass.pool("http://127.0.0.1:1"))
+        channel: Channel[bytes] = Channel(2)
+
+        async def feed() -> str:
+            try:
+                while True:
+                    await channel.send(b"x")
+            except ChannelClosed:
+                return "told"
+
+        fed = loop.spawn(feed())
+        reply = pool.submit(windlass.post("/", body=channel), timeout=0.5)
+        loop.tick(0)
+        kernel.clock.advance(1.0)
+        loop.tick(0)
+        loop.tick(0)
+        assert isinstance(reply.error, DeadlineExceeded)
+        assert fed.result() == "told"
 
 
 # -- servers that others have written

@@ -355,8 +355,9 @@ def test_a_transaction_past_its_deadline_or_cancelled(ask: Here, other: Any) -> 
 
 
 def test_a_unit_of_another_protocol(ask: Here) -> None:
-    with pytest.raises(Misuse, match="no unit of"):
-        ask.pool.submit(http.get("/"))
+    with pytest.raises(Misuse, match="no unit for this pool"):
+        ask(http.get("/"))
+    assert ask(redis.get("missing")) is None
 
 
 def test_a_transaction_has_attempts() -> None:
