@@ -10,7 +10,7 @@ production; it keeps each outcome, and `clone()` lets a test go on from one stat
 from __future__ import annotations
 
 from .clock import ManualClock
-from .driver import Driver, FakeTransport, Step
+from .driver import Driver, FakeTransport, Fault, Step
 from .kernel import ManualKernel
 from .sockets import FakeSocket
 from .splitting import at_every_split, splits
@@ -20,6 +20,7 @@ __all__ = [
     "Driver",
     "FakeSocket",
     "FakeTransport",
+    "Fault",
     "ManualClock",
     "ManualKernel",
     "Step",

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from actors.errors import Misuse
+from actors.events import EventLog
 from actors.loop import Loop
 from actors.machine import Machine
 from actors.outcomes import NEVER, UNCHANGED, Continue, Outcome, Timeout
@@ -17,9 +19,10 @@ from actors.transports import ANYTHING, SLEEP, Expectation, Transport
 from .kernel import ManualKernel
 from .sockets import FakeSocket
 
-__all__ = ["Driver", "FakeTransport", "Step"]
+__all__ = ["Driver", "FakeTransport", "Fault", "Step"]
 
 TICKS_MAX: Final = 1000  # until a driven machine has nothing more to do
+TRICKLES_MAX: Final = 10_000  # steps in which a slow peer takes the output
 
 
 class _Idle(Machine[Scope]):
@@ -60,11 +63,34 @@ class Step(NamedTuple):
     outcome: Outcome
 
 
+class Fault:
+    """Have one handler raise `error`: the one that is called as number `step`, from 0. With `after` it has
+    done its work by then, and only its outcome is lost."""
+
+    def __init__(self, step: int, *, after: bool = False, error: Exception | None = None) -> None:
+        self.step = step
+        self.after = after
+        self.error = error or RuntimeError(f"a fault in step {step}, made by the test")
+        self.struck = False
+        self.stops = 0  # how often `stopped` was called …
+        self.clean_up_error: BaseException | None = None  # … and what it has raised
+
+    def __repr__(self) -> str:
+        return f"Fault({self.step}{', after=True' if self.after else ''})"
+
+    def strike(self, step: int, after: bool) -> None:
+        """Raise if it is time."""
+        if step == self.step and after is self.after:
+            self.struck = True
+            raise self.error
+
+
 class _Recorder:
     """Stands between the runtime and what is tested, and notes the outcomes."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, fault: Fault | None) -> None:
         self.inner = inner
+        self.fault = fault or Fault(-1)
         self.steps: list[Step] = []
         self.expectation: Expectation = ANYTHING
         self.gone = False
@@ -73,7 +99,9 @@ class _Recorder:
 
     def call(self, handler: str, argument: Any, *more: Any) -> Any:
         self.scope = argument if isinstance(argument, Scope) else argument.scope
+        self.fault.strike(len(self.steps), False)
         outcome = getattr(self.inner, handler)(argument, *more)
+        self.fault.strike(len(self.steps), True)
         self.steps.append(Step(handler, outcome))
         if not isinstance(outcome, Continue | Timeout):
             return outcome
@@ -86,7 +114,12 @@ class _Recorder:
 
     def stopped(self, argument: Any, error: BaseException | None) -> None:
         self.gone, self.error = True, error
-        self.inner.stopped(argument, error)
+        self.fault.stops += 1
+        try:
+            self.inner.stopped(argument, error)
+        except BaseException as failure:
+            self.fault.clean_up_error = failure
+            raise
 
     def wakeup(self, argument: Any) -> Any:
         return self.call("wakeup", argument)
@@ -134,18 +167,27 @@ class Driver:
     spawning gave. A test that needs peers for its machine spawns them on `driver.loop`.
     """
 
-    def __init__(self, machine: Machine[Any] | StreamProtocol, *, kernel: ManualKernel | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine[Any] | StreamProtocol,
+        *,
+        kernel: ManualKernel | None = None,
+        fault: Fault | None = None,
+        log: EventLog | None = None,
+    ) -> None:
         self.kernel = kernel or ManualKernel()
         self.loop = Loop(kernel=self.kernel)
+        if log is not None:
+            self.loop.log = log
         self.socket: FakeSocket | None = None
         self._recorder: _Recorder
         if isinstance(machine, StreamProtocol):
             self.socket = FakeSocket(self.kernel)
-            self._recorder = recorded = _RecordedProtocol(machine)
+            self._recorder = recorded = _RecordedProtocol(machine, fault)
             stream = Stream(self.socket, recorded)  # type: ignore[arg-type]  # has what a stream uses
             self.token, self.handle = self.loop.spawn_with_token(stream)
         else:
-            self._recorder = _RecordedMachine(machine)
+            self._recorder = _RecordedMachine(machine, fault)
             self.token, self.handle = self.loop.spawn_with_token(self._recorder)
         self.settle()
 
@@ -192,6 +234,16 @@ class Driver:
         return self._recorder.error
 
     @property
+    def stops(self) -> int:
+        """How often `stopped` was called: once, when all is well."""
+        return self._recorder.fault.stops
+
+    @property
+    def clean_up_error(self) -> BaseException | None:
+        """What `stopped` has raised, which it must not."""
+        return self._recorder.fault.clean_up_error
+
+    @property
     def stream(self) -> Stream:
         """The stream that runs the protocol."""
         machine = self.loop.machine(self.token)
@@ -219,6 +271,24 @@ class Driver:
     def sent(self) -> bytes:
         """What was sent to the peer since the last call."""
         return self._connection.delivered()
+
+    def room(self, count: int | None) -> Driver:
+        """From now on the peer takes so many bytes more; None: all."""
+        self._connection.room = count
+        return self.settle()
+
+    def trickle(self, size: int = 1) -> Driver:
+        """The peer takes all that there is, so many bytes at a time; then as they come."""
+        for _ in range(TRICKLES_MAX):
+            self.room(size)
+            if self._connection.room == size:
+                break
+        return self.room(None)
+
+    def do(self, function: Callable[[Driver], object]) -> Driver:
+        """Anything else that happens: `function(driver)` sends the machine a message, say."""
+        function(self)
+        return self.settle()
 
     def wake(self) -> Driver:
         """Somebody wakes it."""
