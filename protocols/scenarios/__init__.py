@@ -1,0 +1,13 @@
+"""The scenarios that ship with Windlass, for `windlass sim`: each simulates a whole service and its
+faults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: Final = {
+    "pool": "protocols.scenarios.flapping:flapping",
+}
+"""What `windlass sim` calls them, and where they are."""
