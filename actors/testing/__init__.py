@@ -4,7 +4,11 @@
 names are scripted and whose sockets are buffers. `Driver` runs one machine or one stream protocol on it, by
 the real loop and the real `Stream`, so that expectations, deadlines and clean-up are exactly those of
 production; it keeps each outcome, and `clone()` lets a test go on from one state along several paths.
-`FakeTransport` is for calling a protocol's handlers directly. `run_until` is for tests with real sockets.
+`FakeTransport` is for calling a protocol's handlers directly. `settle` ticks a loop until it is at rest;
+`run_until` is for tests with real sockets.
+
+`conformance` tries every rule there is on your machine or protocol, along `events`; `strategies` makes such
+events with hypothesis.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from .driver import Driver, FakeTransport, Fault, Step
 from .kernel import ManualKernel
 from .sockets import FakeSocket
 from .splitting import at_every_split, splits
-from .waiting import run_until
+from .waiting import run_until, settle
 
 __all__ = [
     "Driver",
@@ -26,5 +30,6 @@ __all__ = [
     "Step",
     "at_every_split",
     "run_until",
+    "settle",
     "splits",
 ]

@@ -18,10 +18,10 @@ from actors.transports import ANYTHING, SLEEP, Expectation, Transport
 
 from .kernel import ManualKernel
 from .sockets import FakeSocket
+from .waiting import settle
 
 __all__ = ["Driver", "FakeTransport", "Fault", "Step"]
 
-TICKS_MAX: Final = 1000  # until a driven machine has nothing more to do
 TRICKLES_MAX: Final = 10_000  # steps in which a slow peer takes the output
 
 
@@ -322,13 +322,11 @@ class Driver:
 
     def settle(self) -> Driver:
         """Tick until there is nothing to do at this time."""
-        loop = self.loop
-        for _ in range(TICKS_MAX):
-            loop.tick(0)
-            late = loop.timers.next_deadline() <= self.kernel.clock.now
-            if not (loop.woken or loop.dirty or late or loop.poller.poll(0)):
-                return self
-        raise AssertionError(f"{self.machine!r} does not come to rest within {TICKS_MAX} ticks: it spins")
+        try:
+            settle(self.loop)
+        except AssertionError as error:
+            raise AssertionError(f"{self.machine!r} on {error}") from None
+        return self
 
     @property
     def _connection(self) -> FakeSocket:

@@ -1,13 +1,26 @@
-"""For tests with real sockets: tick until something is true."""
+"""Ticking until something is so: at rest on a manual kernel, or a condition with real sockets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from actors.loop import Loop
 
-__all__ = ["run_until"]
+__all__ = ["run_until", "settle"]
+
+TICKS_MAX: Final = 1000  # until there is nothing more to do
+
+
+def settle(loop: Loop) -> None:
+    """Tick a loop on a manual kernel until there is nothing to do at this time. Raises `AssertionError` if it
+    never comes to rest."""
+    for _ in range(TICKS_MAX):
+        loop.tick(0)
+        late = loop.timers.next_deadline() <= loop.kernel.monotonic()
+        if not (loop.woken or loop.dirty or late or loop.poller.poll(0)):
+            return
+    raise AssertionError(f"{loop!r} does not come to rest within {TICKS_MAX} ticks: it spins")
 
 
 def run_until(

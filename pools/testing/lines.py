@@ -80,7 +80,7 @@ class LineWire(Wire):
             member.settle(line, reusable=False)
             return False
         elif line.startswith(b"error"):
-            member.fail(Refused(line.decode()))
+            member.fail(Refused(line.decode(errors="replace")))
         elif line.startswith(b"head"):
             member.answer(line)
         elif line == b"tail":
