@@ -33,7 +33,7 @@ __all__ = ["World"]
 
 SLICE_SECONDS: Final = 0.02  # of simulated time, between two looks whether everything has come true
 SETTLE_SECONDS: Final = 30.0
-DRAIN_SECONDS: Final = 30.0
+DRAIN_SECONDS: Final = 60.0
 BUFFERS: Final = (1 << 16, 1 << 16)
 
 

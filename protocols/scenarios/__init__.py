@@ -9,5 +9,6 @@ __all__ = ["SCENARIOS"]
 
 SCENARIOS: Final = {
     "pool": "protocols.scenarios.flapping:flapping",
+    "proxy": "protocols.scenarios.proxying:proxy",
 }
 """What `windlass sim` calls them, and where they are."""

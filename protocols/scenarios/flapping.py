@@ -135,7 +135,7 @@ class Responder(StreamProtocol):
         while self._answers and self._answers[0][0] <= now:
             transport.write(self._answers.pop(0)[1])
         due = self._answers[0][0] if self._answers else now + IDLE_SECONDS
-        return Timeout(self, due, ANYTHING)
+        return Timeout(self, due)
 
 
 def serve(host: Host) -> None:
