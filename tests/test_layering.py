@@ -43,7 +43,10 @@ DOORS = {
     ),
     "actors.simulation.decisions*": ({"random"}, "every generator of a simulation, seeded"),
     "actors.addresses*": ({"socket"}, "address families are constants of the socket module"),
-    "protocols.command*": ({"asyncio", "threading", "time", "random", "socket"}, "programs, not the runtime"),
+    "protocols.command*": (
+        {"asyncio", "threading", "concurrent", "multiprocessing", "time", "random", "socket"},
+        "programs, not the runtime",
+    ),
 }
 
 

@@ -8,10 +8,12 @@ the pools and the protocols are the real ones: only their kernel is another.
 from __future__ import annotations
 
 from .errors import Broken, RealityReached
+from .explore import Tally, explore
 from .faults import CALM, KINDS, PRESETS, ROUGH, STORM, Act, Faults
 from .guard import guard
 from .hosts import Host
 from .scenarios import Report, Scenario, load_scenario, scenario, simulate
+from .shrink import Shrunk, as_test, shrink
 from .world import World
 
 __all__ = [
@@ -27,9 +29,14 @@ __all__ = [
     "RealityReached",
     "Report",
     "Scenario",
+    "Shrunk",
+    "Tally",
     "World",
+    "as_test",
+    "explore",
     "guard",
     "load_scenario",
     "scenario",
+    "shrink",
     "simulate",
 ]

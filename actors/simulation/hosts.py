@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from actors.current import enter_loop
@@ -32,6 +33,7 @@ T = TypeVar("T")
 TICK_SECONDS: Final = 0.00002  # that a tick takes at least
 LATE_SECONDS: Final = 1e-6  # by which a deadline may be met late, so that rounding cannot stop the clock
 TICKS_MAX: Final = 1_000  # in a tenth of a simulated second, with nothing moved: more is a loop that spins
+LATE_MAX: Final = 0.005  # seconds, by which what must settle in time may be late
 LOOK_TICKS: Final = 8  # between two looks at all timers of a loop
 
 
@@ -93,6 +95,7 @@ class Host:
         self.loop: Loop
         self._checks: list[Callable[[], object]] = []
         self._open: dict[Expected, None] = {}  # replies that have not settled
+        self._due: list[tuple[float, int, Expected]] = []  # a heap of those that have a time to settle in
         self._tick_at = NEVER
         self._busy_until = 0.0
         self._ticking = False
@@ -109,11 +112,26 @@ class Host:
         `AssertionError`, if something is wrong."""
         self._checks.append(check)
 
-    def expect(self, reply: Reply[T], what: str, check: Callable[[T], object] | None = None) -> Reply[T]:
-        """The reply must settle exactly once, at the latest after the network was healed. `check(value)`
-        looks at the value; it returns False or raises `AssertionError` if it is another's."""
-        expected = Expected(self, reply, what, check)
+    def expect(
+        self,
+        reply: Reply[T],
+        what: str,
+        check: Callable[[T], object] | None = None,
+        *,
+        within: float = NEVER,
+        may_fail: bool = True,
+    ) -> Reply[T]:
+        """The reply must settle exactly once, at the latest after the network was healed.
+
+        `check(value)` looks at the value; it returns False or raises `AssertionError` if it is another's.
+        `within`: seconds, by this host's clock, in which it must settle come what may. `may_fail`: whether an
+        error will do.
+        """
+        due = self.loop.time() + within
+        expected = Expected(self, reply, what, check, may_fail)
         self._open[expected] = None
+        if due != NEVER:
+            heappush(self._due, (due, self.world.expected, expected))
         self.world.expected += 1
         reply.when_settled(expected.settled)
         return reply
@@ -152,6 +170,7 @@ class Host:
             self.kernel.kill()
         self.world.fallen.append(self.loop)
         self._open.clear()
+        self._due.clear()
         self._tick_at = NEVER
 
     def rise(self) -> None:
@@ -199,6 +218,11 @@ class Host:
     def _look(self) -> None:
         for check in self._checks:
             check()
+        due = self._due
+        while due and due[0][0] + LATE_MAX < self.loop.now:
+            expected = heappop(due)[2]
+            if expected in self._open:
+                raise Broken(f"{self.name}: {expected.what} is late: it should have settled by now")
         self.world.look()
         if self.ticks % LOOK_TICKS == 0:
             check_timers(self.loop, self.name)
@@ -226,14 +250,20 @@ Program = Callable[[Host], object]
 class Expected:
     """One reply that was expected, how often it has settled, and whether its value is the right one."""
 
-    __slots__ = ("_boot", "_check", "_host", "_times", "what")
+    __slots__ = ("_boot", "_check", "_host", "_may_fail", "_times", "what")
 
     def __init__(
-        self, host: Host, reply: Reply[Any], what: str, check: Callable[[Any], object] | None
+        self,
+        host: Host,
+        reply: Reply[Any],
+        what: str,
+        check: Callable[[Any], object] | None,
+        may_fail: bool,
     ) -> None:
         self._host = host
         self._boot = host.boots
         self._check = check
+        self._may_fail = may_fail
         self._times = 0
         self.what = what
 
@@ -250,6 +280,8 @@ class Expected:
             return
         error = reply.error
         world.count(f"{'value' if error is None else type(error).__name__}")
+        if error is not None and not self._may_fail:
+            world.fail(f"{host.name}: {self.what} has failed: {error!r}")
         if error is None and self._check is not None:
             try:
                 if self._check(reply.result()) is False:

@@ -98,6 +98,7 @@ class Report(msgspec.Struct, frozen=True):
     hits: dict[str, int]  # how many, by kind
     outcomes: dict[str, int]  # of what was expected: "value", or the error's name
     seconds: float  # simulated
+    faulty: float  # of these, with faults
     events: int
     tail: list[str]  # the trace's last lines
 
@@ -114,6 +115,7 @@ def simulate(
     if not isinstance(scenario, Scenario):
         scenario = Scenario(scenario, name_of(scenario), 5.0, CALM, SETTLE_SECONDS)
     failure: str | None = None
+    faulty = scenario.seconds if seconds is None else seconds
     with guard():
         world = World(
             seed,
@@ -123,7 +125,7 @@ def simulate(
         try:
             scenario(world)
             world.injector.start()
-            world.run(scenario.seconds if seconds is None else seconds)
+            world.run(faulty)
             world.heal()
             world.settle(scenario.settle)
             world.drain()
@@ -145,6 +147,7 @@ def simulate(
         hits=dict(world.injector.hits),
         outcomes=dict(world.outcomes),
         seconds=world.now,
+        faulty=faulty,
         events=world.events,
         tail=world.trace.tail(TAIL),
     )

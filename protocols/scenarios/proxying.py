@@ -240,7 +240,7 @@ async def client(host: Host, number: int) -> None:
         done: Reply[int] = Reply()
         caller = Caller(host, asked, random.random() < 0.4, done)
         host.loop.spawn(Connector(TcpAddress("proxy", PORT), caller, timeout=2.0))
-        await host.expect(done, f"connection {turn} of {host.name}")
+        await host.expect(done, f"connection {turn} of {host.name}", may_fail=False)
 
 
 @scenario(seconds=3.0, faults=FAULTS)
@@ -270,7 +270,7 @@ def proxy(world: World) -> None:
 
     def call(number: int) -> None:
         def program(host: Host) -> None:
-            host.expect(host.loop.spawn(client(host, number)), f"client {number}")
+            host.expect(host.loop.spawn(client(host, number)), f"client {number}", may_fail=False)
 
         world.host(f"client{number}", program)
 
