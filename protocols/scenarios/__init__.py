@@ -9,6 +9,7 @@ __all__ = ["SCENARIOS"]
 
 SCENARIOS: Final = {
     "pool": "protocols.scenarios.flapping:flapping",
+    "gateway": "protocols.scenarios.gateway:gateway",
     "proxy": "protocols.scenarios.proxying:proxy",
 }
 """What `windlass sim` calls them, and where they are."""
