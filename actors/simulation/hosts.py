@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from actors.current import enter_loop
@@ -95,7 +94,6 @@ class Host:
         self.loop: Loop
         self._checks: list[Callable[[], object]] = []
         self._open: dict[Expected, None] = {}  # replies that have not settled
-        self._due: list[tuple[float, int, Expected]] = []  # a heap of those that have a time to settle in
         self._tick_at = NEVER
         self._busy_until = 0.0
         self._ticking = False
@@ -124,15 +122,14 @@ class Host:
         """The reply must settle exactly once, at the latest after the network was healed.
 
         `check(value)` looks at the value; it returns False or raises `AssertionError` if it is another's.
-        `within`: seconds, by this host's clock, in which it must settle come what may. `may_fail`: whether an
+        `within`: seconds in which it must settle come what may. `may_fail`: whether an
         error will do.
         """
-        due = self.loop.time() + within
         expected = Expected(self, reply, what, check, may_fail)
         self._open[expected] = None
-        if due != NEVER:
-            heappush(self._due, (due, self.world.expected, expected))
         self.world.expected += 1
+        if within != NEVER:
+            self.world.schedule(self.world.now + within + LATE_MAX, self._overdue, expected)
         reply.when_settled(expected.settled)
         return reply
 
@@ -170,7 +167,6 @@ class Host:
             self.kernel.kill()
         self.world.fallen.append(self.loop)
         self._open.clear()
-        self._due.clear()
         self._tick_at = NEVER
 
     def rise(self) -> None:
@@ -218,11 +214,6 @@ class Host:
     def _look(self) -> None:
         for check in self._checks:
             check()
-        due = self._due
-        while due and due[0][0] + LATE_MAX < self.loop.now:
-            expected = heappop(due)[2]
-            if expected in self._open:
-                raise Broken(f"{self.name}: {expected.what} is late: it should have settled by now")
         self.world.look()
         if self.ticks % LOOK_TICKS == 0:
             check_timers(self.loop, self.name)
@@ -232,6 +223,12 @@ class Host:
                 self._counted_from, self._counted = now, idle
             elif idle - self._counted > TICKS_MAX:
                 raise Broken(f"{self.name} spins: {TICKS_MAX} ticks in a tenth of a second: {self.loop!r}")
+
+    def _overdue(self, expected: Expected) -> None:
+        if expected in self._open:
+            if self.stalled_until + LATE_MAX < self.world.now:
+                raise Broken(f"{self.name}: {expected.what} is late: it should have settled by now")
+            self.world.schedule(self.stalled_until + 2 * LATE_MAX, self._overdue, expected)
 
     def settled(self, expected: Expected) -> None:
         """One reply less to wait for."""
