@@ -249,7 +249,7 @@ class PostgresWire(Wire):
     def received(self) -> Expectation | None:
         """Whatever phase the connection is in."""
         if self._phase != OPEN and not self._begun():
-            return ANYTHING
+            return None  # when more has come: a part of a message is still in the input
         stream = self._stream
         if stream is not self.transport:
             stream.pull()  # type: ignore[attr-defined]
