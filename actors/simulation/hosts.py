@@ -4,8 +4,8 @@ Rules:
 1. The loop is the unmodified one. A host ticks when its poller has something, when the loop's next deadline
    has come, or when the loop has more to do at once; a tick takes some simulated time, so that nobody is busy
    for ever at one moment.
-2. After each tick the checks that were given to `always` are made, and those of the loop itself: no timer is
-   left of a machine that has stopped, none is lost. An event that the loop logs as an error fails the run.
+2. After each tick the checks that were given to `always` are made, and, now and then, those of the loop itself
+   (`check_loop`). An event that the loop logs as an error fails the run.
 3. A host that is killed or has crashed forgets everything but `disk`. Its program boots it again.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from actors.current import enter_loop
 from actors.loop import Loop
+from actors.mailboxes import Mailbox
 from actors.outcomes import NEVER
 from actors.replies import Reply
 
@@ -216,7 +217,7 @@ class Host:
             check()
         self.world.look()
         if self.ticks % LOOK_TICKS == 0:
-            check_timers(self.loop, self.name)
+            check_loop(self.loop, self.name)
             now = self.world.now
             idle = self.ticks - self.kernel.moves
             if now - self._counted_from > 0.1:
@@ -289,11 +290,15 @@ class Expected:
                 )
 
 
-def check_timers(loop: Loop, name: str) -> None:
-    """No timer is left of a machine that has stopped, and none is lost. Raises `Broken`."""
+def check_loop(loop: Loop, name: str) -> None:
+    """No timer is left of a machine that has stopped, none is lost, and no mailbox is over its capacity.
+    Raises `Broken`."""
     for _, scope in loop.timers.heap:
         if scope.machine is None and scope.deadline != NEVER:
             raise Broken(f"{name}: a timer is left of a machine that has stopped: {scope!r}")
     for scope in loop.living():
         if scope.deadline < scope.scheduled:
             raise Broken(f"{name}: nothing will look at the deadline of {scope.machine!r}")
+        for owner in scope.held():
+            if isinstance(owner, Mailbox) and len(owner) > owner.capacity:
+                raise Broken(f"{name}: {owner!r} of {scope.machine!r} holds more than it may")

@@ -34,7 +34,7 @@ SCRIPT = [{acts}]
 
 
 def test_{name}_{seed}() -> None:
-    report = simulate(load_scenario({reference!r}), {seed}, script=SCRIPT, seconds={seconds!r})
+    report = simulate(load_scenario("{reference}"), {seed}, script=SCRIPT, seconds={seconds!r})
     assert report.failure is None, report.failure
 '''
 

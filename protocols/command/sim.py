@@ -165,6 +165,7 @@ def many(reference: str, options: argparse.Namespace) -> Tally:
             sys.stderr.write("interrupted; what was run so far:\n")
         for future in running:
             future.cancel()
+    tally.failed.sort(key=lambda report: report.seed)
     return tally
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from actors import Continue, Loop, Machine, Outcome, Reply, Scope, SystemKernel, Timeout, sleep
+from actors import Continue, Loop, Machine, Mailbox, Outcome, Reply, Scope, SystemKernel, Timeout, sleep
 from actors.simulation import (
     CALM,
     ROUGH,
@@ -223,6 +223,23 @@ def test_a_timer_that_is_left_or_lost() -> None:
 
     assert "a timer is left" in failure_of(program(lambda host: work(host, left)))
     assert "nothing will look at the deadline" in failure_of(program(lambda host: work(host, lost)))
+
+
+class Hoarding(Machine[int]):
+    """Has more mail than its mailbox may hold."""
+
+    def start(self, scope: Scope) -> Outcome:
+        self.mailbox: Mailbox[int] = Mailbox(scope, capacity=2)
+        for number in range(3):
+            self.mailbox._messages.append(number)
+        return Timeout(self, scope.now)
+
+    def timeout(self, scope: Scope) -> Outcome:
+        return Timeout(self, scope.now + 0.01)
+
+
+def test_a_mailbox_over_its_capacity() -> None:
+    assert "holds more than it may" in failure_of(spawning(Hoarding))
 
 
 def test_an_exception_of_the_scenario_itself_is_told_with_its_place() -> None:
