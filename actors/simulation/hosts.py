@@ -4,8 +4,8 @@ Rules:
 1. The loop is the unmodified one. A host ticks when its poller has something, when the loop's next deadline
    has come, or when the loop has more to do at once; a tick takes some simulated time, so that nobody is busy
    for ever at one moment.
-2. After each tick the checks that were given to `always` are made, and, now and then, those of the loop itself
-   (`check_loop`). An event that the loop logs as an error fails the run.
+2. After each tick the checks that were given to `always` are made, and every few ticks those of the loop
+   itself (`check_loop`). An event that the loop logs as an error fails the run.
 3. A host that is killed or has crashed forgets everything but `disk`. Its program boots it again.
 """
 
