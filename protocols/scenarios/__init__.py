@@ -8,6 +8,9 @@ from typing import Final
 __all__ = ["SCENARIOS"]
 
 SCENARIOS: Final = {
+    "tree": "protocols.scenarios.tree:tree",
+    "postgres": "protocols.scenarios.bank:bank",
+    "redis": "protocols.scenarios.store:store",
     "pool": "protocols.scenarios.flapping:flapping",
     "gateway": "protocols.scenarios.gateway:gateway",
     "proxy": "protocols.scenarios.proxying:proxy",
