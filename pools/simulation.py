@@ -47,21 +47,14 @@ def watch(host: Host, pool: Pool) -> Pool:
 
 def check_pool(pool: Pool, host: Host) -> None:
     """Raises `Broken` if one of the rules does not hold."""
-    statistics = pool.statistics()
-    failed = sum(statistics.failed.values())
-    told = statistics.succeeded + failed + statistics.queued + statistics.in_flight
-    if statistics.submitted != told:
-        raise Broken(f"{host.name}: of {statistics.submitted} units {told} are accounted for: {statistics}")
-    _check_queue(pool, host)
+    in_flight = 0
     socks: dict[Any, Member] = {}
     for backend in pool.backends:
-        _check_backend(pool, backend, host)
-        for member in backend.members:
-            stream = member.transport
-            if isinstance(stream, Stream) and not member.over:
-                other = socks.setdefault(stream.sock, member)
-                if other is not member:
-                    raise Broken(f"{host.name}: one connection is used by {other!r} and {member!r}")
+        in_flight += _check_backend(pool, backend, host, socks)
+    queued, failed = pool.queue.live, sum(pool._failed.values())
+    if pool._submitted != pool.succeeded + failed + queued + in_flight:
+        raise Broken(f"{host.name}: not every unit is accounted for: {pool.statistics()}")
+    _check_queue(pool, host)
 
 
 def _check_queue(pool: Pool, host: Host) -> None:
@@ -69,7 +62,7 @@ def _check_queue(pool: Pool, host: Host) -> None:
     works = list(queue)
     if len(works) != queue.live:
         raise Broken(f"{host.name}: the queue counts {queue.live} works and holds {len(works)}")
-    if queue.live > queue.limit + pool.taken_back + pool.retried:
+    if queue.live > queue.limit + len(pool.backends) * pool.connections * pool.pipeline:
         raise Broken(f"{host.name}: {queue!r} is over its limit")
     now = host.loop.now
     late = LATE_SECONDS * (1 + len(works) / 1000)
@@ -87,22 +80,33 @@ def _woken(pool: Pool) -> bool:
     return any(scope.machine is pool for scope in pool.loop.woken)
 
 
-def _check_backend(pool: Pool, backend: Backend, host: Host) -> None:
-    members = list(backend.members)
-    in_flight = sum(member.in_flight for member in members if not member.over)
-    opening = sum(member.state in (State.CONNECTING, State.HANDSHAKING) for member in members)
-    if backend.in_flight != in_flight or backend.opening != opening:
-        raise Broken(f"{host.name}: {backend!r} counts {backend.opening} opening; its members are {members}")
-    if len(members) > pool.connections:
+def _check_backend(pool: Pool, backend: Backend, host: Host, socks: dict[Any, Member]) -> int:
+    """How many units of living askers are in flight there."""
+    if len(backend.members) > pool.connections:
         raise Broken(f"{host.name}: {backend!r} has more than {pool.connections} connections")
-    late = LATE_SECONDS + host.loop.now
-    for member in members:
-        if member.over:
-            raise Broken(f"{host.name}: {member!r} is over, and its slot is not free")
-        if not host.loop.alive(member.token) and member.token >= 0:
-            raise Broken(f"{host.name}: {member!r} holds a slot, and nothing drives it")
-        idle = member.state is State.READY and not member.in_flight and member.wire.writable
-        if (member in backend.idle) != idle:
-            raise Broken(f"{host.name}: {member!r} is {'not ' if idle else ''}on its backend's idle list")
-        if member.due + LATE_SECONDS < host.loop.now:
-            raise Broken(f"{host.name}: {member!r} is {late - member.due:.6f} s late")
+    in_flight = pending = opening = 0
+    for member in backend.members:
+        in_flight += member.in_flight
+        pending += member.pending
+        opening += member.state is State.CONNECTING or member.state is State.HANDSHAKING
+        _check_member(member, backend, host)
+        stream = member.transport
+        if isinstance(stream, Stream) and socks.setdefault(stream.sock, member) is not member:
+            raise Broken(f"{host.name}: one connection is used by {socks[stream.sock]!r} and {member!r}")
+    if backend.in_flight != in_flight or backend.opening != opening:
+        told = f"counts {backend.in_flight} in flight and {backend.opening} opening"
+        raise Broken(f"{host.name}: {backend!r} {told}; its members are {list(backend.members)}")
+    return pending
+
+
+def _check_member(member: Member, backend: Backend, host: Host) -> None:
+    if member.over:
+        raise Broken(f"{host.name}: {member!r} is over, and its slot is not free")
+    if member.token >= 0 and not host.loop.alive(member.token):
+        raise Broken(f"{host.name}: {member!r} holds a slot, and nothing drives it")
+    idle = member.state is State.READY and not member.in_flight and member.wire.writable
+    if (member in backend.idle) != idle:
+        raise Broken(f"{host.name}: {member!r} is {'not ' if idle else ''}on its backend's idle list")
+    late = host.loop.now - member.due
+    if late > LATE_SECONDS:
+        raise Broken(f"{host.name}: {member!r} is {late:.6f} s late")

@@ -59,6 +59,7 @@ KINDS: Final[dict[str, Kind]] = {
     "resolve_change": Kind("host", (0.1, 2.0), (1, 3), "names have `amount` of their addresses, in turn"),
     "kill": Kind("crashing", (0.05, 1.0), (0, 0), "the process is killed, and started again afterwards"),
     "crash": Kind("crashing", (0.1, 2.0), (0, 0), "the machine loses its power, and starts again afterwards"),
+    "restart": Kind("crashing", (0.1, 3.0), (0, 0), "the process drains, and is started again afterwards"),
     "jump": Kind("host", (0, 0), (-60, 60), "the wall clock jumps; the monotonic one too, if forward"),
     "stall": Kind("host", (0.01, 0.8), (0, 0), "the process gets no time"),
     "slow_consumer": Kind(
@@ -86,6 +87,7 @@ class Faults(msgspec.Struct, frozen=True):
     resolve_change: float = 0.0
     kill: float = 0.0
     crash: float = 0.0
+    restart: float = 0.0
     jump: float = 0.0
     stall: float = 0.0
     slow_consumer: float = 0.0
@@ -113,6 +115,7 @@ ROUGH: Final = Faults(
     resolve_change=0.05,
     kill=0.1,
     crash=0.05,
+    restart=0.05,
     jump=0.05,
     stall=0.2,
     slow_consumer=0.2,

@@ -370,6 +370,23 @@ def _fall(world: World, act: Act, *, power: bool) -> Undo | None:
     return host.rise
 
 
+def restart(world: World, act: Act) -> Undo | None:
+    """The process drains, as it is told to before a new version is started."""
+    host = host_of(world, act)
+    if host is None or host.loop.draining:
+        return None
+    boot = host.boots
+    host.loop.drain(act.seconds)
+    host.runnable()
+
+    def undo() -> None:
+        if host.boots == boot and host.up:
+            host.fall(power=False)
+            host.rise()
+
+    return undo
+
+
 def jump(world: World, act: Act) -> Undo | None:
     """The wall clock jumps; the monotonic one too, if forward: a machine that was suspended."""
     host = host_of(world, act)
@@ -415,6 +432,7 @@ APPLY: Final[dict[str, Callable[[World, Act], Undo | None]]] = {
         resolve_change,
         kill,
         crash,
+        restart,
         jump,
         stall,
         slow_consumer,

@@ -51,6 +51,7 @@ FAULTS: Final = Faults(
     resolve_change=0.1,
     kill=0.5,
     crash=0.2,
+    restart=0.2,
     jump=0.1,
     stall=0.4,
     slow_consumer=0.5,
@@ -186,11 +187,14 @@ def flapping(world: World) -> None:
     for number in range(BACKENDS):
         world.host(f"backend{number}", serve, crashes=True)
 
+    names = [f"backend{number}:{PORT}" for number in range(BACKENDS)]
+    world.network.names["everywhere"] = [host.address for host in world.hosts.values()]
+
     def ask(host: Host) -> None:
         random = world.random("pool")
         pool = Pool(
             QuestionWire,
-            [f"backend{number}:{PORT}" for number in range(BACKENDS)],
+            random.choice((names, ["everywhere:7000"])),
             connections=random.choice((1, 2, 3)),
             pipeline=random.choice((1, 1, 4, 16)),
             queue=random.choice((8, 1024)),

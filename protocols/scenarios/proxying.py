@@ -38,6 +38,7 @@ ORIGINS: Final = 2
 CLIENTS: Final = 4
 CONNECTIONS: Final = 5  # of each client, one after the other
 PATIENCE: Final = 3.0  # seconds, that a client waits for an answer
+EARLY_CHANCE: Final = 0.02  # for each part of a request's body
 IDLE_SECONDS: Final = 10.0
 REFUSALS: Final = (408, 502, 503, 504)
 
@@ -57,6 +58,7 @@ FAULTS: Final = Faults(
     resolve_failure=0.1,
     kill=0.4,
     crash=0.2,
+    restart=0.2,
     jump=0.1,
     stall=0.4,
     slow_consumer=0.7,
@@ -99,11 +101,20 @@ class Origin(StreamProtocol):
             if self._decoder is not None:
                 start = self._decoder.feed(data, start, [])
                 if not self._decoder.done:
+                    if transport.scope.kernel.random().random() < EARLY_CHANCE:
+                        return self._answer_early(transport)
                     break
             self._answer(transport, self._head)
             self._head = None
         transport.input = data[start:]
         return self.timeout(transport)
+
+    def _answer_early(self, transport: Transport) -> Outcome:
+        """A refusal before the whole of the request has come; or a backend that dies instead."""
+        if transport.scope.kernel.random().random() < 0.5:
+            return Stop(ConnectionAbortedError("no more"))
+        transport.write(b"HTTP/1.1 503 Early\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        return Stop()
 
     def _answer(self, transport: Transport, head: RequestHead) -> None:
         if head.method == "POST":
