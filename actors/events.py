@@ -31,6 +31,10 @@ class EventLog:
         """Say this in every further line: who speaks, where several do."""
         self._logger = self._logger.bind(**fields)
 
+    def send_to(self, logger: Any) -> None:
+        """Say everything to `logger` (`info`, `warning`, `error` and `bind`, as structlog's) from now on."""
+        self._logger = logger
+
     def info(self, event: str, *, cause: str | None = None, **fields: Any) -> None:
         """Something ordinary happened: started, stopped, reconnected."""
         self._emit("info", event, cause, fields)

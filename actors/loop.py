@@ -204,6 +204,10 @@ class Loop:
         scope = self._scope(token)
         return None if scope is None else scope.machine
 
+    def living(self) -> Iterator[Scope]:
+        """The scope of every machine, to look at; the notifier's is not among them."""
+        return (scope for scope in self._slots[1:] if scope is not None and scope.machine is not None)
+
     def watch(self, token: int, callback: Callable[[BaseException | None], object]) -> None:
         """Call `callback(error)` when the machine stops; at once if it has. It must be short and must not
         raise."""

@@ -94,6 +94,10 @@ class Scope:
         else:
             self._closers.append(closer)
 
+    def held(self) -> list[Any]:
+        """What will be closed with the machine: the objects whose methods `on_stop` was given."""
+        return [getattr(closer, "__self__", None) for closer in self._closers or ()]
+
     def take_closers(self) -> list[Callable[[BaseException | None], object]]:
         """What `on_stop` has gathered; the loop calls it once."""
         closers, self._closers = self._closers, None

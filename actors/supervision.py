@@ -166,16 +166,22 @@ class Supervisor(Machine["Supervisor"]):
 
     def wakeup(self, scope: Scope) -> Outcome:
         """Children have ended."""
+        return self._see_to_ended(scope) or self._next(scope)
+
+    def _see_to_ended(self, scope: Scope) -> Outcome | None:
         while self._ended:
             running, error = self._ended.popleft()
             if running.token is None and running.due == NEVER:
                 failure = self._child_ended(scope, running, error)
                 if failure is not None:
                     return failure
-        return self._next(scope)
+        return None
 
     def timeout(self, scope: Scope) -> Outcome:
-        """Start again whose time has come."""
+        """Start again whose time has come, unless one that they depend on has just ended."""
+        failure = self._see_to_ended(scope)
+        if failure is not None:
+            return failure
         for running in self._running:
             if running.due > scope.now:
                 continue
@@ -197,6 +203,8 @@ class Supervisor(Machine["Supervisor"]):
                     child=running.child.name,
                     starts=running.starts,
                 )
+            if running.token is None and self.strategy == "rest_for_one":
+                break  # it could not be started, or has ended again already: those after it have to wait
         return self._next(scope)
 
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
@@ -243,6 +251,9 @@ class Supervisor(Machine["Supervisor"]):
             return Stop(gave_up)
         restarts.append(scope.now)
         due = scope.now + self.backoff.delay(len(restarts) - 1, scope.kernel.random())
+        if self.strategy == "rest_for_one":
+            before = self._running[: self._running.index(running)]
+            due = max([due, *(earlier.due for earlier in before if earlier.due != NEVER)])
         scope.loop.log.warning(
             "child ended",
             cause=f"ended {self.name} {running.child.name}",

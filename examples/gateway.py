@@ -33,6 +33,8 @@ def gateway(loop: Loop, users_url: str, carts_url: str) -> http.Router:
             return http.text_response(f"too slow: {error}\n", 504)
         except PoolError as error:
             return http.text_response(f"not to be had: {error}\n", 502)
+        if user.status != 200 or cart.status != 200:
+            return http.text_response(f"not to be had: statuses {user.status} and {cart.status}\n", 502)
         return http.json_response({"user": user.json(), "cart": cart.json()})
 
     return router

@@ -532,6 +532,8 @@ class Member(StreamProtocol):
         except BackendError as error:
             self.give_up(error)
             expectation = None
+        if self.state is State.HANDSHAKING:
+            self.pool.look_at(self.due)
         return self._go_on(ANYTHING if expectation is None else expectation)
 
     def received(self, transport: Transport) -> Outcome:

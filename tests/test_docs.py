@@ -502,6 +502,13 @@ def check_events(name: str | None, rows: list[list[str]]) -> None:
     assert {plain(row[0]) for row in rows} <= logged
 
 
+def check_faults(name: str, rows: list[list[str]]) -> None:
+    """Every kind of fault there is, with what it hits and what it says of itself."""
+    assert [plain(row[0]) for row in rows] == list(lookup(name))
+    for row, kind in zip(rows, lookup(name).values(), strict=True):
+        assert row[1:] == [kind.target.replace("crashing", "host"), kind.says]
+
+
 CHECKS: dict[str, Callable[[Any, list[list[str]]], None]] = {
     "defaults": check_defaults,
     "fields": check_fields,
@@ -509,6 +516,7 @@ CHECKS: dict[str, Callable[[Any, list[list[str]]], None]] = {
     "constants": check_constants,
     "options": check_options,
     "events": check_events,
+    "faults": check_faults,
 }
 TABLES = [(page, *found.groups()) for page in PAGES for found in _check.finditer(page.read_text())]
 

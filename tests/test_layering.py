@@ -37,8 +37,16 @@ DOORS = {
         {"socket", "threading"},
         "its subject is processes: sockets that are made before a fork, threads that must not be",
     ),
+    "actors.simulation.guard*": (
+        {"time", "random", "secrets", "socket", "select", "threading"},
+        "it bars them from a simulated program",
+    ),
+    "actors.simulation.decisions*": ({"random"}, "every generator of a simulation, seeded"),
     "actors.addresses*": ({"socket"}, "address families are constants of the socket module"),
-    "protocols.command*": ({"asyncio", "threading", "time", "random", "socket"}, "programs, not the runtime"),
+    "protocols.command*": (
+        {"asyncio", "threading", "concurrent", "multiprocessing", "time", "random", "socket"},
+        "programs, not the runtime",
+    ),
 }
 
 

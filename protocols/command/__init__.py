@@ -19,6 +19,7 @@ __all__ = ["main"]
 
 COMMANDS: Final = {
     "proxy": "forward HTTP requests to one or several backends",
+    "sim": "run a scenario of the deterministic simulation, once or many thousand times",
     "demo": "see what a slow backend does to the others, with pools that hold connections and without",
 }
 HELP: Final = """\
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .proxy import run_proxy
 
             return run_proxy(arguments)
+        elif first == "sim":
+            from .sim import run_sim
+
+            return run_sim(arguments)
         elif first == "demo":
             from .demo import run_demo
 

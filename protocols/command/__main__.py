@@ -8,4 +8,5 @@ from . import main
 
 __all__: list[str] = []
 
-sys.exit(main())
+if __name__ == "__main__":  # and not in the processes that it starts
+    sys.exit(main())

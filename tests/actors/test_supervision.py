@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from actors import UNCHANGED, Backoff, Child, Loop, Machine, Stop, Supervisor, SupervisorGaveUp, sleep
+from actors import (
+    UNCHANGED,
+    Backoff,
+    Child,
+    Loop,
+    Machine,
+    Stop,
+    Supervisor,
+    SupervisorGaveUp,
+    Timeout,
+    sleep,
+)
 from actors.testing import ManualKernel
 
 
@@ -268,3 +279,79 @@ def test_wrong_options_say_what_to_write():
         with pytest.raises(ValueError):
             wrong()
     assert Supervisor().token is None
+
+
+class Stubborn(Worker):
+    """Its second start fails."""
+
+    starts = 0
+
+    def start(self, scope):
+        type(self).starts += 1
+        if type(self).starts == 2:
+            raise ValueError("not now")
+        return super().start(scope)
+
+
+def test_who_depends_on_one_that_cannot_be_started_waits_for_it(loop):
+    notes = []
+    Stubborn.starts = 0
+    first = Child("a", lambda: Stubborn("a", notes))
+    rest = workers(notes, "b", "c")
+    tree = loop.spawn(Supervisor(first, *rest, strategy="rest_for_one", backoff=Backoff(0.0, 0.0)))
+    tree["a"].end(ValueError("failed"))
+    assert notes == ["+a", "+b", "+c", "-a", "-c", "-b", "-a"]  # it was tried, and b and c were not
+    later(loop, 1.0)
+    assert notes[7:] == ["+a", "+b", "+c"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_however_the_backoff_falls_out_the_order_is_kept(seed):
+    notes = []
+    with Loop(kernel=ManualKernel(seed=seed)) as loop:
+        tree = loop.spawn(
+            Supervisor(
+                *workers(notes, "a", "b"), strategy="rest_for_one", restarts_max=50, backoff=Backoff(1.0, 1.0)
+            )
+        )
+        tree["a"].end(ValueError("once"))
+        later(loop)
+        for _ in range(5):  # both end in one tick: each has a delay of its own
+            tree["a"].then = tree["b"].then = Stop(ValueError("together"))
+            tree["a"].scope.wake()
+            tree["b"].scope.wake()
+            loop.tick(0)
+            del notes[:]
+            for _ in range(20):
+                later(loop, 0.05)
+            assert notes == ["+a", "+b"]
+
+
+def test_one_that_ends_as_the_next_is_due_is_started_again_first(loop):
+    class Brief(Worker):
+        def start(self, scope):
+            super().start(scope)
+            return Timeout(self, scope.now + 10)
+
+        def timeout(self, scope):
+            return Stop(ValueError("its time is over"))
+
+    notes = []
+    tree = loop.spawn(
+        Supervisor(
+            Child("a", lambda: Brief("a", notes)),
+            *workers(notes, "b"),
+            strategy="rest_for_one",
+            backoff=Backoff(20.0, 20.0),
+        )
+    )
+    tree["b"].end(ValueError("once"))  # starts again at once
+    later(loop)
+    tree["b"].end(ValueError("twice"))
+    due = loop.machine(tree.token)._by_name["b"].due
+    tree["a"].scope.deadline = due - 0.001  # both timers are due in one tick, a's first
+    loop.timers.schedule(tree["a"].scope, due - 0.001)
+    later(loop, due - loop.now)
+    assert notes[-1] == "-a"  # and b was not started without it
+    later(loop, 100.0)
+    assert notes[-2:] == ["+a", "+b"]

@@ -49,23 +49,24 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def backend() -> Iterator[Callable[[bytes], str]]:
-    """`backend(body)`: the URL of a server that gives one connection this answer; none if it is empty."""
+def backend() -> Iterator[Callable[..., str]]:
+    """`backend(body, status)`: the URL of a server that gives one connection this answer; none if empty."""
     sockets: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
-    def serve(listener: socket.socket, body: bytes) -> None:
+    def serve(listener: socket.socket, body: bytes, status: bytes) -> None:
         with suppress(OSError):  # the test is over before this has answered
             connection, _ = listener.accept()
             sockets.append(connection)
             assert connection.recv(1 << 16).startswith(b"GET /")
             if body:
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+                connection.sendall(head + body)
 
-    def run(body: bytes) -> str:
+    def run(body: bytes, status: bytes = b"200 OK") -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         sockets.append(listener)
-        threads.append(threading.Thread(target=serve, args=(listener, body), daemon=True))
+        threads.append(threading.Thread(target=serve, args=(listener, body, status), daemon=True))
         threads[-1].start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -113,6 +114,12 @@ def test_gateway_says_what_was_wrong_behind_it(
     answer = get(start("gateway", "--users", backend(b"{}"), "--carts", carts), "/profile/7")
     assert answer[0] == status
     assert answer[1].startswith(said)
+
+
+def test_gateway_does_not_take_a_refusal_for_a_cart(start: Start, backend: Callable[..., str]) -> None:
+    carts = backend(b"busy", b"503 Service Unavailable")  # found by: windlass sim gateway --faults storm
+    answer = get(start("gateway", "--users", backend(b"{}"), "--carts", carts), "/profile/7")
+    assert answer == (502, b"not to be had: statuses 200 and 503\n")
 
 
 def post(port: int, target: str) -> tuple[int, bytes]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from actors import first, gather, with_deadline
 from pools import Cancelled, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
-from pools.testing import Ask, Bench
+from pools.testing import Ask, Bench, LineWire
 
 
 def all_idle(bench: Bench, connections: int = 1) -> bool:
@@ -283,3 +283,16 @@ def test_cost_does_not_grow_with_the_number_of_connections_httpx_3215() -> None:
         bench.run()
     assert looked_at == []
     assert bench.pool.statistics().in_flight == 10
+
+
+def test_a_handshake_has_its_deadline_though_its_asker_went_while_it_was_connecting() -> None:
+    bench = Bench(lambda: LineWire(b"hello"), connections=1, connect_timeout=1.0)
+    reply = bench.submit("one", timeout=0.2)
+    bench.run()
+    bench.advance(0.3)  # the timer has fired, and there was no handshake yet that could be late
+    assert isinstance(reply.error, DeadlineExceeded)
+    bench.accept()
+    assert bench.pool.statistics().connections == 1
+    bench.advance(0.7)
+    assert bench.pool.statistics().connections == 0
+    assert bench.sockets[0].closed

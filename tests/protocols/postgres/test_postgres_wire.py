@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors import Loop, Transport
+from actors.testing import settle
 from pools import BackendDown, BackendError, ConnectionLost, PoolError
 from protocols import postgres
 from protocols.postgres import PostgresError, UnreadableValue, messages
@@ -45,6 +46,16 @@ def test_a_conversation_at_every_split_point() -> None:
                 if phase:
                     bench.say(phase)
         assert reply.result() == [(1,), (2,)], split
+
+
+@pytest.mark.parametrize("cut", range(1, len(WELCOME)))
+def test_a_part_of_the_greeting_is_waited_for_at_rest(cut: int) -> None:
+    bench = Played()
+    bench.submit(UNIT)
+    bench.accept()
+    bench.say(WELCOME[:cut])
+    settle(bench.loop)  # it spun for as long as the rest had not come
+    assert not bench.sockets[-1].closed
 
 
 def test_byte_by_byte() -> None:

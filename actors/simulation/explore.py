@@ -1,0 +1,80 @@
+"""Exploring: many seeds, each run twice, added up.
+
+A seed whose two runs differ is a failure as well: then something that the seed does not decide has had a part
+in it (the order of a set, an `id`, a real clock).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from .faults import Faults
+from .scenarios import Report, Scenario, simulate
+
+__all__ = ["DIFFERS", "Tally", "explore", "run_twice"]
+
+DIFFERS: Final = (
+    "two runs of this seed differ: something that the seed does not decide has a part in it "
+    "(the order of a set, an id, a real clock)"
+)
+
+
+class Tally(msgspec.Struct):
+    """What many runs came to."""
+
+    seeds: int = 0
+    failed: list[Report] = msgspec.field(default_factory=list)
+    hits: Counter[str] = msgspec.field(default_factory=Counter)
+    outcomes: Counter[str] = msgspec.field(default_factory=Counter)
+    seconds: float = 0.0  # simulated, both runs of each seed
+    events: int = 0
+
+    def add(self, report: Report) -> None:
+        """One seed more."""
+        self.seeds += 1
+        self.hits.update(report.hits)
+        self.outcomes.update(report.outcomes)
+        self.seconds += 2 * report.seconds
+        self.events += 2 * report.events
+        if report.failure is not None:
+            self.failed.append(report)
+
+    def merge(self, other: Tally) -> None:
+        """What another process has found."""
+        self.seeds += other.seeds
+        self.failed += other.failed
+        self.hits.update(other.hits)
+        self.outcomes.update(other.outcomes)
+        self.seconds += other.seconds
+        self.events += other.events
+
+
+def run_twice(
+    scenario: Scenario, seed: int, *, faults: Faults | None = None, seconds: float | None = None
+) -> Report:
+    """Run a seed twice; two runs that differ are a failure."""
+    report = simulate(scenario, seed, faults=faults, seconds=seconds)
+    again = simulate(scenario, seed, faults=faults, seconds=seconds)
+    if report.failure is None and report.hash != again.hash:
+        return msgspec.structs.replace(report, failure=f"{DIFFERS}: {report.hash} and {again.hash}")
+    return report
+
+
+def explore(
+    scenario: Scenario,
+    seeds: Iterable[int],
+    *,
+    faults: Faults | None = None,
+    seconds: float | None = None,
+) -> Tally:
+    """Run these seeds, each twice, up to the first that fails."""
+    tally = Tally()
+    for seed in seeds:
+        tally.add(run_twice(scenario, seed, faults=faults, seconds=seconds))
+        if tally.failed:
+            break
+    return tally

@@ -1,0 +1,18 @@
+"""The scenarios that ship with Windlass, for `windlass sim`: each simulates a whole service and its
+faults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: Final = {
+    "tree": "protocols.scenarios.tree:tree",
+    "postgres": "protocols.scenarios.bank:bank",
+    "redis": "protocols.scenarios.store:store",
+    "pool": "protocols.scenarios.flapping:flapping",
+    "gateway": "protocols.scenarios.gateway:gateway",
+    "proxy": "protocols.scenarios.proxying:proxy",
+}
+"""What `windlass sim` calls them, and where they are."""

@@ -1,0 +1,292 @@
+"""The reverse proxy between simulated clients and backends, with every fault.
+
+Backends answer in every framing, early, slowly, after an interim answer. Each answer names the target that it
+answers, and its body follows from the target, so that a client knows another's answer, and a cut one, at
+once. No request that is not idempotent may be executed twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from actors import (
+    ANYTHING,
+    Connector,
+    Listener,
+    Outcome,
+    Reply,
+    Stop,
+    StreamProtocol,
+    TcpAddress,
+    Timeout,
+    Transport,
+    sleep,
+)
+from actors.simulation import Faults, Host, World, scenario
+from pools.simulation import watch
+from protocols import http
+from protocols.http.bodies import BodyDecoder, body_decoder
+from protocols.http.errors import BadRequest, BadResponse
+from protocols.http.head import RequestHead, ResponseHead, parse_request_head, parse_response_head
+from protocols.http.limits import DEFAULT_LIMITS
+
+__all__ = ["Caller", "Origin", "body_for", "proxy"]
+
+PORT: Final = 8080
+ORIGIN_PORT: Final = 9000
+ORIGINS: Final = 2
+CLIENTS: Final = 4
+CONNECTIONS: Final = 5  # of each client, one after the other
+PATIENCE: Final = 3.0  # seconds, that a client waits for an answer
+EARLY_CHANCE: Final = 0.02  # for each part of a request's body
+IDLE_SECONDS: Final = 10.0
+REFUSALS: Final = (408, 502, 503, 504)
+
+FAULTS: Final = Faults(
+    lag=3.0,
+    reset=1.5,
+    half_close=1.0,
+    vanish=0.4,
+    partition=0.1,
+    one_way=0.1,
+    clog=0.7,
+    short_reads=0.4,
+    short_writes=0.4,
+    full_buffers=0.4,
+    refuse=0.4,
+    slow_accept=0.3,
+    resolve_failure=0.1,
+    kill=0.4,
+    crash=0.2,
+    restart=0.2,
+    jump=0.1,
+    stall=0.4,
+    slow_consumer=0.7,
+)
+
+
+def body_for(target: str) -> bytes:
+    """The only body that is right for a target, which ends with its size."""
+    size = int(target.rpartition("/")[2])
+    return (target.encode() * (size // len(target) + 1))[:size]
+
+
+class Origin(StreamProtocol):
+    """One connection to a backend: answers every request, as it pleases."""
+
+    __slots__ = ("_decoder", "_done", "_head", "_host", "_later")
+
+    def __init__(self, host: Host, done: set[str]) -> None:
+        self._host = host
+        self._done = done  # targets of POST that were executed
+        self._head: RequestHead | None = None
+        self._decoder: BodyDecoder | None = None
+        self._later: list[tuple[float, bytes]] = []  # answers, and when they are ready
+
+    def connected(self, transport: Transport) -> Outcome:
+        """A proxy."""
+        return Timeout(self, transport.scope.now + IDLE_SECONDS, ANYTHING)
+
+    def received(self, transport: Transport) -> Outcome:
+        """Requests, or parts of one."""
+        data, start = transport.input, 0
+        while start < len(data):
+            if self._head is None:
+                head = parse_request_head(data, start, DEFAULT_LIMITS)
+                if head is None:
+                    break
+                start = head.end
+                self._head = head
+                self._decoder = body_decoder(head.length, DEFAULT_LIMITS, BadRequest) if head.length else None
+            if self._decoder is not None:
+                start = self._decoder.feed(data, start, [])
+                if not self._decoder.done:
+                    if transport.scope.kernel.random().random() < EARLY_CHANCE:
+                        return self._answer_early(transport)
+                    break
+            self._answer(transport, self._head)
+            self._head = None
+        transport.input = data[start:]
+        return self.timeout(transport)
+
+    def _answer_early(self, transport: Transport) -> Outcome:
+        """A refusal before the whole of the request has come; or a backend that dies instead."""
+        if transport.scope.kernel.random().random() < 0.5:
+            return Stop(ConnectionAbortedError("no more"))
+        transport.write(b"HTTP/1.1 503 Early\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        return Stop()
+
+    def _answer(self, transport: Transport, head: RequestHead) -> None:
+        if head.method == "POST":
+            if head.target in self._done:
+                self._host.world.fail(f"POST {head.target} was executed twice")
+            self._done.add(head.target)
+        random = transport.scope.kernel.random()
+        body = body_for(head.target)
+        kind = random.choice(("length", "length", "length", "chunked", "last"))
+        out = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" if random.random() < 0.1 else b""
+        out += b"HTTP/1.1 200 OK\r\nX-Target: %b\r\n" % head.target.encode()
+        if kind == "last":
+            out += b"Connection: close\r\n"
+        if kind == "chunked":
+            middle = len(body) // 2 or len(body)
+            pieces = [piece for piece in (body[:middle], body[middle:]) if piece]
+            chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+            out += b"Transfer-Encoding: chunked\r\n\r\n" + (b"" if head.method == "HEAD" else chunks)
+        else:
+            out += b"Content-Length: %d\r\n\r\n" % len(body) + (b"" if head.method == "HEAD" else body)
+        now = transport.scope.now
+        takes = random.choice((0.0, 0.0, 0.003, 0.05)) if random.random() < 0.97 else 1.0
+        ready = max(now + takes, self._later[-1][0] if self._later else 0.0)
+        self._later.append((ready, out))
+        if kind == "last":
+            self._later.append((ready, b""))  # and no more
+
+    def timeout(self, transport: Transport) -> Outcome:
+        """An answer is ready, or nobody has asked for long."""
+        now = transport.scope.now
+        if not self._later:
+            return Timeout(self, now + IDLE_SECONDS)
+        while self._later and self._later[0][0] <= now:
+            answer = self._later.pop(0)[1]
+            if not answer:
+                return Stop()
+            transport.write(answer)
+        return Timeout(self, self._later[0][0] if self._later else now + IDLE_SECONDS)
+
+
+class Caller(StreamProtocol):
+    """One connection of a client: some requests, perhaps ahead of the answers, each of which it checks."""
+
+    __slots__ = ("_asked", "_body", "_decoder", "_done", "_head", "_host", "_sent")
+
+    def __init__(
+        self, host: Host, asked: list[tuple[str, str, bytes]], ahead: bool, done: Reply[int]
+    ) -> None:
+        self._host = host
+        self._asked = asked  # method, target, the request's bytes; what was answered is taken off
+        self._sent = len(asked) if ahead else 1
+        self._done = done
+        self._head: ResponseHead | None = None
+        self._decoder: BodyDecoder | None = None
+        self._body: list[bytes] = []
+
+    def connected(self, transport: Transport) -> Outcome:
+        """Ask."""
+        for _, _, request in self._asked[: self._sent]:
+            transport.write(request)
+        return Timeout(self, transport.scope.now + PATIENCE, ANYTHING)
+
+    def received(self, transport: Transport) -> Outcome:
+        """Answers, or parts of one."""
+        data, start = transport.input, 0
+        deadline = transport.scope.now + PATIENCE
+        while start < len(data):
+            if not self._asked:
+                self._wrong(f"{bytes(data[start : start + 64])!r}, more than was asked for")
+                return Stop()
+            method, target, _ = self._asked[0]
+            if self._head is None:
+                head = parse_response_head(data, start, DEFAULT_LIMITS, method)
+                if head is None:
+                    break
+                start = head.end
+                if head.status < 200:
+                    continue
+                self._head, self._body = head, []
+                self._decoder = body_decoder(head.length, DEFAULT_LIMITS, BadResponse)
+            assert self._decoder is not None
+            if self._head.length:
+                start = self._decoder.feed(data, start, self._body)
+                if not self._decoder.done:
+                    break
+            self._check(method, target, self._head)
+            self._asked.pop(0)
+            if not self._head.keep_alive or not self._asked:
+                return Stop()
+            self._head = None
+            if self._sent == 1:
+                transport.write(self._asked[0][2])
+        transport.input = data[start:]
+        return Timeout(self, deadline)
+
+    def _check(self, method: str, target: str, head: ResponseHead) -> None:
+        self._host.world.count(f"status {head.status}")
+        if head.status == 200:
+            if head.headers.get("x-target") != target:
+                self._wrong(f"the answer to {head.headers.get('x-target')}")
+            elif method != "HEAD" and b"".join(self._body) != body_for(target):
+                self._wrong(f"a body of {sum(map(len, self._body))} bytes that is not the right one")
+        elif head.status not in REFUSALS:
+            self._wrong(f"status {head.status}")
+
+    def _wrong(self, what: str) -> None:
+        asked = self._asked[0][:2] if self._asked else "nothing"
+        self._host.world.fail(f"{self._host.name} asked for {asked} and got {what}")
+
+    def stopped(self, transport: Transport, error: BaseException | None) -> None:
+        """The connection is over; what was not answered never will be."""
+        self._done.settle(len(self._asked))
+
+
+async def client(host: Host, number: int) -> None:
+    """Some connections, one after the other."""
+    random = host.world.random(f"client {number}")
+    for turn in range(CONNECTIONS):
+        await sleep(random.expovariate(1 / 0.3))
+        asked = []
+        for count in range(random.randrange(1, 5)):
+            method = random.choice(("GET", "GET", "GET", "HEAD", "PUT", "POST"))
+            target = f"/{number}.{turn}.{count}/{random.choice((1, 100, 3000, 20_000, 150_000))}"
+            body = random.randbytes(random.choice((0, 5, 30_000, 100_000))) if method[0] == "P" else b""
+            head = f"{method} {target} HTTP/1.1\r\nHost: a\r\n"
+            if method[0] != "P":
+                request = f"{head}\r\n".encode()
+            elif body and random.random() < 0.5:
+                request = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode()
+                request += body + b"\r\n0\r\n\r\n"
+            else:
+                request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+            asked.append((method, target, request))
+        done: Reply[int] = Reply()
+        caller = Caller(host, asked, random.random() < 0.4, done)
+        host.loop.spawn(Connector(TcpAddress("proxy", PORT), caller, timeout=2.0))
+        await host.expect(done, f"connection {turn} of {host.name}", may_fail=False)
+
+
+@scenario(seconds=3.0, faults=FAULTS)
+def proxy(world: World) -> None:
+    """The reverse proxy between clients and backends; no answer is another's, and none is cut unseen."""
+    done: set[str] = set()
+
+    def serve(host: Host) -> None:
+        host.loop.spawn(Listener(f"0.0.0.0:{ORIGIN_PORT}", lambda: Origin(host, done)))
+
+    def forward(host: Host) -> None:
+        random = world.random("proxy")
+        pool = http.pool(
+            [f"http://origin{number}:{ORIGIN_PORT}" for number in range(ORIGINS)],
+            connections=random.choice((1, 2, 5)),
+            pipeline=random.choice((1, 1, 4)),
+            queue=random.choice((4, 1024)),
+            timeout=1.0,
+            connect_timeout=0.5,
+            body_timeout=2.0,
+        )
+        watch(host, host.loop.spawn(pool))
+        timeouts = http.Timeouts(idle=5.0, head_receiving=2.0, body_receiving=2.0, response_sending=5.0)
+        host.loop.spawn(
+            http.server(f"0.0.0.0:{PORT}", http.proxy(pool, spool_max=100_000), timeouts=timeouts)
+        )
+
+    def call(number: int) -> None:
+        def program(host: Host) -> None:
+            host.expect(host.loop.spawn(client(host, number)), f"client {number}", may_fail=False)
+
+        world.host(f"client{number}", program)
+
+    for number in range(ORIGINS):
+        world.host(f"origin{number}", serve, crashes=True)
+    world.host("proxy", forward, crashes=True)
+    for number in range(CLIENTS):
+        call(number)

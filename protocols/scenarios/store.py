@@ -1,0 +1,191 @@
+"""Redis with everything that a pool does on it: counters, transactions, blocking pops, publishing, while
+connections and the server come and go.
+
+What was acknowledged is there, what is not idempotent is never executed twice, a transaction is all or
+nothing, nobody gets another's value, and no message comes twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any, Final
+
+from actors import Listener, Reply, sleep
+from actors.simulation import Faults, Host, World, scenario
+from pools import BackendDown, DeadlineExceeded, PoolClosed, QueueFull
+from pools.simulation import watch
+from protocols import redis
+from protocols.redis.simulated import SimulatedRedis, Store
+
+__all__ = ["store"]
+
+PORT: Final = 6379
+CLIENTS: Final = 3
+TURNS: Final = 25  # of each client
+MONEY: Final = 1000
+PATIENCE: Final = 0.4
+
+FAULTS: Final = Faults(
+    lag=4.0,
+    reset=1.5,
+    half_close=0.7,
+    vanish=0.3,
+    partition=0.1,
+    one_way=0.1,
+    clog=0.5,
+    short_reads=0.5,
+    short_writes=0.5,
+    full_buffers=0.3,
+    refuse=0.3,
+    slow_accept=0.2,
+    resolve_failure=0.1,
+    kill=0.4,
+    crash=0.2,
+    jump=0.1,
+    stall=0.3,
+    slow_consumer=0.3,
+)
+
+
+@redis.transaction
+async def move(tx: redis.Transaction, amount: int) -> int:
+    """From one account to the other, if there is enough."""
+    await tx.watch("left")
+    left = int(await tx.submit(redis.get("left")) or 0)
+    if left >= amount:
+        tx.queue(redis.decrby("left", amount))
+        tx.queue(redis.incrby("right", amount))
+    else:
+        tx.queue(redis.command("MSET", "left", str(MONEY), "right", "0"))
+    return left
+
+
+class Account:
+    """What was done in the server, and what the askers were told."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.done: Counter[bytes] = Counter()  # marks, by how often they were pushed
+        self.told: set[bytes] = set()
+        self.refused: set[bytes] = set()
+        self.popped: Counter[bytes] = Counter()
+
+    def executed(self, command: list[bytes]) -> None:
+        """By the server."""
+        if command[:2] == [b"RPUSH", b"marks"]:
+            self.done[command[2]] += 1
+            self.world.check(self.done[command[2]] == 1, f"{command[2].decode()} was pushed twice")
+
+    def answered(self, mark: bytes, reply: Reply[Any]) -> None:
+        """A push has settled."""
+        error = reply.error
+        if error is None:
+            self.told.add(mark)
+        elif isinstance(error, BackendDown | QueueFull | PoolClosed) or (
+            isinstance(error, DeadlineExceeded) and error.stage != "sent"
+        ):
+            self.refused.add(mark)
+
+    def check(self, kept: Store) -> None:
+        """Hold one against the other."""
+        world, marks = self.world, set(self.done)
+        world.check(self.told <= marks, f"acknowledged, and not there: {sorted(self.told - marks)}")
+        world.check(not self.refused & marks, f"said not to be done: {sorted(self.refused & marks)}")
+        twice = [job for job, times in self.popped.items() if times > 1]
+        world.check(not twice, f"given out twice: {twice}")
+
+    def took(self, reply: Reply[Any]) -> None:
+        """A blocking pop has settled."""
+        if reply.error is None and reply.result() is not None:
+            self.popped[reply.result()[1]] += 1
+
+
+def balanced(kept: Store) -> bool:
+    """Whether the money is all there."""
+    left, right = (kept.values.get(name, b"0") for name in (b"left", b"right"))
+    return int(bytes(left)) + int(bytes(right)) == MONEY  # type: ignore[arg-type]  # they are no lists
+
+
+def of(key: str, value: bytes | None) -> bool:
+    """Whether a value is this key's."""
+    return value is None or value.startswith(key.encode() + b"=")
+
+
+async def client(host: Host, pool: redis.RedisPool, account: Account, number: int) -> None:
+    """A bit of everything, several units at a time; sometimes interest is lost."""
+    random = host.world.random(f"client {number}")
+    for turn in range(TURNS):
+        patience = PATIENCE * random.uniform(0.2, 1.5)
+        mark = b"%d.%d" % (number, turn)
+        pushed = pool.submit(redis.rpush("marks", mark), timeout=patience)
+        pushed.when_settled(partial(account.answered, mark))
+        host.expect(pushed, f"mark {mark.decode()}")
+        key = f"key{random.randrange(5)}"
+        host.expect(pool.submit(redis.set(key, f"{key}={turn}"), timeout=patience), f"set {key}")
+        host.expect(pool.submit(redis.get(key), timeout=patience), f"get {key}", partial(of, key))
+        if random.random() < 0.5:
+            moved = pool.submit(move(random.randrange(1, 300)), timeout=patience)
+            host.expect(moved, f"move {mark.decode()}", range(MONEY + 1).__contains__)
+        if random.random() < 0.3:
+            job = f"job {mark.decode()}"
+            host.expect(pool.submit(redis.rpush("jobs", job), timeout=patience), job)
+            taken = pool.submit(redis.blpop("jobs", seconds=0.2), timeout=patience + 0.2)
+            taken.when_settled(account.took)
+            host.expect(taken, f"a job for {number}")
+        if random.random() < 0.3:
+            host.expect(pool.submit(redis.publish("news", mark), timeout=patience), f"news {mark.decode()}")
+        await sleep(random.expovariate(1 / 0.06))
+        if random.random() < 0.1:
+            pushed.cancel()
+
+
+async def listen(host: Host, news: redis.Subscription, until: Reply[Any]) -> None:
+    """No message comes twice; what is lost is told by `gaps`."""
+    heard: set[bytes] = set()
+    while not until.settled:
+        while len(news.messages):
+            message = news.messages.take()
+            host.world.check(message.data not in heard, f"{message.data.decode()} was heard twice")
+            heard.add(message.data)
+            host.world.count("heard")
+        await sleep(0.02)
+
+
+@scenario(seconds=3.0, faults=FAULTS)
+def store(world: World) -> None:
+    """Counters, transactions, queues and messages on a Redis that comes and goes; nothing is done twice."""
+    account = Account(world)
+    random = world.random("store")
+    kept = Store()  # on a disk that loses nothing
+    kept.put(b"left", b"%d" % MONEY)
+    kept.put(b"right", b"0")
+
+    def serve(host: Host) -> None:
+        host.loop.spawn(Listener(f"0.0.0.0:{PORT}", SimulatedRedis(kept, executed=account.executed)))
+        host.always(lambda: world.check(balanced(kept), "money was lost or made"))
+
+    def call(number: int, host: Host) -> None:
+        pool = redis.pool(
+            f"redis://store:{PORT}",
+            connections=random.choice((1, 2)),
+            transactions=random.choice((1, 4)),
+            blocking=random.choice((1, 4)),
+            pipeline=random.choice((1, 16, 256)),
+            timeout=PATIENCE,
+            connect_timeout=0.5,
+            lifetime=random.choice((0.5, 1800.0)),
+        )
+        host.loop.spawn(pool)
+        for watched in (pool, pool.lane("transactions"), pool.lane("blocking")):
+            watch(host, watched)
+        asking = host.loop.spawn(client(host, pool, account, number))
+        host.expect(asking, f"client {number}", may_fail=False)
+        if number == 0:
+            news = host.loop.spawn(redis.subscribe(f"redis://store:{PORT}", "news", ping=1.0))
+            host.loop.spawn(listen(host, news, asking))
+
+    world.host("store", serve, crashes=True)
+    for number in range(CLIENTS):
+        world.host(f"client{number}", partial(call, number))
+    world.at_rest(lambda: account.check(kept))

@@ -1,0 +1,185 @@
+"""The simulation finds bugs: eight that others' pools have had are planted one at a time, and each must be
+found within few runs, by a script of few faults.
+
+What is planted is a patch of this test's own; the product has none of it. Each says whose bug it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors import NEVER, Loop, Scope, Timeout
+from actors.scope import SLOT_MASK
+from actors.simulation import load_scenario, shrink, simulate
+from pools.members import Member, State
+from pools.pool import Pool
+from pools.units import ABANDONED, SENT, Work
+from protocols.scenarios import SCENARIOS
+
+RUNS_MAX = 2000 if os.environ.get("WINDLASS_SOAK") else 200
+SCRIPT_MAX = 20
+
+Patch = pytest.MonkeyPatch
+
+
+def forget(member: Member, work: Work[Any]) -> None:
+    """The connection is taken for clean, though the answer is still to come."""
+    member._fifo.remove(work)
+    member.backend.in_flight -= 1
+
+
+def fifo_not_kept_on_cancel(patch: Patch) -> None:
+    """redis-py#2665: the next one gets the answer of the one that was cancelled."""
+
+    def cancelled(self: Member, work: Work[Any]) -> None:
+        if work.stage == SENT:
+            self.pool.count_failure(work)
+            forget(self, work)
+            self.update()
+
+    patch.setattr(Member, "cancelled", cancelled)
+
+
+def slot_leaked_on_cancel(patch: Patch) -> None:
+    """httpcore#1093: who is cancelled while a connection is made for him leaves it behind, and its slot."""
+    cancelled, stopped = Pool.cancelled, Member.stopped
+    leaked: list[Member] = []
+
+    def cancelled_and_gone(self: Pool, work: Work[Any]) -> None:
+        cancelled(self, work)
+        opening = [member for backend in self.backends for member in backend.members if member.token >= 0]
+        for member in opening:
+            if member.state is State.CONNECTING and not self.queue.live:
+                leaked.append(member)
+                self.loop.kill(member.token)
+
+    def stopped_unless_leaked(self: Member, transport: Any, error: BaseException | None) -> None:
+        if self not in leaked:
+            stopped(self, transport, error)
+
+    patch.setattr(Pool, "cancelled", cancelled_and_gone)
+    patch.setattr(Member, "stopped", stopped_unless_leaked)
+
+
+def wakeup_to_a_dead_waiter(patch: Patch) -> None:
+    """aiohttp#9670: what has become free is offered to the first that waits, who has gone."""
+    real = Pool.wakeup
+
+    def wakeup(self: Pool, scope: Scope) -> Any:
+        for level in self.queue._levels:
+            if level and level[0].settled:
+                level.popleft()
+                self.queue._dead -= 1
+                return Timeout(self, self._next)
+        return real(self, scope)
+
+    patch.setattr(Pool, "wakeup", wakeup)
+
+
+def stale_token_reuse(patch: Patch) -> None:
+    """rotor's tokens: the next machine in a slot had the name of the one before."""
+    real = Loop._end
+
+    def end(self: Loop, scope: Scope, error: BaseException | None) -> None:
+        alive = scope.machine is not None
+        real(self, scope, error)
+        slot = scope.token & SLOT_MASK
+        if alive and slot:
+            self._generations[slot] -= 1
+
+    patch.setattr(Loop, "_end", end)
+
+
+def queue_wait_left_out_of_the_deadline(patch: Patch) -> None:
+    """swindon#15: a unit's time begins when it is sent."""
+    submit, send = Pool.submit, Member.send
+
+    def submitted(self: Pool, unit: Any, timeout: float | None = None, priority: int = 0) -> Work[Any]:
+        work: Any = submit(self, unit, timeout, priority)
+        unit_times[id(unit)] = work.deadline - self.loop.time()
+        work.deadline = NEVER
+        return work  # type: ignore[no-any-return]
+
+    def sent(self: Member, work: Work[Any]) -> None:
+        if work.deadline == NEVER:
+            work.deadline = self.pool.loop.now + unit_times[id(work.unit)]
+            self.pool._wake_at(work.deadline)
+        send(self, work)
+
+    unit_times: dict[int, float] = {}
+    patch.setattr(Pool, "submit", submitted)
+    patch.setattr(Member, "send", sent)
+
+
+def retry_of_what_may_have_been_executed(patch: Patch) -> None:
+    """urllib3 and others, when told to retry: a POST is sent again after its connection was lost."""
+
+    def may_retry(self: Pool, work: Work[Any]) -> bool:
+        return not self._stopped and work.attempts < self.attempts and work.deadline > self.loop.now
+
+    patch.setattr(Pool, "may_retry", may_retry)
+
+
+def member_kept_after_a_deadline(patch: Patch) -> None:
+    """aioredis, asyncpg#464: after a timeout the connection goes back, its answer still to come."""
+    real = Member.expire
+
+    def expire(self: Member, now: float) -> None:
+        if self.state is State.HANDSHAKING:
+            real(self, now)
+            return
+        for work in list(self._fifo):
+            if work.deadline <= now and work.stage != ABANDONED and not work.settled:
+                self.pool.fail(work, TimeoutError())
+                forget(self, work)
+        self.update()
+
+    patch.setattr(Member, "expire", expire)
+
+
+def timer_left_after_stop(patch: Patch) -> None:
+    """Thespian#83 and others: the deadline of one that has ended still stands."""
+    real = Loop._end
+
+    def end(self: Loop, scope: Scope, error: BaseException | None) -> None:
+        deadline = scope.deadline
+        real(self, scope, error)
+        scope.deadline = deadline
+
+    patch.setattr(Loop, "_end", end)
+
+
+PLANTED: list[Callable[[Patch], None]] = [
+    fifo_not_kept_on_cancel,
+    slot_leaked_on_cancel,
+    wakeup_to_a_dead_waiter,
+    stale_token_reuse,
+    queue_wait_left_out_of_the_deadline,
+    retry_of_what_may_have_been_executed,
+    member_kept_after_a_deadline,
+    timer_left_after_stop,
+]
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found_by_a_short_script(plant: Callable[[Patch], None]) -> None:
+    flapping = load_scenario("pool", SCENARIOS)
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        reports = (simulate(flapping, seed) for seed in range(RUNS_MAX))
+        report = next((report for report in reports if report.failure is not None), None)
+        assert report is not None, f"not found in {RUNS_MAX} runs"
+        shrunk = shrink(flapping, report)
+    assert shrunk is not None
+    assert shrunk.report.failure is not None
+    told = (
+        f"run {report.seed + 1}, {len(report.acts)} faults shrunk to {len(shrunk.acts)} in {shrunk.runs} runs"
+    )
+    sys.stdout.write(f"{told}: {shrunk.report.failure}\n")
+    assert len(shrunk.acts) <= SCRIPT_MAX, shrunk.acts
+    assert simulate(flapping, report.seed, script=shrunk.acts).failure is None, "without the bug it holds"

@@ -1,0 +1,74 @@
+"""The server's side of a connection under the kit: at every split, in every state, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors import Outcome, StreamProtocol, Transport, sleep
+from actors.testing.conformance import Conversation, check_protocol
+from actors.testing.events import END, EXPIRE
+from protocols import http
+from protocols.http.connections import ServerConnection
+
+GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+HEAD = b"HEAD /a HTTP/1.0\r\n\r\n"
+POST = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED += b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nA: b\r\n\r\n"
+WAITING = b"POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+TWO_HOSTS = b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
+SMUGGLED = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+
+STORIES: dict[str, Conversation] = {
+    "two requests": [(GET, None), (GET, None)],
+    "the last one": [(GET, None), (LAST, None), (GET, b"")],
+    "an old client": [(HEAD, None)],
+    "bodies": [(POST, None), (CHUNKED, None), (GET, None)],
+    "refused": [(GET, None), (TWO_HOSTS, None)],
+    "smuggled": [(SMUGGLED, None)],
+    "idle": [(GET, None), EXPIRE],
+    "ended": [(GET + POST[:-2], None), END],
+}
+
+
+class Connection(ServerConnection):
+    """A connection whose server is on the same loop."""
+
+    __slots__ = ()
+
+    def connected(self, transport: Transport) -> Outcome:
+        transport.scope.spawn(self.server)
+        return super().connected(transport)
+
+
+def answer(request: http.Request) -> http.Response:
+    return http.text_response(f"{request.method} {request.target} {len(request.body)}\n")
+
+
+async def answer_later(request: http.Request) -> http.Response:
+    await sleep(0)
+    return answer(request)
+
+
+def served_by(handler: Any) -> Callable[[], StreamProtocol]:
+    def connection() -> StreamProtocol:
+        return Connection(http.server("127.0.0.1:80", handler))
+
+    return connection
+
+
+@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("handler", [answer, answer_later])
+def test_a_connection_keeps_the_kits_rules(handler: Any, story: str) -> None:
+    copyable = handler is answer and story not in ("bodies", "ended")  # an exchange holds a channel's peers
+    tally = check_protocol(served_by(handler), [STORIES[story]], clones=copyable)
+    assert tally["slow peers"] > 10
+
+
+def test_a_client_that_waits_to_be_told_to_go_on() -> None:
+    go_on = b"HTTP/1.1 100 Continue\r\n\r\n"  # not said to a client that has not waited
+    check_protocol(served_by(answer), [[(WAITING, go_on), (b"hello", None)]], clones=False, together=False)
