@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from .schema import Api, Bool, Bytes, Int16, Int32, Int64, Message, Request, Str, Uuid, since
+from .schema import Api, Bool, Bytes, Int8, Int16, Int32, Int64, Message, Request, Str, Uuid, since
 
 __all__ = [
+    "AddOffsetsToTxn",
+    "AddOffsetsToTxnResponse",
+    "AddPartitionsToTxn",
+    "AddPartitionsToTxnResponse",
     "ApiRange",
     "ApiVersions",
     "ApiVersionsResponse",
     "BrokerAddress",
+    "EndTxn",
+    "EndTxnResponse",
+    "FindCoordinator",
+    "FindCoordinatorResponse",
     "InitProducerId",
     "InitProducerIdResponse",
     "Metadata",
@@ -25,12 +33,20 @@ __all__ = [
     "ProduceResponse",
     "ProduceTopic",
     "ProduceTopicResponse",
+    "RecordError",
     "SaslAuthenticate",
     "SaslAuthenticateResponse",
     "SaslHandshake",
     "SaslHandshakeResponse",
     "TopicMetadata",
     "TopicName",
+    "TxnOffset",
+    "TxnOffsetCommit",
+    "TxnOffsetCommitResponse",
+    "TxnOffsets",
+    "TxnPartitionError",
+    "TxnTopic",
+    "TxnTopicErrors",
 ]
 
 # -- introduction ------------------------------------------------------------------------------------------
@@ -236,3 +252,139 @@ class Produce(Request[ProduceResponse]):
     acks: Int16
     timeout_ms: Int32
     topics: list[ProduceTopic]
+
+
+# -- coordinators and transactions -------------------------------------------------------------------------
+
+
+class FindCoordinatorResponse(Message):
+    """The broker that keeps a group's or a transactional producer's state."""
+
+    throttle_ms: Int32
+    error: Int16
+    message: Str | None
+    node: Int32
+    host: Str
+    port: Int32
+
+
+class FindCoordinator(Request[FindCoordinatorResponse]):
+    """Who keeps this one's state? `kind` 0: a group, 1: a transactional producer."""
+
+    api = Api(10, "FindCoordinator", 1, 3, 3, FindCoordinatorResponse)
+
+    key: Str
+    kind: Int8
+
+
+class TxnPartitionError(Message):
+    """Whether a partition has become part of the transaction."""
+
+    partition: Int32
+    error: Int16
+
+
+class TxnTopicErrors(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[TxnPartitionError]
+
+
+class TxnTopic(Message):
+    """Partitions of a topic."""
+
+    topic: Str
+    partitions: list[Int32]
+
+
+class AddPartitionsToTxnResponse(Message):
+    """Which partitions have become part of the transaction."""
+
+    throttle_ms: Int32
+    topics: list[TxnTopicErrors]
+
+
+class AddPartitionsToTxn(Request[AddPartitionsToTxnResponse]):
+    """We are about to write to these."""
+
+    api = Api(24, "AddPartitionsToTxn", 0, 3, 3, AddPartitionsToTxnResponse)
+
+    transactional: Str
+    producer: Int64
+    epoch: Int16
+    topics: list[TxnTopic]
+
+
+class AddOffsetsToTxnResponse(Message):
+    """Whether a group's offsets have become part of the transaction."""
+
+    throttle_ms: Int32
+    error: Int16
+
+
+class AddOffsetsToTxn(Request[AddOffsetsToTxnResponse]):
+    """We are about to commit offsets of this group."""
+
+    api = Api(25, "AddOffsetsToTxn", 0, 3, 3, AddOffsetsToTxnResponse)
+
+    transactional: Str
+    producer: Int64
+    epoch: Int16
+    group: Str
+
+
+class EndTxnResponse(Message):
+    """Whether the transaction ends as was asked."""
+
+    throttle_ms: Int32
+    error: Int16
+
+
+class EndTxn(Request[EndTxnResponse]):
+    """Commit, or roll back."""
+
+    api = Api(26, "EndTxn", 0, 3, 3, EndTxnResponse)
+
+    transactional: Str
+    producer: Int64
+    epoch: Int16
+    commit: Bool
+
+
+class TxnOffset(Message):
+    """Up to where a partition was read."""
+
+    partition: Int32
+    offset: Int64
+    leader_epoch: Annotated[Int32, since(2)]
+    metadata: Str | None
+
+
+class TxnOffsets(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[TxnOffset]
+
+
+class TxnOffsetCommitResponse(Message):
+    """Which offsets were taken."""
+
+    throttle_ms: Int32
+    topics: list[TxnTopicErrors]
+
+
+class TxnOffsetCommit(Request[TxnOffsetCommitResponse]):
+    """Offsets that hold if the transaction is committed. The group's coordinator takes them."""
+
+    api = Api(28, "TxnOffsetCommit", 0, 3, 3, TxnOffsetCommitResponse)
+
+    transactional: Str
+    group: Str
+    producer: Int64
+    epoch: Int16
+    generation: Annotated[Int32, since(3)]
+    member: Annotated[Str, since(3)]
+    group_instance: Annotated[Str | None, since(3)]
+    topics: list[TxnOffsets]

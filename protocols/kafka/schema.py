@@ -157,7 +157,7 @@ def version_for(api: Api, offered: Mapping[int, tuple[int, int]], broker: object
     return version
 
 
-def encode(request: Request[Any], version: int, correlation: int, client: str | None) -> bytearray:
+def encode(request: Request[Any], version: int, correlation: int, client: str | None) -> bytes:
     """The request as it is sent, its size in front."""
     api = request.api
     out = bytearray(4)
@@ -168,7 +168,7 @@ def encode(request: Request[Any], version: int, correlation: int, client: str | 
         out.append(0)
     writer(type(request), version, flexible)(out, request)
     SIZE.pack_into(out, 0, len(out) - 4)
-    return out
+    return bytes(out)
 
 
 def decode(request: type[Request[R]], version: int, data: bytes) -> R:
