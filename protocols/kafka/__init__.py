@@ -1,5 +1,38 @@
-"""Kafka: messages as units of work, gathered into batches for the partitions' leaders."""
+"""Kafka: messages as units of work, gathered into batches for the partitions' leaders.
+
+`pool(brokers)` makes a producer for `loop.spawn`, `message(topic, value)` a unit for it.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .client import pool, settings_of
+from .errors import (
+    AuthenticationFailed,
+    BadMessage,
+    BrokerTooOld,
+    KafkaError,
+    MessageTooLarge,
+    NoSuchTopic,
+    ProducerFenced,
+    TransactionAborted,
+)
+from .messages import Push, RecordMetadata, message
+from .producer import KafkaPool, ProducerStatistics
+
+__all__ = [
+    "AuthenticationFailed",
+    "BadMessage",
+    "BrokerTooOld",
+    "KafkaError",
+    "KafkaPool",
+    "MessageTooLarge",
+    "NoSuchTopic",
+    "ProducerFenced",
+    "ProducerStatistics",
+    "Push",
+    "RecordMetadata",
+    "TransactionAborted",
+    "message",
+    "pool",
+    "settings_of",
+]

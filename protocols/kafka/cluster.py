@@ -6,8 +6,8 @@ Rules:
    is known here is stale.
 2. What is known never grows older: a partition's entry of an earlier leader epoch than the one that is known
    is not taken (KIP-320), nor an answer without brokers.
-3. The addresses that were given (bootstrap) serve only to ask that. Everything else goes to the address that a
-   broker advertises, and an error says which one that was.
+3. The addresses that were given (bootstrap) serve only to ask that. Everything else goes to the address that
+   a broker advertises, and an error says which one that was.
 4. The pools have no life of their own: they stop with the cluster, and the cluster with its owner.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from actors import NEVER, Backoff, Machine, Outcome, Reply, Scope, TcpAddress, Timeout
-from pools import Backend, BackendDown, Pool
+from pools import Backend, BackendDown, Pool, PoolStatistics
 
 from .api import (
     FindCoordinator,
@@ -69,7 +69,7 @@ class BrokerPool(Pool):
 
     __slots__ = ()
 
-    drain_phase = None
+    drain_phase = None  # type: ignore[assignment]  # another machine's, unlike other pools
 
 
 class Cluster(Machine["Cluster"]):
@@ -171,6 +171,12 @@ class Cluster(Machine["Cluster"]):
 
         return self.call(FindCoordinator(key, kind), idempotent=True).map(read)
 
+    def statistics(self) -> list[PoolStatistics]:
+        """Of every pool of connections, the bootstrap's first."""
+        if self._scope is None:
+            return []
+        return [pool.statistics() for pool in (self.bootstrap, *self._pools.values())]
+
     # -- machine ---------------------------------------------------------------------------------------------
 
     def handle(self, scope: Scope) -> Any:
@@ -270,18 +276,18 @@ class Cluster(Machine["Cluster"]):
 
     def _open(self, addresses: tuple[TcpAddress, ...], name: str) -> BrokerPool:
         settings = self.settings
-        return self._scope.spawn(
-            BrokerPool(
-                lambda: KafkaWire(settings.client, settings.login, settings.answer_bytes),
-                [Backend(address, settings.tls, address.host) for address in addresses],
-                connections=1,
-                pipeline=PIPELINE,
-                timeout=settings.request_timeout,
-                connect_timeout=settings.connect_timeout,
-                idle_timeout=IDLE_SECONDS,
-                name=name,
-            )
+        pool = BrokerPool(
+            lambda: KafkaWire(settings.client, settings.login, settings.answer_bytes),
+            [Backend(address, settings.tls, address.host) for address in addresses],
+            connections=1,
+            pipeline=PIPELINE,
+            timeout=settings.request_timeout,
+            connect_timeout=settings.connect_timeout,
+            idle_timeout=IDLE_SECONDS,
+            name=name,
         )
+        self._scope.spawn(pool)
+        return pool
 
 
 def newer(known: TopicMetadata | None, heard: TopicMetadata) -> TopicMetadata:

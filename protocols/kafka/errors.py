@@ -2,12 +2,12 @@
 
 `KafkaError` is a broker's own answer; its table below says what each code means for who sent the request:
 whether asking again can help, whether somebody else must be asked. `BadMessage` is what no broker says: that
-connection is closed. What does not go away by itself is `BrokerTooOld`, `AuthenticationFailed`, `ProducerFenced`.
+connection is closed. `BrokerTooOld`, `AuthenticationFailed` and `ProducerFenced` stay until a person acts.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from pools import BackendError
 
@@ -15,6 +15,7 @@ __all__ = [
     "AuthenticationFailed",
     "BadMessage",
     "BrokerTooOld",
+    "CODES",
     "Code",
     "KafkaError",
     "MessageTooLarge",
@@ -22,7 +23,10 @@ __all__ = [
     "ProducerFenced",
     "TransactionAborted",
     "error_of",
+    "twin",
 ]
+
+E = TypeVar("E", bound=BaseException)
 
 
 class KafkaError(BackendError):
@@ -35,6 +39,7 @@ class KafkaError(BackendError):
         self.code = code
         self.name = known.name
         self.retriable = known.retriable
+        self.about = about
         advice = message or known.advice
         super().__init__(f"{about}{': ' if about else ''}{known.name}{f' ({advice})' if advice else ''}")
 
@@ -202,3 +207,12 @@ def error_of(code: int, message: str | None = None, *, about: str = "") -> Kafka
     """The error that a code stands for. `message` is the broker's own word, `about` what it is about."""
     known = CODES.get(code)
     return (KafkaError if known is None else known.error)(code, message, about=about)
+
+
+def twin(error: E, more: str = "") -> E:
+    """The same error once more, with a word added: each reply has its own, for raising one leaves traces."""
+    made = error.__class__.__new__(error.__class__)
+    made.__dict__.update(error.__dict__)
+    made.args = (f"{error}{more}",)
+    made.__cause__ = error.__cause__
+    return made
