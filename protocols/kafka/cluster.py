@@ -122,6 +122,8 @@ class Cluster(Machine["Cluster"]):
         """Be told of this topic's partitions from now on."""
         if topic not in self._wanted:
             self._wanted[topic] = None
+            if not self._failures:
+                self._not_before = 0.0  # somebody waits, and nothing says that it would be in vain
             self.refresh()
 
     def forget(self, topic: str) -> None:

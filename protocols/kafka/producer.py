@@ -149,6 +149,8 @@ class KafkaPool(Machine["KafkaPool"]):
             else:
                 size = RECORD_OVERHEAD + len(value) + len(key)
             topic = self._topics.get(unit.topic)
+            if topic is None:
+                check(unit)
         except AttributeError:
             check(unit)
             raise
