@@ -24,8 +24,9 @@ Rules:
    not is read as `otherwise`, or 0, None or an empty list; it is not sent, whatever it holds.
 2. From the version `flexible` on, strings, bytes and arrays are compact and every structure ends with tagged
    fields (KIP-482). None are sent, and those that come are skipped.
-3. What is no such message (cut short, null where there is none, something behind the end) raises
-   `BadMessage`. A count or a size beyond what has come is refused before anything is made of it.
+3. What is no such message (cut short, null where there is none) raises `BadMessage`. A count or a size beyond
+   what has come is refused before anything is made of it. What stands behind the end is left out, as Java's
+   client does: there are brokers that end an answer twice.
 4. `oldest` to `newest` is what this client speaks; `version_for` picks the newest that the broker does too.
 """
 
@@ -177,14 +178,11 @@ def decode(request: type[Request[R]], version: int, data: bytes) -> R:
     flexible = version >= api.flexible
     try:
         at = primitives.skip_tags(data, 0) if flexible and not api.plain_header else 0
-        answer: R
-        answer, at = reader(api.response, version, flexible)(data, at)
+        answer: R = reader(api.response, version, flexible)(data, at)[0]
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise BadMessage(
             f"an answer to {api.name} (version {version}) that cannot be read: {error}"
         ) from error
-    if at != len(data):
-        raise BadMessage(f"an answer to {api.name} (version {version}) with {len(data) - at} bytes behind it")
     return answer
 
 
