@@ -18,6 +18,7 @@ from .errors import (
 )
 from .messages import Push, RecordMetadata, message
 from .producer import KafkaPool, ProducerStatistics
+from .transactions import Transaction, TransactionalPool
 
 __all__ = [
     "AuthenticationFailed",
@@ -31,7 +32,9 @@ __all__ = [
     "ProducerStatistics",
     "Push",
     "RecordMetadata",
+    "Transaction",
     "TransactionAborted",
+    "TransactionalPool",
     "message",
     "pool",
     "settings_of",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, overload
 
 from actors import TcpAddress, parse_address
 
@@ -12,6 +12,7 @@ from .cluster import Settings
 from .compression import codec_named
 from .producer import KafkaPool
 from .sasl import MECHANISMS, Login
+from .transactions import TransactionalPool
 
 __all__ = ["Acks", "pool", "settings_of"]
 
@@ -21,6 +22,10 @@ Acks = Literal[0, 1, "all"]
 """Who must have a message before it is acknowledged: nobody, its leader, all replicas in sync."""
 
 
+@overload
+def pool(brokers: str | Iterable[str], *, transactional_id: str, **options: Any) -> TransactionalPool: ...
+@overload
+def pool(brokers: str | Iterable[str], *, transactional_id: None = None, **options: Any) -> KafkaPool: ...
 def pool(
     brokers: str | Iterable[str],
     *,
@@ -32,6 +37,8 @@ def pool(
     message_bytes: int = 1_000_000,
     queue_bytes: int = 64 << 20,
     timeout: float = 30.0,
+    transactional_id: str | None = None,
+    transaction_timeout: float = 60.0,
     **options: Any,
 ) -> KafkaPool:
     """A producer, for `loop.spawn`. `brokers`: one `host:port` or several, of which one must answer.
@@ -40,13 +47,18 @@ def pool(
     only, where it is possible. `compression`: none, gzip, snappy, lz4, zstd. A message waits `linger` seconds
     for others to go with it, and longer only while earlier ones are on their way; up to `batch_bytes` go
     together. `message_bytes`: how large one may be; `queue_bytes`: what all that wait may hold together.
-    `timeout`: seconds within which a message settles, if `submit` is given none. The other options are those
-    of `settings_of`. Raises `ValueError` for what makes no sense.
+    `timeout`: seconds within which a message settles, if `submit` is given none.
+
+    `transactional_id` makes a producer of transactions (`TransactionalPool`), of which each process has its
+    own id; one that takes longer than `transaction_timeout` seconds is rolled back by the broker. The other
+    options are those of `settings_of`. Raises `ValueError` for what makes no sense.
     """
     if acks not in (0, 1, "all"):
         raise ValueError(f"acks={acks!r}; write 0, 1 or 'all'")
     if idempotent and acks != "all":
         raise ValueError(f"idempotent=True with acks={acks!r}; it takes acks='all'")
+    if transactional_id is not None and (acks != "all" or idempotent is False):
+        raise ValueError("transactional_id= takes acks='all' and idempotence")
     for option, value, least in (
         ("linger", linger, 0),
         ("batch_bytes", batch_bytes, 1),
@@ -55,16 +67,21 @@ def pool(
     ):
         if value < least:
             raise ValueError(f"{option}={value}; write {least} or more")
-    return KafkaPool(
-        settings_of(brokers, **options),
-        codec=codec_named(compression),
-        acks=-1 if acks == "all" else acks,
-        idempotent=acks == "all" if idempotent is None else idempotent,
-        linger=linger,
-        batch_bytes=batch_bytes,
-        message_bytes=message_bytes,
-        queue_bytes=queue_bytes,
-        timeout=timeout,
+    made: dict[str, Any] = {
+        "codec": codec_named(compression),
+        "acks": -1 if acks == "all" else acks,
+        "idempotent": acks == "all" if idempotent is None else idempotent,
+        "linger": linger,
+        "batch_bytes": batch_bytes,
+        "message_bytes": message_bytes,
+        "queue_bytes": queue_bytes,
+        "timeout": timeout,
+    }
+    settings = settings_of(brokers, **options)
+    if transactional_id is None:
+        return KafkaPool(settings, **made)
+    return TransactionalPool(
+        settings, transactional=transactional_id, transaction_timeout=transaction_timeout, **made
     )
 
 

@@ -14,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from actors import NEVER, Backoff, Reply
 from pools import PoolError
@@ -37,7 +37,7 @@ from .verdicts import Verdict, fatal_cause, verdict_of_answer, verdict_of_failur
 if TYPE_CHECKING:
     from .producer import KafkaPool
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "Gate"]
 
 REQUESTS: Final = 5  # as max.in.flight.requests.per.connection of Java's client
 REQUEST_BYTES: Final = 1 << 20  # of batches in one request, as max.request.size of Java's client
@@ -59,6 +59,16 @@ class _Request:
         return f"<_Request to broker {self.node}, {len(self.batches)} batches>"
 
 
+class Gate(Protocol):
+    """What a transaction has to say to the delivery."""
+
+    def admits(self, partition: Partition) -> bool:
+        """Whether batches may be sent to that partition. Wakes the pool when that changes."""
+
+    def lost_count(self) -> None:
+        """A batch was given up whose fate is not known."""
+
+
 class Delivery:
     """One producer's. `busy` are the partitions for which something waits, or to which it is on its way."""
 
@@ -67,11 +77,12 @@ class Delivery:
         "_failures",
         "_identify_at",
         "_identifying",
-        "_identity",
         "_loads",
         "_pool",
         "busy",
         "epochs",
+        "gate",
+        "identity",
         "requests",
         "retried",
         "sent",
@@ -84,7 +95,8 @@ class Delivery:
         self.requests: dict[_Request, None] = {}
         self._loads: dict[int, int] = {}  # requests on their way, by broker
         self._answered: list[_Request] = []
-        self._identity: tuple[int, int] | None = None if pool.idempotent else (-1, -1)
+        self.gate: Gate | None = None
+        self.identity: tuple[int, int] | None = None if pool.idempotent else (-1, -1)
         self._identifying: Reply[InitProducerIdResponse] | None = None
         self._identify_at = 0.0
         self._failures = 0  # to be identified, in a row
@@ -97,9 +109,9 @@ class Delivery:
 
     def dispatch(self, now: float) -> float:
         """Send what can be sent; when to look again."""
-        if self._identity is None:
-            due = self._identify(now)
-            if self._identity is None:
+        if self.identity is None:
+            due = self._identify(now) if self.gate is None else NEVER
+            if self.identity is None:
                 return due
         due = NEVER
         leaders: dict[int, list[Partition]] = {}
@@ -114,7 +126,7 @@ class Delivery:
             when = self._ready_at(partition, batch)
             if when > now:
                 due = min(due, when)
-            else:
+            elif self.gate is None or self.gate.admits(partition):
                 leaders.setdefault(partition.leader, []).append(partition)
         for partition in idle:
             del self.busy[partition]
@@ -167,17 +179,21 @@ class Delivery:
         topics: dict[str, ProduceTopic] = {}
         for batch in request.batches:
             partition = batch.partition
-            if partition.producer < 0 and self._identity is not None and self._identity[0] >= 0:
-                partition.identify(*self._identity)
+            if partition.producer < 0 and self.identity is not None and self.identity[0] >= 0:
+                partition.identify(*self.identity)
             batch.prepare(owner.codec, owner.clock)
             batch.sent = True
             partition.sent = batch
             topic = topics.get(partition.topic)
             if topic is None:
                 topic = topics[partition.topic] = ProduceTopic(partition.topic, [])
-            topic.partitions.append(ProducePartition(partition.index, batch.seal(owner.codec, False)))
+            topic.partitions.append(
+                ProducePartition(partition.index, batch.seal(owner.codec, owner.transactional is not None))
+            )
         seconds = owner.settings.request_timeout
-        produce = Produce(None, owner.acks, int(1000 * ANSWER_SHARE * seconds), list(topics.values()))
+        produce = Produce(
+            owner.transactional, owner.acks, int(1000 * ANSWER_SHARE * seconds), list(topics.values())
+        )
         self.sent += 1
         self.requests[request] = None
         self._loads[request.node] = self._loads.get(request.node, 0) + 1
@@ -222,7 +238,7 @@ class Delivery:
             missing = BadMessage(f"the broker's answer says nothing of {about}")
             self._judge(batch, Verdict.UNKNOWN, missing, now)
             return
-        verdict = verdict_of_answer(part.error, batch.count, self._pool.transactional)
+        verdict = verdict_of_answer(part.error, batch.count, self.gate is not None)
         if verdict is Verdict.WRITTEN:
             self._written(batch, part.offset, part.timestamp_ms)
             return
@@ -267,7 +283,7 @@ class Delivery:
         partition.queue.appendleft(batch)
 
     def _refuse(self, batch: Batch, error: PoolError) -> None:
-        if batch.maybe_written:
+        if batch.maybe_written or self.gate is not None:
             self._begin_anew(batch.partition)
         if batch.live:
             self._pool.refused(batch, error)
@@ -299,7 +315,7 @@ class Delivery:
             if error is None:
                 answer = asked.result()
                 if not answer.error:
-                    self._identity = (answer.producer, answer.epoch)
+                    self.identity = (answer.producer, answer.epoch)
                     self._failures = 0
                     return NEVER
                 error = error_of(answer.error, about="a producer's identity")
@@ -317,10 +333,19 @@ class Delivery:
         if not passes and isinstance(error, PoolError):
             self._pool.fail_all(error)
 
+    def begin_as(self, producer: int, epoch: int) -> None:
+        """Every partition's sequence begins, for there is a new identity."""
+        self.identity = (producer, epoch)
+        for partition in self._pool.partitions:
+            partition.identify(producer, epoch)
+
     def _begin_anew(self, partition: Partition) -> None:
+        if self.gate is not None:
+            self.gate.lost_count()
+            return
         if partition.producer < 0:
             return
         self.epochs += 1
         partition.begin_anew()
         if partition.producer < 0:
-            self._identity = None
+            self.identity = None

@@ -163,7 +163,7 @@ CODES: Final[dict[int, Code]] = {
     44: Code("POLICY_VIOLATION"),
     45: Code("OUT_OF_ORDER_SEQUENCE_NUMBER", advice="messages that were acknowledged are gone on the broker"),
     46: Code("DUPLICATE_SEQUENCE_NUMBER"),
-    47: Code("INVALID_PRODUCER_EPOCH", error=ProducerFenced),
+    47: Code("INVALID_PRODUCER_EPOCH", advice="a newer epoch of this producer has written"),
     48: Code("INVALID_TXN_STATE"),
     49: Code("INVALID_PRODUCER_ID_MAPPING"),
     50: Code("INVALID_TRANSACTION_TIMEOUT", advice="at most the broker's transaction.max.timeout.ms"),

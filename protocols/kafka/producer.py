@@ -71,7 +71,7 @@ class KafkaPool(Machine["KafkaPool"]):
         codec: Codec,
         acks: int = -1,
         idempotent: bool = True,
-        transactional: bool = False,
+        transactional: str | None = None,
         linger: float = 0.0,
         batch_bytes: int = 256 << 10,
         message_bytes: int = 1_000_000,
@@ -124,6 +124,17 @@ class KafkaPool(Machine["KafkaPool"]):
     def waiting(self) -> int:
         """Messages that have not settled."""
         return self.submitted - self.succeeded - sum(self._failed.values())
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing that a drain waits for."""
+        return not self.waiting
+
+    @property
+    def partitions(self) -> Iterator[Partition]:
+        """Every partition that is known here."""
+        for topic in self._topics.values():
+            yield from topic.partitions
 
     def submit(self, unit: Push, timeout: float | None = None, priority: int = 0) -> Reply[RecordMetadata]:
         """Have a message written within `timeout` seconds (the pool's default if None; a surrounding
@@ -241,8 +252,7 @@ class KafkaPool(Machine["KafkaPool"]):
         self._failed[type(work.error).__name__] += 1
         self.held -= work.unit.size + OBJECT_BYTES
         batch.settled(work)
-        if self.draining_now:
-            self.scope.wake()
+        self.scope.wake()
 
     def _cancelled_late(self, batch: Batch, work: Sending) -> None:
         """The same, while its batch is being settled."""
@@ -311,7 +321,7 @@ class KafkaPool(Machine["KafkaPool"]):
         if now >= self._due:
             self._sweep(now)
         due = delivery.dispatch(now) if delivery.busy else NEVER
-        if self.draining_now and not self.waiting:
+        if self.draining_now and self.finished:
             return Stop()
         return Timeout(self, min(self._due, due))
 
