@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from actors import NEVER, Backoff, Machine, Outcome, Reply, Scope, TcpAddress, Timeout
+from actors import NEVER, Address, Backoff, Machine, Outcome, Reply, Scope, TcpAddress, Timeout
 from pools import Backend, BackendDown, Pool, PoolStatistics
 
 from .api import (
@@ -77,6 +77,7 @@ class Cluster(Machine["Cluster"]):
 
     __slots__ = (
         "_asked",
+        "_doubts",
         "_due",
         "_failures",
         "_not_before",
@@ -103,6 +104,7 @@ class Cluster(Machine["Cluster"]):
         self.refreshes = 0  # answers
         self.bootstrap: BrokerPool = None  # type: ignore[assignment]  # until spawned
         self._pools: dict[tuple[int, str], BrokerPool] = {}
+        self._doubts: set[Address] = set()  # see KafkaWire
         self._wanted: dict[str, None] = {}
         self._asked: Reply[MetadataResponse] | None = None
         self._due = NEVER
@@ -279,7 +281,7 @@ class Cluster(Machine["Cluster"]):
     def _open(self, addresses: tuple[TcpAddress, ...], name: str) -> BrokerPool:
         settings = self.settings
         pool = BrokerPool(
-            lambda: KafkaWire(settings.client, settings.login, settings.answer_bytes),
+            lambda: KafkaWire(settings.client, settings.login, self._doubts, settings.answer_bytes),
             [Backend(address, settings.tls, address.host) for address in addresses],
             connections=1,
             pipeline=PIPELINE,

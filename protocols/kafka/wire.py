@@ -17,7 +17,7 @@ import struct
 from collections import deque
 from typing import Any, Final
 
-from actors import ANYTHING, NEVER, Bytes, Expectation
+from actors import ANYTHING, NEVER, Address, Bytes, Expectation
 from pools import Wire, Work
 
 from .errors import BadMessage
@@ -38,7 +38,9 @@ _head = struct.Struct(">ii")
 
 
 class KafkaWire(Wire):
-    """Made by the cluster, one per connection. `client` is what the broker's logs and quotas call us."""
+    """Made by the cluster, one per connection. `client` is what the broker's logs and quotas call us.
+    `doubts`, common to all connections: addresses that have closed one at the first request.
+    """
 
     __slots__ = (
         "_answers",
@@ -47,14 +49,18 @@ class KafkaWire(Wire):
         "_greeting",
         "answer_bytes",
         "client",
+        "doubts",
         "login",
         "offered",
     )
 
-    def __init__(self, client: str, login: Login | None, answer_bytes: int = ANSWER_BYTES) -> None:
+    def __init__(
+        self, client: str, login: Login | None, doubts: set[Address], answer_bytes: int = ANSWER_BYTES
+    ) -> None:
         super().__init__()
         self.client = client
         self.login = login
+        self.doubts = doubts
         self.answer_bytes = answer_bytes
         self.offered: Offered = {}
         self._greeting: Greeting | None = None
@@ -70,7 +76,8 @@ class KafkaWire(Wire):
 
     def start(self) -> Expectation | None:
         """Begin the handshake."""
-        self._greeting = greet(self.login, self.member.backend.address)
+        address = self.member.backend.address
+        self._greeting = greet(self.login, address, doubtful=address in self.doubts)
         self._write(*next(self._greeting))
         return ANYTHING
 
@@ -143,6 +150,7 @@ class KafkaWire(Wire):
             self._write(*self._greeting.send(body))
         except StopIteration as done:
             self._greeting = None
+            self.doubts.discard(self.member.backend.address)
             self.offered, lifetime = done.value
             if lifetime:
                 self.deadline = self.member.pool.loop.now + RENEWED * lifetime
@@ -163,17 +171,14 @@ class KafkaWire(Wire):
         """An end that says something about the listener."""
         address = self.member.backend.address
         if self._greeting is not None:
+            self.doubts.discard(address)
             raise BadMessage(
                 f"{address} closed the connection during the handshake; is it a Kafka broker (2.1 or newer), "
                 "and does that listener want TLS (tls=)?"
             )
         if not self._answers and self.login is None:
-            self.member.close(
-                ConnectionResetError(
-                    f"{address} closed the connection at the first request; does that listener want to know "
-                    "who we are (sasl=, user=, password=)?"
-                )
-            )
+            self.doubts.add(address)
+            self.member.close(ConnectionResetError(f"{address} closed the connection at the first request"))
         return None
 
     def timeout(self) -> Expectation | None:
