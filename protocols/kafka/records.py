@@ -38,6 +38,7 @@ __all__ = [
     "control_type",
     "read_records",
     "seal",
+    "whole_batches",
 ]
 
 HEADER_BYTES: Final = 61
@@ -55,6 +56,7 @@ _front = struct.Struct(">qiibI")
 _rest = struct.Struct(">hiqqqhii")
 _header = struct.Struct(">qiibIhiqqqhii")
 _size = struct.Struct(">i")
+_first = struct.Struct(">qi")
 _control = struct.Struct(">hh")
 
 Header = tuple[str, bytes | None]
@@ -182,14 +184,8 @@ def batches(data: bytes) -> Iterator[Batch]:
     at, size = 0, len(data)
     while size - at >= BEFORE_CRC:
         length = _size.unpack_from(data, at + 8)[0]
-        if data[at + 16] != MAGIC:
-            raise BadMessage(
-                f"a message format of version {data[at + 16]} where {MAGIC} is read; what was written before "
-                "Kafka 0.11 has to be written again"
-            )
+        _check(data[at + 16], length)
         end = at + 12 + length
-        if length < HEADER_BYTES - 12:
-            raise BadMessage(f"a record batch of {length} bytes, which is less than its header")
         if end > size:
             return
         (
@@ -228,6 +224,33 @@ def batches(data: bytes) -> Iterator[Batch]:
             payload,
         )
         at = end
+
+
+def whole_batches(data: bytes) -> tuple[int, int]:
+    """How many bytes of it are whole batches, and the offset behind the last of them; checksums are not
+    looked at. Raises `BadMessage`.
+    """
+    at = behind = 0
+    size = len(data)
+    while size - at >= BEFORE_CRC:
+        base, length = _first.unpack_from(data, at)
+        _check(data[at + 16], length)
+        end = at + 12 + length
+        if end > size:
+            break
+        behind = base + 1 + _size.unpack_from(data, at + 23)[0]
+        at = end
+    return at, behind
+
+
+def _check(magic: int, length: int) -> None:
+    if magic != MAGIC:
+        raise BadMessage(
+            f"a message format of version {magic} where {MAGIC} is read; what was written before Kafka 0.11 "
+            "has to be written again"
+        )
+    if length < HEADER_BYTES - 12:
+        raise BadMessage(f"a record batch of {length} bytes, which is less than its header")
 
 
 def read_records(batch: Batch, topic: str, partition: int, first: int = 0) -> list[Record]:
