@@ -217,7 +217,7 @@ class Delivery:
 
     def _take(self, request: _Request, now: float) -> None:
         error = request.reply.error
-        if isinstance(error, PoolError):
+        if isinstance(error, Exception):
             for batch in request.batches:
                 self._judge(batch, verdict_of_failure(error), error, now)
             self._pool.cluster.refresh()
@@ -258,7 +258,7 @@ class Delivery:
         partition.acknowledged(batch.count)
         self._pool.succeed(batch, offset, timestamp)
 
-    def _judge(self, batch: Batch, verdict: Verdict, error: PoolError, now: float) -> None:
+    def _judge(self, batch: Batch, verdict: Verdict, error: Exception, now: float) -> None:
         """A batch was not written, or perhaps not."""
         partition = batch.partition
         partition.sent = None
@@ -282,7 +282,7 @@ class Delivery:
         partition.retry_at = now + PAUSE.delay(partition.failures, self._pool.loop.kernel.random())
         partition.queue.appendleft(batch)
 
-    def _refuse(self, batch: Batch, error: PoolError) -> None:
+    def _refuse(self, batch: Batch, error: Exception) -> None:
         if batch.maybe_written or self.gate is not None:
             self._begin_anew(batch.partition)
         if batch.live:
@@ -292,15 +292,20 @@ class Delivery:
         self, batch: Batch, part: ProducePartitionResponse, error: KafkaError, now: float
     ) -> None:
         """The broker names the messages for which it has refused the batch: the others go once more."""
-        partition = batch.partition
-        partition.sent = None
+        bad = {entry.index: entry.message for entry in part.records if 0 <= entry.index < batch.count}
+        if not bad:
+            self._judge(batch, Verdict.REFUSED, error, now)
+            return
+        batch.partition.sent = None
         batch.sent = False
-        works = batch.works
-        for entry in part.records:
-            if 0 <= entry.index < len(works) and not works[entry.index].settled:
-                own = KafkaError(error.code, entry.message or part.message, about=error.about)
-                self._pool.drop(batch, works[entry.index], own)
-        partition.queue.appendleft(batch)
+        works = [(batch.works[index], message) for index, message in bad.items()]
+        self._pool.tell(batch.partition.topic, error, len(works))
+        for work, message in works:
+            if not work.settled:
+                own = KafkaError(error.code, message or part.message, about=error.about)
+                self._pool.drop(batch, work, own)
+        batch.compact()
+        batch.partition.queue.appendleft(batch)
 
     # -- who we are ------------------------------------------------------------------------------------------
 

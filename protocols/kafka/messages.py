@@ -12,6 +12,8 @@ from pools import Unit
 __all__ = ["RECORD_OVERHEAD", "Header", "Push", "RecordMetadata", "check", "message"]
 
 RECORD_OVERHEAD: Final = 16  # bytes around key and value, at most about
+PARTITION_MAX: Final = (1 << 31) - 1
+TIMESTAMP_MAX: Final = 253402300799999  # milliseconds: the end of the year 9999
 
 Header = tuple[str, bytes | None]
 
@@ -59,7 +61,7 @@ message = Push
 
 
 def check(unit: object) -> None:
-    """Raise `TypeError` for what cannot be sent, and say what to write instead."""
+    """Raise `TypeError` or `ValueError` for what cannot be sent, and say what to write instead."""
     if not isinstance(unit, Push):
         raise TypeError(f"{unit!r} is no message; write kafka.message(topic, value)")
     if not isinstance(unit.topic, str):
@@ -67,5 +69,12 @@ def check(unit: object) -> None:
     for name, value in (("value", unit.value), ("key", unit.key), *unit.headers):
         if not isinstance(name, str):
             raise TypeError(f"a header's name {name!r} is not a string")
+        name.encode()  # a lone surrogate raises here, and not when others are on their way with it
         if not (value is None or isinstance(value, bytes)):
             raise TypeError(f"{name} is {value!r:.60}, which is not bytes; encode it first")
+    for name, number, most in (
+        ("partition", unit.partition, PARTITION_MAX),
+        ("timestamp", unit.timestamp, TIMESTAMP_MAX),
+    ):
+        if number is not None and not (isinstance(number, int) and 0 <= number <= most):
+            raise ValueError(f"{name}={number!r}; write a whole number from 0 to {most}")

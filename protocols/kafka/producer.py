@@ -29,7 +29,7 @@ from .compression import Codec
 from .delivery import Delivery
 from .errors import MessageTooLarge, error_of, twin
 from .messages import RECORD_OVERHEAD, Push, RecordMetadata, check
-from .routing import Topic
+from .routing import LEGAL_NAME, Topic
 from .verdicts import fatal_cause
 
 __all__ = ["KafkaPool", "ProducerStatistics"]
@@ -38,6 +38,7 @@ OBJECT_BYTES: Final = 400  # what a message takes besides its own bytes while it
 TOPIC_PATIENCE: Final = 5.0  # seconds: a topic that has just been made is not known everywhere at once
 TOO_LARGE: Final = 10
 UNKNOWN_TOPIC: Final = 3
+INVALID_TOPIC: Final = 17
 ELECTING: Final = 5
 
 
@@ -208,6 +209,7 @@ class KafkaPool(Machine["KafkaPool"]):
                 f"{size} bytes; the pool takes {self.message_bytes}, see message_bytes=; it was not sent",
                 about=unit.topic,
             )
+            self.tell(unit.topic, error, 1)
         else:
             self.loop.log.warning(
                 "queue full", cause=f"queue full {self.name}", pool=self.name, bytes=self.held
@@ -216,6 +218,9 @@ class KafkaPool(Machine["KafkaPool"]):
                 f"messages that wait for {self.name} hold {self.held} of {self.queue_bytes} bytes already; "
                 "the message was not sent"
             )
+        return self._failed_at_once(unit, error, now, due)
+
+    def _failed_at_once(self, unit: Push, error: PoolError, now: float, due: float) -> Reply[RecordMetadata]:
         work = Sending(unit, Batch(None, now, self._cancelled), now, due)
         work.fail(error)
         self._failed[type(error).__name__] += 1
@@ -225,6 +230,11 @@ class KafkaPool(Machine["KafkaPool"]):
         """Keep a message until its topic's partitions are known."""
         topic = self._topics.get(unit.topic)
         if topic is None:
+            if LEGAL_NAME.fullmatch(unit.topic) is None:
+                self.held -= size + OBJECT_BYTES
+                error = error_of(INVALID_TOPIC, about=repr(unit.topic[:249]))
+                self.tell(repr(unit.topic[:249]), error, 1)
+                return self._failed_at_once(unit, error, now, due)
             topic = self._topics[unit.topic] = Topic(unit.topic)
         if topic.holding is None:
             topic.holding = Batch(None, now, self._cancelled)
@@ -361,7 +371,11 @@ class KafkaPool(Machine["KafkaPool"]):
         if topic.holding is not None:
             topic.holding.cause = error
         if not error.retriable or (code == UNKNOWN_TOPIC and now >= topic.missing_since + TOPIC_PATIENCE):
-            for batch in self._batches_of(topic):
+            batches = list(self._batches_of(topic))
+            live = sum(batch.live for batch in batches)
+            if live:
+                self.tell(topic.name, error, live)
+            for batch in batches:
                 self.fail(batch, error)
             topic.holding = None
         elif topic.holding is not None:
@@ -409,34 +423,37 @@ class KafkaPool(Machine["KafkaPool"]):
                     stamp = int((work.since + clock) * 1000) if given is None else given
                 work.settle(RecordMetadata(topic, partition, offset + number if offset >= 0 else -1, stamp))
 
-    def fail(self, batch: Batch, error: PoolError) -> None:
+    def fail(self, batch: Batch, error: Exception) -> None:
         """Every message of a batch that somebody still waits for fails."""
         more = "; it may have been written" if batch.fixed else ""
         for work in batch.works:
             if not work._state:
                 self.drop(batch, work, twin(error, more))
 
-    def refused(self, batch: Batch, error: PoolError) -> None:
+    def refused(self, batch: Batch, error: Exception) -> None:
         """The same, for a batch that its broker will never take."""
         error = fatal_cause(error) or error
-        topic = batch.partition.topic
+        self.tell(batch.partition.topic, error, batch.live)
+        self.fail(batch, error)
+
+    def tell(self, topic: str, error: Exception, messages: int) -> None:
+        """Once in the log, not once per message."""
         self.loop.log.warning(
             "messages refused",
             cause=f"messages refused {topic} {type(error).__name__}",
             topic=topic,
             error=str(error),
-            messages=batch.live,
+            messages=messages,
         )
-        self.fail(batch, error)
 
-    def drop(self, batch: Batch, work: Sending, error: PoolError) -> None:
+    def drop(self, batch: Batch, work: Sending, error: Exception) -> None:
         """One message fails."""
         self.held -= work.unit.size + OBJECT_BYTES
         self._failed[type(error).__name__] += 1
         work.fail(error)
         batch.settled(work)
 
-    def fail_all(self, error: PoolError) -> None:
+    def fail_all(self, error: Exception) -> None:
         """Everything that waits fails; with its cause, where that is what a person has to mend."""
         error = fatal_cause(error) or error
         for topic in self._topics.values():
@@ -469,7 +486,7 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _late(self, batch: Batch) -> DeadlineExceeded:
         because = batch.cause or self.cluster.failure
-        why = f" ({because})" if because is not None else ""
+        why = f" ({because or 'no broker has answered yet'})" if because or not self.cluster.refreshes else ""
         if batch.fixed:
             return DeadlineExceeded(
                 f"no acknowledgement before the deadline{why}; the message may have been written", "sent"

@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Container
 from typing import Final
 
@@ -18,7 +19,9 @@ from .batches import Batch, Partition
 from .messages import Push
 from .partitioner import partition_for
 
-__all__ = ["Topic"]
+__all__ = ["LEGAL_NAME", "Topic"]
+
+LEGAL_NAME: Final = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")  # of a topic, as Java's brokers check it
 
 STICKY_BYTES: Final = 16384  # as batch.size of Java's client, by which its sticky partitioner moves on
 

@@ -97,6 +97,14 @@ def test_what_is_no_message_is_refused_where_the_mistake_was_made() -> None:
     ):
         with pytest.raises(TypeError):
             fake.pool.submit(unit)
+    for unit in (
+        kafka.message("t", b"", timestamp=10**30),
+        kafka.message("t", b"", timestamp=1.5),  # type: ignore[arg-type]
+        kafka.message("t", b"", partition=-1),
+        kafka.message("t", b"", headers=[("\ud800", b"")]),
+    ):
+        with pytest.raises(ValueError):
+            fake.pool.submit(unit)
     assert fake.pool.statistics().submitted == 0
 
 
@@ -346,6 +354,45 @@ def test_a_topic_that_is_not_there_is_waited_for_and_then_said() -> None:
     fake.advance(1)
     assert last.result().offset == 0
     assert fake.add_up()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "with space", "x" * 250, "\ud800"])
+def test_a_topic_that_cannot_be_fails_alone(name: str) -> None:
+    fake = FakeKafka()
+    (illegal,) = fake.send(b"1", topic=name)
+    (fine,) = fake.send(b"2")
+    fake.run()
+    assert isinstance(illegal.error, kafka.KafkaError)
+    assert illegal.error.name == "INVALID_TOPIC_EXCEPTION"
+    assert fine.result().offset == 0
+    assert fake.add_up()
+
+
+def test_what_is_refused_is_said_once_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = FakeKafka(message_bytes=1000, timeout=20)
+    fake.send(*[b"x" * 2000] * 10)
+    assert capsys.readouterr().out.count("messages refused") == 1
+    fake.send(*[b"x"] * 10, topic="nowhere")
+    fake.advance(10)
+    told = capsys.readouterr().out
+    assert told.count("messages refused") == 1
+    assert "nowhere" in told
+    fake.run()
+    fake.script(api.Produce, refusing(29), refusing(29))
+    fake.send(*[b"x"] * 10)
+    fake.run()
+    fake.send(*[b"x"] * 10)
+    fake.run()
+    assert capsys.readouterr().out.count("TOPIC_AUTHORIZATION_FAILED") == 1
+
+
+def test_a_broker_that_names_records_it_was_not_sent_is_not_asked_for_ever() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, refusing(87, records=[api.RecordError(9, "?"), api.RecordError(-1, "?")]))
+    (reply,) = fake.send(b"1")
+    fake.run()
+    assert isinstance(reply.error, kafka.KafkaError)
+    assert len(fake.asked(api.Produce)) == 1
 
 
 def test_a_broker_that_is_too_old_is_said_at_once() -> None:

@@ -47,12 +47,18 @@ def test_one_that_an_error_left_is_rolled_back(kafka_broker: KafkaCluster, loop:
     topic = kafka_broker.create_topic("tx-aborted", 1)
     pool = loop.spawn(kafka.pool(kafka_broker.bootstrap(), transactional_id="aborted"))
 
+    last: Any = None
+
+    async def fails() -> None:
+        nonlocal last
+        async with pool.transaction() as tx:
+            await tx.send(kafka.message(topic, b"written, but for nothing"))
+            last = tx.send(kafka.message(topic, b"not even sent"))
+            raise RuntimeError("of its own")
+
     async def steps() -> None:
         with pytest.raises(RuntimeError, match="of its own"):
-            async with pool.transaction() as tx:
-                await tx.send(kafka.message(topic, b"written, but for nothing"))
-                last = tx.send(kafka.message(topic, b"not even sent"))
-                raise RuntimeError("of its own")
+            await fails()
         assert isinstance(last.error, kafka.TransactionAborted)
         async with pool.transaction() as tx:
             tx.send(kafka.message(topic, b"stays"))
@@ -65,11 +71,14 @@ def test_one_of_which_a_part_fails_is_rolled_back(kafka_broker: KafkaCluster, lo
     topic = kafka_broker.create_topic("tx-part", 1, **{"max.message.bytes": "1000"})
     pool = loop.spawn(kafka.pool(kafka_broker.bootstrap(), transactional_id="part"))
 
+    async def fails() -> None:
+        async with pool.transaction() as tx:
+            await tx.send(kafka.message(topic, b"small"))
+            tx.send(kafka.message(topic, b"x" * 5000))
+
     async def steps() -> None:
         with pytest.raises(kafka.TransactionAborted, match="MESSAGE_TOO_LARGE"):
-            async with pool.transaction() as tx:
-                await tx.send(kafka.message(topic, b"small"))
-                tx.send(kafka.message(topic, b"x" * 5000))
+            await fails()
         async with pool.transaction() as tx:
             tx.send(kafka.message(topic, b"stays"))
 
@@ -83,14 +92,17 @@ def test_another_with_the_same_id_shuts_this_one_out(kafka_broker: KafkaCluster,
         loop.spawn(kafka.pool(kafka_broker.bootstrap(), transactional_id="fenced")) for _ in range(2)
     )
 
+    async def overtaken() -> None:
+        async with first.transaction() as tx:
+            await tx.send(kafka.message(topic, b"lost"))
+            async with second.transaction() as other:
+                await other.send(kafka.message(topic, b"2"))
+
     async def steps() -> None:
         async with first.transaction() as tx:
             tx.send(kafka.message(topic, b"1"))
         with pytest.raises(kafka.ProducerFenced, match="its own"):
-            async with first.transaction() as tx:
-                await tx.send(kafka.message(topic, b"lost"))
-                async with second.transaction() as other:
-                    await other.send(kafka.message(topic, b"2"))
+            await overtaken()
         with pytest.raises(kafka.ProducerFenced):
             async with first.transaction():
                 raise AssertionError("never begun")
