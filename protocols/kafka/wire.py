@@ -34,7 +34,7 @@ GREETING_BYTES: Final = 1 << 20
 RENEWED: Final = 0.85  # of the time for which we are believed, as Java's client does at the earliest
 TLS_ALERT: Final = b"\x15\x03"
 
-_head = struct.Struct(">ii")
+_size = struct.Struct(">i")
 
 
 class KafkaWire(Wire):
@@ -110,23 +110,22 @@ class KafkaWire(Wire):
         data = self.transport.input
         at, size = 0, len(data)
         limit = GREETING_BYTES if self._greeting is not None else self.answer_bytes
-        while size - at >= 8:
-            length, correlation = _head.unpack_from(data, at)
+        wanted = 4
+        while size - at >= wanted:
+            length = _size.unpack_from(data, at)[0]
             if not 4 <= length <= limit:
                 raise self._not_kafka(bytes(data[at : at + 8]), length)
             end = at + 4 + length
             if end > size:
+                wanted = 4 + length
                 break
-            self._answer(correlation, bytes(memoryview(data)[at + 8 : end]))
+            self._answer(_size.unpack_from(data, at + 4)[0], bytes(memoryview(data)[at + 8 : end]))
             at = end
             if self.member.over:
                 return None
         if at:
             self.transport.consume(at)
-        wanted = 8
-        if size - at >= 8:
-            wanted = 4 + length
-        return Bytes(wanted) if wanted > 8 else ANYTHING
+        return ANYTHING if wanted == 4 else Bytes(wanted)
 
     def _answer(self, correlation: int, body: bytes) -> None:
         if not self._expected:
