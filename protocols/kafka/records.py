@@ -265,11 +265,12 @@ def read_records(batch: Batch, topic: str, partition: int, first: int = 0) -> li
 def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> list[Record]:
     make, long = Record, _varint
     base, base_ms = batch.base_offset, batch.base_timestamp
-    stamped = batch.max_timestamp if batch.attributes & LOG_APPEND_TIME else -1
     out: list[Record] = []
     append = out.append
+    dense = batch.last_offset - base + 1 == batch.count  # then the offsets are known, and only passed over
+    two_bytes_from, three_bytes_from = base + 64, base + 8192
     at = 0
-    for _ in range(batch.count):
+    for offset in range(base, base + batch.count):
         size = data[at]
         if size < 128:
             at += 1
@@ -288,15 +289,13 @@ def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> 
         else:
             delta, at = long(data, at + 1)
         timestamp = base_ms + (~(delta >> 1) if delta & 1 else delta >> 1)
-        delta = data[at]
-        if delta < 128:
+        if dense and offset < two_bytes_from:
             at += 1
-        elif (high := data[at + 1]) < 128:
-            delta += (high << 7) - 128
+        elif dense and offset < three_bytes_from:
             at += 2
         else:
             delta, at = long(data, at)
-        offset = base + (delta >> 1)
+            offset = base + (delta >> 1)
         size = data[at]
         if size < 128:
             at += 1
@@ -323,23 +322,20 @@ def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> 
             value = data[at : (at := at + (size >> 1))]
         if data[at]:
             headers, at = _read_headers(data, at)
-            if at != end:
-                raise _unreadable(batch, "has sizes that do not fit")
-            if offset >= first:
-                append(make(topic, partition, offset, timestamp, key, value, headers))
-            continue
-        at += 1
+            append(make(topic, partition, offset, timestamp, key, value, headers))
+        else:
+            at += 1
+            append(make(topic, partition, offset, timestamp, key, value))
         if at != end:
             raise _unreadable(batch, "has sizes that do not fit")
-        if offset >= first:
-            append(make(topic, partition, offset, timestamp, key, value))
     if out and out[-1].offset > batch.last_offset:
         raise _unreadable(batch, f"holds offset {out[-1].offset}, which is behind its end")
     if at != len(data):
         raise _unreadable(batch, f"has {len(data) - at} bytes behind its records")
-    if stamped >= 0:
-        return [msgspec.structs.replace(record, timestamp=stamped) for record in out]
-    return out
+    if batch.attributes & LOG_APPEND_TIME:
+        stamped = batch.max_timestamp
+        out = [msgspec.structs.replace(record, timestamp=stamped) for record in out]
+    return out if first <= base else [record for record in out if record.offset >= first]
 
 
 def _read_headers(data: bytes, at: int) -> tuple[tuple[Header, ...], int]:

@@ -135,6 +135,18 @@ def test_reading_begins_in_the_middle_of_a_batch() -> None:
     assert read(at_offset(batch_of(PLAIN), 10), first=15) == []
 
 
+def test_a_batch_of_very_many_records() -> None:
+    out = bytearray()
+    for delta in range(20_000):
+        append_record(out, delta, delta, None, b"%d" % delta)
+    data = at_offset(seal(out, 0, 20_000, NOW, NOW), 7)
+    records = read(data)
+    assert [record.offset for record in records] == list(range(7, 20_007))
+    assert [record.value for record in records] == [b"%d" % delta for delta in range(20_000)]
+    sparse = read(changed(data, 23, ">i", 20_001))  # the last one was removed
+    assert sparse == records
+
+
 def test_a_compacted_batch_has_gaps() -> None:
     out = bytearray()
     for delta in (1, 7, 90):
@@ -195,7 +207,7 @@ def test_an_offset_behind_the_batchs_end() -> None:
     out = bytearray()
     append_record(out, 5, 0, None, None)
     with pytest.raises(BadMessage, match="behind its end"):
-        read(seal(out, 0, 1, NOW, NOW))
+        read(changed(seal(out, 0, 1, NOW, NOW), 23, ">i", 3))
 
 
 @given(payload=st.binary(max_size=60), count=st.integers(0, 5))
