@@ -82,6 +82,7 @@ class Consumer(Machine["Consumer"]):
         "_ready",
         "_receiver",
         "_refreshes",
+        "_refused",
         "_scope",
         "_start",
         "auto_commit",
@@ -135,6 +136,7 @@ class Consumer(Machine["Consumer"]):
         self._finish_by = NEVER
         self._last_stored = False  # at the end: what is finished is being stored, or needs not be
         self._missing = NEVER
+        self._refused: dict[str, int] = {}  # topics that cannot be read, and why
         self._refreshes = -1
         self._counts: dict[str, int] = {}  # partitions by topic
         self._commit_due = NEVER
@@ -528,6 +530,8 @@ class Consumer(Machine["Consumer"]):
             topic = cluster.topics.get(name)
             if topic is not None and topic.error:
                 self._topic_refused(name, topic.error, now)
+            else:
+                self._refused.pop(name, None)
         counts = {name: 0 if topic.error else len(topic.partitions) for name, topic in cluster.topics.items()}
         if counts != self._counts:
             known = self._counts.items() <= counts.items()  # only new topics: nobody has decided on them yet
@@ -540,20 +544,17 @@ class Consumer(Machine["Consumer"]):
 
     def _unreachable(self, failure: BaseException) -> None:
         cause = failure if isinstance(failure, BackendError) else failure.__cause__
-        if isinstance(cause, BackendError):
+        if isinstance(cause, BackendError):  # others may pass, and the brokers' pools tell of them
             self._fail(cause)
-            return
-        name = self.settings.name
-        self._scope.loop.log.warning(
-            "no broker can be reached", cause=f"no broker {name}", error=str(failure)
-        )
 
     def _topic_refused(self, name: str, code: int, now: float) -> None:
         error = error_of(code, about=f"topic {name}")
         if not error.retriable:
             self._fail(error)
             return
-        self._scope.loop.log.warning("topic cannot be read", cause=f"topic {name}", error=str(error))
+        if self._refused.get(name) != code:
+            self._refused[name] = code
+            self._scope.loop.log.warning("topic cannot be read", cause=f"topic {name}", error=str(error))
         self._missing = now + MISSING_SECONDS
         self._cluster.refresh()
 
