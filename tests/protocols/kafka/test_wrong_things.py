@@ -14,7 +14,9 @@ import structlog.testing
 from actors import Loop, settle_all
 from pools import DeadlineExceeded
 from protocols import http, kafka
+from protocols.kafka import api
 from tests.kafka_server import PASSWORD, USER, KafkaCluster
+from tests.protocols.kafka.fake_kafka import FakeKafka
 from tests.redis_server import RedisServer
 
 MESSAGES = 50
@@ -178,3 +180,46 @@ def test_a_consumer(wrong: Wrong, find: Callable[[str], str]) -> None:
             assert not consumer.subscribed.settled
         assert any(wrong.says in line for line in lines(logs))
         assert len(lines(logs)) <= LINES_MAX
+
+
+# -- what no real server does ------------------------------------------------------------------------------
+
+
+def test_a_producer_of_a_broker_that_is_too_old() -> None:
+    fake = FakeKafka()
+    fake.versions[api.Produce.api.key] = (0, 2)
+    with structlog.testing.capture_logs() as logs:
+        replies = fake.send(*[b"x"] * MESSAGES)
+        fake.advance(1)
+    assert {type(reply.error) for reply in replies} == {kafka.BrokerTooOld}
+    assert "only versions 0 to 2 of Produce" in str(replies[0].error)
+    assert "Kafka 2.1 and newer" in str(replies[0].error)
+    assert len(lines(logs)) == 1
+
+
+def test_a_consumer_of_a_broker_that_is_too_old() -> None:
+    fake = FakeKafka()
+    fake.versions[api.Metadata.api.key] = (0, 1)
+    with structlog.testing.capture_logs() as logs:
+        consumer = fake.loop.spawn(kafka.consumer("192.0.2.1:9092", "t"))
+        fake.advance(1)
+    assert isinstance(consumer.subscribed.error, kafka.BrokerTooOld)
+    assert "only versions 0 to 1 of Metadata" in str(consumer.subscribed.error)
+    assert len(lines(logs)) == 1
+
+
+def test_an_advertised_listener_that_cannot_be_reached() -> None:
+    fake = FakeKafka()
+    fake.nodes[1] = "192.0.2.77"
+    fake.down.add(77)
+    with structlog.testing.capture_logs() as logs:
+        consumer = fake.loop.spawn(kafka.consumer("192.0.2.1:9092", "t", auto_offset_reset="earliest"))
+        replies = fake.send(*[b"x"] * MESSAGES, timeout=5.0)
+        fake.advance(6)
+    assert {type(reply.error) for reply in replies} == {DeadlineExceeded}
+    assert "broker 1, which advertises 192.0.2.77:9092 cannot be reached" in str(replies[0].error)
+    assert not consumer.subscribed.settled
+    told = [line for line in logs if line["event"] == "cannot connect"]
+    assert {line["pool"] for line in told} == {"broker 1, which advertises 192.0.2.77:9092"}
+    assert len(lines(logs)) < 20
+    assert fake.add_up()
