@@ -115,13 +115,15 @@ def routes(pool: kafka.KafkaPool, topic: str, *, key: str | None = None, timeout
             return refused(400, error)
         if len(messages) > EVENTS_MAX:
             return refused(413, f"{len(messages)} events; send {EVENTS_MAX} at most in a request")
-        replies = [pool.submit(message, timeout) for message in messages]
-        for reply in replies:
-            if reply.settled and reply.error is not None:  # not even queued: what is, goes back
+        replies: list[Reply[kafka.RecordMetadata]] = []
+        for message in messages:
+            reply = pool.submit(message, timeout)
+            if reply.settled:  # refused at once; nothing has been sent yet, so those before are taken back
                 for other in replies:
                     other.cancel()
-                counts["refused"] += len(replies)
+                counts["refused"] += len(messages)
                 return refused(STATUS.get(type(reply.error), 503), reply.error)
+            replies.append(reply)
         await settle_all(*replies)
         errors = [reply.error for reply in replies if reply.error is not None]
         counts["acknowledged"] += len(replies) - len(errors)

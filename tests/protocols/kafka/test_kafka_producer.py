@@ -12,6 +12,7 @@ import pools
 from actors import Misuse
 from protocols import kafka
 from protocols.kafka import api
+from protocols.kafka.batches import Batch
 from tests.protocols.kafka.fake_kafka import HANG, LOSE, RESET, FakeKafka, refusing
 
 
@@ -207,6 +208,24 @@ def test_a_deadline_says_how_far_the_message_had_come() -> None:
     assert isinstance(sent.error, pools.DeadlineExceeded)
     assert sent.error.stage == "sent"
     assert "may have been written" in str(sent.error)
+    assert fake.add_up()
+
+
+def test_many_deadlines_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    expired = Batch.expired
+
+    def counted(batch: Batch, now: float) -> list[Any]:
+        looks.append(len(batch.works))
+        return expired(batch, now)
+
+    monkeypatch.setattr(Batch, "expired", counted)
+    fake = FakeKafka()
+    fake.down.add(1)
+    replies = [fake.send(b"x", timeout=1.0 + 1e-5 * number)[0] for number in range(5000)]
+    fake.advance(1.1)
+    assert {type(reply.error) for reply in replies} == {pools.DeadlineExceeded}
+    assert sum(looks) < 10 * len(replies)
     assert fake.add_up()
 
 
