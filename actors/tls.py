@@ -216,7 +216,9 @@ class TlsStream(Stream):
     def _at_end(self) -> Outcome:
         if not self.established:
             return self._refused(
-                ConnectionResetError("the peer closed the connection during the TLS handshake")
+                ConnectionResetError(
+                    "the peer closed the connection during the TLS handshake; does it speak TLS?"
+                )
             )
         self.truncated = True
         return super()._at_end()

@@ -409,7 +409,12 @@ class Member(StreamProtocol):
         """Fail what is past its deadline, and drain if there was any."""
         if self.state is State.HANDSHAKING:
             if self.due <= now:
-                self.close(TimeoutError(f"{self.backend.address} did not finish its handshake in time"))
+                self.close(
+                    TimeoutError(
+                        f"{self.backend.address} did not finish its handshake in time; does it speak this "
+                        "protocol, and TLS or not as was said?"
+                    )
+                )
             return
         late = False
         driver = self.driver

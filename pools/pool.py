@@ -555,12 +555,14 @@ class Pool(StreamOwner, Machine["Pool"]):
             return
         self._down_until = min(backend.retry_at for backend in self.backends)
         for work in list(self.queue):
-            self._remove(work, self._down_error() if not work.attempts else self._lost(None))
+            self._remove(work, self._down_error() if not work.attempts else self._lost(self._last_error))
+
+    @property
+    def _last_error(self) -> BaseException | None:
+        return next((backend.last_error for backend in self.backends if backend.last_error is not None), None)
 
     def _down_error(self) -> BackendDown:
-        cause = next(
-            (backend.last_error for backend in self.backends if backend.last_error is not None), None
-        )
+        cause = self._last_error
         error = BackendDown(f"{self.name} cannot be reached ({cause}); the unit was not sent")
         error.__cause__ = cause
         return error

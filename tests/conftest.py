@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka_server import KafkaCluster, MockKafka, require_kafka
 from tests.redis_server import RedisCluster, RedisServer
 
 START_SECONDS_MAX = 10.0
@@ -126,6 +127,40 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
     program = require_program_or_skip("redis-server", "apt-get install redis-server")
     with RedisCluster(program, tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A real Kafka of one broker for the whole session."""
+    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A real Kafka of three brokers for the whole session. A test that stops one starts it again."""
+    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka3"), 3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A real Kafka of one broker that also listens with SASL and with TLS."""
+    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafkas"), secured=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def mock_kafka() -> MockKafka:
+    """A mock cluster of three brokers, inside this process: it needs no Java."""
+    return MockKafka()
+
+
+@pytest.fixture(params=["broker", "mock"])
+def any_kafka(request: pytest.FixtureRequest) -> KafkaCluster | MockKafka:
+    """A test that asks for this runs against a real broker, and against the mock cluster."""
+    name = "kafka_broker" if request.param == "broker" else "mock_kafka"
+    kafka: KafkaCluster | MockKafka = request.getfixturevalue(name)
+    return kafka
 
 
 def listens(port: int, process: subprocess.Popen[bytes]) -> bool:

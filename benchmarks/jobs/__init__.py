@@ -1,7 +1,7 @@
 """The jobs, in the order in which they run and are shown."""
 
 from benchmarks.contest import Job
-from benchmarks.jobs import ask, embedding, hello, memory, postgres, proxy, redis, timers, workers
+from benchmarks.jobs import ask, embedding, hello, kafka, memory, postgres, proxy, redis, timers, workers
 
 __all__ = ["JOBS"]
 
@@ -17,4 +17,5 @@ JOBS: tuple[Job, ...] = (
     redis.JOB,
     *embedding.JOBS,
     *postgres.JOBS,
+    *kafka.JOBS,
 )

@@ -14,9 +14,10 @@ from typing import Final
 import msgspec
 
 from actors import Transport
+from protocols.scram import Keys
 
 from . import messages
-from .auth import Keys, Scram, certificate_hash, md5_answer
+from .auth import Scram, certificate_hash, md5_answer
 from .errors import BadMessage, PostgresError
 from .tls import Sealed
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.postgres import BadMessage, PostgresError, UnreadableValue, messages
-from protocols.postgres.auth import Scram, certificate_hash, md5_answer, saslprep
+from protocols.postgres.auth import Scram, certificate_hash, md5_answer
 from protocols.postgres.messages import Column
 from protocols.postgres.rows import BINARY, TEXT, compile_rows, formats_of, skip_rows
 from protocols.postgres.statements import Statement, Statements, Store
+from protocols.scram import saslprep
 
 INT, TEXT_OID, BIG, STAMP, UUID_OID, BYTEA = 23, 25, 20, 1184, 2950, 17
 
@@ -242,8 +243,7 @@ def test_a_store_forgets_what_was_not_used_for_longest() -> None:
 
 
 def test_scram_as_rfc_7677_shows_it() -> None:
-    scram = Scram("pencil", {}, nonce="rOprNGfwEbeRWgbNEkqO")
-    scram._bare = b"n=user,r=rOprNGfwEbeRWgbNEkqO"  # PostgreSQL's clients send no name there
+    scram = Scram("pencil", {}, nonce="rOprNGfwEbeRWgbNEkqO", user="user")  # PostgreSQL's clients send none
     first = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
     assert scram.final(first) == (
         b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"

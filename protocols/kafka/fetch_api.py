@@ -1,0 +1,160 @@
+"""The requests of a consumer to the leaders of partitions: what is asked and what is answered (protocol
+guide, "The Messages").
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from .schema import Api, Bytes, Int8, Int16, Int32, Int64, Message, Request, Str, since
+
+__all__ = [
+    "AbortedTransaction",
+    "Fetch",
+    "FetchPartition",
+    "FetchResponse",
+    "FetchTopic",
+    "FetchedPartition",
+    "FetchedTopic",
+    "ForgottenTopic",
+    "ListOffsets",
+    "ListOffsetsResponse",
+    "ListedPartition",
+    "ListedTopic",
+    "OffsetPartition",
+    "OffsetTopic",
+]
+
+# -- messages ----------------------------------------------------------------------------------------------
+
+
+class AbortedTransaction(Message):
+    """What this producer wrote from this offset on was rolled back, up to the marker that says so."""
+
+    producer: Int64
+    first_offset: Int64
+
+
+class FetchedPartition(Message):
+    """Batches of a partition. A reader of what is committed gets none behind `last_stable`."""
+
+    partition: Int32
+    error: Int16
+    high_watermark: Int64
+    last_stable: Int64
+    log_start: Annotated[Int64, since(5, otherwise=-1)]
+    aborted: list[AbortedTransaction] | None
+    preferred_replica: Annotated[Int32, since(11, otherwise=-1)]
+    records: Bytes | None
+
+
+class FetchedTopic(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[FetchedPartition]
+
+
+class FetchResponse(Message):
+    """Batches from one broker."""
+
+    throttle_ms: Int32
+    error: Annotated[Int16, since(7)]
+    session: Annotated[Int32, since(7)]
+    topics: list[FetchedTopic]
+
+
+class FetchPartition(Message):
+    """From where a partition is read, and how much at most."""
+
+    partition: Int32
+    leader_epoch: Annotated[Int32, since(9)]
+    offset: Int64
+    last_epoch: Annotated[Int32, since(12)]
+    log_start: Annotated[Int64, since(5)]
+    bytes_max: Int32
+
+
+class FetchTopic(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[FetchPartition]
+
+
+class ForgottenTopic(Message):
+    """Partitions that are no longer read; only where there is a session."""
+
+    topic: Str
+    partitions: list[Int32]
+
+
+class Fetch(Request[FetchResponse]):
+    """Messages, as soon as there are `bytes_min` bytes of them or `wait_ms` have passed. `isolation` 1: only
+    what is committed.
+    """
+
+    api = Api(1, "Fetch", 4, 12, 12, FetchResponse)
+
+    replica: Int32
+    wait_ms: Int32
+    bytes_min: Int32
+    bytes_max: Int32
+    isolation: Int8
+    session: Annotated[Int32, since(7)]
+    session_epoch: Annotated[Int32, since(7)]
+    topics: list[FetchTopic]
+    forgotten: Annotated[list[ForgottenTopic], since(7)]
+    rack: Annotated[Str, since(11)]
+
+
+# -- offsets -----------------------------------------------------------------------------------------------
+
+
+class ListedPartition(Message):
+    """The offset that was asked for; -1 where there is none."""
+
+    partition: Int32
+    error: Int16
+    timestamp_ms: Int64
+    offset: Int64
+    leader_epoch: Annotated[Int32, since(4, otherwise=-1)]
+
+
+class ListedTopic(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[ListedPartition]
+
+
+class ListOffsetsResponse(Message):
+    """Offsets of partitions."""
+
+    throttle_ms: Int32
+    topics: list[ListedTopic]
+
+
+class OffsetPartition(Message):
+    """Which offset is asked for: the first of this time (ms) or later; -1: the end, -2: the beginning."""
+
+    partition: Int32
+    leader_epoch: Annotated[Int32, since(4)]
+    timestamp_ms: Int64
+
+
+class OffsetTopic(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[OffsetPartition]
+
+
+class ListOffsets(Request[ListOffsetsResponse]):
+    """Where do partitions begin or end?"""
+
+    api = Api(2, "ListOffsets", 2, 6, 6, ListOffsetsResponse)
+
+    replica: Int32
+    isolation: Int8
+    topics: list[OffsetTopic]

@@ -1,0 +1,390 @@
+"""Reading ahead: where partitions are to be read from, and the messages from there, from whoever leads them.
+
+Rules:
+1. One request per broker at a time, for all of its partitions that have room. What is asked for and what
+   waits is bounded by `buffer_bytes` together; a partition with `partition_bytes` waiting is left out.
+2. Partitions take turns at the first place of a request, for that one is served for certain.
+3. Where to begin is what the group has stored, else what the reset policy says; the same policy goes for an
+   offset that is gone. A policy of `none` makes it the reader's error.
+4. A broker that does not answer, or does not lead any more, costs a pause and a look at the cluster. What
+   cannot go well again ends the consumer, by `failed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from actors import NEVER, Backoff, Reply, Scope
+
+from .assignors import TopicPartition
+from .cluster import Cluster
+from .errors import CODES, BadMessage, KafkaError, error_of
+from .fetch_api import (
+    Fetch,
+    FetchedPartition,
+    FetchPartition,
+    FetchResponse,
+    FetchTopic,
+    ListedPartition,
+    ListOffsets,
+    ListOffsetsResponse,
+    OffsetPartition,
+    OffsetTopic,
+)
+from .reading import Position, ReadAhead
+from .units import Call
+
+__all__ = ["BEGINNING", "END", "Asks", "Fetcher", "FetchSettings", "NoOffset"]
+
+PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
+BRIEFLY: Final = (
+    0.02  # seconds that a broker may wait for messages while other partitions have none to ask for
+)
+LANE: Final = "fetch"
+BEGINNING: Final = -2  # what ListOffsets calls it
+END: Final = -1
+OUT_OF_RANGE: Final = 1
+
+
+class NoOffset(KafkaError):
+    """Nothing is stored for a partition, or what is stored is gone, and `auto_offset_reset` is "none".
+
+    Say where to begin: `seek`, or another `auto_offset_reset`.
+    """
+
+    def __init__(self, key: TopicPartition, why: str) -> None:
+        super().__init__(
+            OUT_OF_RANGE,
+            f"{why}; seek() to where to begin, or give auto_offset_reset",
+            about=f"{key.topic}/{key.partition}",
+        )
+
+
+class FetchSettings(msgspec.Struct, frozen=True):
+    """How much is read ahead (bytes), how long a broker may wait for messages (seconds), of which kind they
+    are, and where to begin if nothing says so (`reset`: `BEGINNING`, `END`, None for nowhere)."""
+
+    wait: float = 0.5
+    bytes_min: int = 1
+    fetch_bytes: int = 16 << 20
+    partition_bytes: int = 1 << 20
+    buffer_bytes: int = 64 << 20
+    committed_only: bool = True
+    reset: int | None = END
+    rack: str = ""
+
+
+class Asks:
+    """Questions under way, and what is to be done with each answer."""
+
+    __slots__ = ("_scope", "_under_way")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._under_way: list[tuple[Reply[Any], Callable[[Reply[Any]], object]]] = []
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def ask(self, reply: Reply[Any], answered: Callable[[Reply[Any]], object]) -> None:
+        """Have `answered(reply)` called by `collect` when it has settled."""
+        self._under_way.append((reply, answered))
+        reply.attach(self._scope)
+
+    def collect(self) -> None:
+        """See to what has been answered."""
+        settled = [entry for entry in self._under_way if entry[0].settled]
+        if settled:
+            self._under_way = [entry for entry in self._under_way if not entry[0].settled]
+            for reply, answered in settled:
+                answered(reply)
+
+
+class Fetcher:
+    """Keeps the buffer filled. `failed` is called with what ends the consumer."""
+
+    __slots__ = (
+        "_asks",
+        "_busy",
+        "_cluster",
+        "_failed",
+        "_looking_up",
+        "_reserved",
+        "_scope",
+        "_turn",
+        "buffer",
+        "leaders",
+        "positions",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        settings: FetchSettings,
+        cluster: Cluster,
+        scope: Scope,
+        asks: Asks,
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self.settings = settings
+        self.positions: dict[TopicPartition, Position] = {}
+        self.buffer = ReadAhead()
+        self.leaders: dict[TopicPartition, tuple[int, int]] = {}  # broker and epoch
+        self._cluster = cluster
+        self._scope = scope
+        self._asks = asks
+        self._failed = failed
+        self._busy: set[int] = set()  # brokers that have a request of ours
+        self._looking_up: set[int] = set()  # brokers that are asked for offsets
+        self._reserved = 0  # bytes that may be on their way
+        self._turn = 0
+
+    def __repr__(self) -> str:
+        return f"<Fetcher of {len(self.positions)} partitions, {self.buffer!r}>"
+
+    # -- for the consumer ------------------------------------------------------------------------------------
+
+    def learn(self) -> None:
+        """There is news of the cluster."""
+        self.leaders = {
+            TopicPartition(name, entry.index): (entry.leader, entry.leader_epoch)
+            for name, topic in self._cluster.topics.items()
+            if not topic.error
+            for entry in topic.partitions
+            if entry.leader >= 0
+        }
+
+    def add(self, keys: Iterable[TopicPartition]) -> None:
+        """Read these too."""
+        for key in keys:
+            self.positions[key] = Position(key)
+
+    def remove(self, keys: Iterable[TopicPartition]) -> None:
+        """Read these no longer."""
+        for key in keys:
+            position = self.positions.pop(key, None)
+            if position is not None:
+                self.buffer.drop(position)
+
+    def reset(self, position: Position, why: str) -> None:
+        """Where to begin is not known, or gone: do as the policy says."""
+        policy = self.settings.reset
+        if policy is None:
+            self._failed(NoOffset(position.key, why))
+            return
+        self.buffer.drop(position)
+        position.reset = policy
+
+    def step(self, now: float) -> float:
+        """Ask for what is to be asked now. Returns when to look again at the latest."""
+        due = NEVER
+        lookups: dict[int, list[Position]] = {}
+        fetches: dict[int, list[Position]] = {}
+        for position in self._in_turn():
+            if position.asked or (position.offset < 0 and position.reset is None):
+                continue
+            if now < position.not_before:
+                due = min(due, position.not_before)
+                continue
+            leader = self.leaders.get(position.key)
+            if leader is None:
+                self._pause(position, now, refresh=True)
+                due = min(due, position.not_before)
+            elif position.reset is not None:
+                lookups.setdefault(leader[0], []).append(position)
+            elif not position.paused:
+                fetches.setdefault(leader[0], []).append(position)
+        for node, positions in lookups.items():
+            if node not in self._looking_up:
+                self._look_up(node, positions)
+        for node, positions in fetches.items():
+            if node not in self._busy:
+                self._fetch(node, positions)
+        return due
+
+    def _in_turn(self) -> list[Position]:
+        self._turn += 1
+        positions = list(self.positions.values())
+        if not positions:
+            return positions
+        first = self._turn % len(positions)
+        return positions[first:] + positions[:first]
+
+    # -- messages --------------------------------------------------------------------------------------------
+
+    def _fetch(self, node: int, positions: list[Position]) -> None:
+        settings = self.settings
+        room = settings.buffer_bytes - self.buffer.weight - self._reserved
+        wanted = [position for position in positions if position.buffered < settings.partition_bytes]
+        if room <= 0 or not wanted:
+            return
+        pool = self._cluster.pool(node, LANE)
+        if pool is None:
+            self._cluster.refresh()
+            return
+        topics: dict[str, list[FetchPartition]] = {}
+        for position in wanted:
+            position.asked = True
+            topics.setdefault(position.topic, []).append(
+                FetchPartition(
+                    position.partition,
+                    self.leaders[position.key][1],
+                    position.offset,
+                    -1,
+                    -1,
+                    settings.partition_bytes,
+                )
+            )
+        wait = settings.wait if len(wanted) == len(positions) else min(BRIEFLY, settings.wait)
+        size = min(settings.fetch_bytes, room)
+        request = Fetch(
+            -1,
+            round(wait * 1000),
+            settings.bytes_min,
+            size,
+            int(settings.committed_only),
+            0,
+            -1,
+            [FetchTopic(topic, partitions) for topic, partitions in topics.items()],
+            [],
+            settings.rack,
+        )
+        self._busy.add(node)
+        self._reserved += size
+        timeout = self._cluster.settings.request_timeout + wait
+        reply = pool.submit(Call(request), timeout)
+        asked = {position.key: (position, position.offset) for position in wanted}
+        self._asks.ask(reply, partial(self._fetched, node, size, asked))
+
+    def _fetched(
+        self,
+        node: int,
+        size: int,
+        asked: dict[TopicPartition, tuple[Position, int]],
+        reply: Reply[FetchResponse],
+    ) -> None:
+        self._busy.discard(node)
+        self._reserved -= size
+        now = self._scope.now
+        for position, _ in asked.values():
+            position.asked = False
+        error = reply.error
+        if error is not None or reply.result().error:
+            for position, _ in asked.values():
+                self._pause(position, now, refresh=True)
+            self._not_answered(node, error or error_of(reply.result().error))
+            return
+        for topic in reply.result().topics:
+            for answer in topic.partitions:
+                key = TopicPartition(topic.topic, answer.partition)
+                if key not in asked:
+                    continue
+                position, offset = asked[key]
+                if self.positions.get(key) is not position or position.offset != offset:
+                    continue  # not ours any more, or the reader has gone elsewhere
+                try:
+                    self._take(position, answer, now)
+                except BadMessage as damaged:
+                    self._failed(damaged)
+
+    def _take(self, position: Position, answer: FetchedPartition, now: float) -> None:
+        if answer.error == OUT_OF_RANGE:
+            self._scope.loop.log.warning(
+                "offset out of range",
+                cause=f"offset out of range {position.topic}",
+                topic=position.topic,
+                partition=position.partition,
+                offset=position.offset,
+            )
+            self.reset(position, f"offset {position.offset} is not there any more")
+        elif answer.error:
+            self._refused(position, answer.error, now)
+        else:
+            position.failures = 0
+            if answer.records:
+                self.buffer.add(position, answer.records, answer.aborted or ())
+
+    # -- offsets ---------------------------------------------------------------------------------------------
+
+    def _look_up(self, node: int, positions: list[Position]) -> None:
+        pool = self._cluster.pool(node)
+        if pool is None:
+            self._cluster.refresh()
+            return
+        topics: dict[str, list[OffsetPartition]] = {}
+        for position in positions:
+            position.asked = True
+            assert position.reset is not None
+            topics.setdefault(position.topic, []).append(
+                OffsetPartition(position.partition, self.leaders[position.key][1], position.reset)
+            )
+        request = ListOffsets(
+            -1,
+            int(self.settings.committed_only),
+            [OffsetTopic(topic, partitions) for topic, partitions in topics.items()],
+        )
+        self._looking_up.add(node)
+        reply = pool.submit(Call(request, idempotent=True), self._cluster.settings.request_timeout)
+        asked = {position.key: (position, position.reset) for position in positions}
+        self._asks.ask(reply, partial(self._looked_up, node, asked))
+
+    def _looked_up(
+        self,
+        node: int,
+        asked: dict[TopicPartition, tuple[Position, int | None]],
+        reply: Reply[ListOffsetsResponse],
+    ) -> None:
+        self._looking_up.discard(node)
+        now = self._scope.now
+        for position, _ in asked.values():
+            position.asked = False
+        if reply.error is not None:
+            for position, _ in asked.values():
+                self._pause(position, now, refresh=True)
+            self._not_answered(node, reply.error)
+            return
+        for topic in reply.result().topics:
+            for answer in topic.partitions:
+                key = TopicPartition(topic.topic, answer.partition)
+                if key in asked and (position := asked[key][0]).reset == asked[key][1] is not None:
+                    self._listed(position, answer, now)
+
+    def _listed(self, position: Position, answer: ListedPartition, now: float) -> None:
+        if answer.error:
+            self._refused(position, answer.error, now)
+        elif answer.offset < 0:  # no message is as young as the time that was asked for
+            position.reset = END
+        else:
+            position.failures = 0
+            position.move(answer.offset)
+
+    # -- what goes wrong -------------------------------------------------------------------------------------
+
+    def _refused(self, position: Position, code: int, now: float) -> None:
+        error = error_of(code, about=f"{position.topic}/{position.partition}")
+        if not error.retriable:
+            self._failed(error)
+            return
+        self._pause(position, now, refresh=CODES[code].stale)
+        if position.failures > 1 and position.failures & (position.failures - 1) == 0:
+            self._scope.loop.log.warning(
+                "partition cannot be read",
+                cause=f"partition cannot be read {position.topic}",
+                error=str(error),
+                failures=position.failures,
+            )
+
+    def _not_answered(self, node: int, error: BaseException) -> None:
+        self._scope.loop.log.warning(
+            "broker does not answer", cause=f"broker does not answer {node}", broker=node, error=str(error)
+        )
+
+    def _pause(self, position: Position, now: float, *, refresh: bool) -> None:
+        position.failures += 1
+        position.not_before = now + PAUSE.delay(position.failures, self._scope.kernel.random())
+        if refresh:
+            self._cluster.refresh()

@@ -1,0 +1,177 @@
+"""What a consumer has read ahead: per partition how far it has come, and the batches that nobody took yet.
+Pure.
+
+Four offsets of a partition, each at or before the next: `committed` is stored with the group; what is before
+`done` the reader has finished; what is before `delivered` it was given; from `offset` on is to be fetched.
+Between the last two lies what was read ahead.
+
+Rules:
+1. Batches wait as they came, and are unpacked one after the other when they are wanted. So what waits is
+   bounded by what was fetched, and what is dropped (a partition is given back) costs nothing.
+2. Of a transaction that was rolled back nothing is delivered, where only what is committed is wanted; of the
+   markers that end transactions, never anything.
+3. Messages are delivered per partition in the order of their offsets, and otherwise as they came.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from .assignors import TopicPartition
+from .fetch_api import AbortedTransaction
+from .records import ABORT, Batch, Record, batches, control_type, read_records, whole_batches
+
+__all__ = ["Position", "ReadAhead"]
+
+ENOUGH: Final = 500  # records that are unpacked at a time at least, where there are so many
+
+
+class Position:
+    """One partition that is read."""
+
+    __slots__ = (
+        "asked",
+        "buffered",
+        "committed",
+        "delivered",
+        "done",
+        "failures",
+        "key",
+        "not_before",
+        "offset",
+        "partition",
+        "paused",
+        "reset",
+        "topic",
+    )
+
+    def __init__(self, key: TopicPartition, offset: int | None = None) -> None:
+        self.key = key
+        self.topic, self.partition = key
+        self.offset = -1  # the next to fetch; not known yet
+        self.delivered = self.done = self.committed = -1
+        self.reset: int | None = (
+            None  # which offset to look up instead (a time in ms, -1 the end, -2 the start)
+        )
+        self.buffered = 0  # bytes
+        self.paused = False
+        self.asked = False  # it is part of a request that is under way
+        self.not_before = 0.0
+        self.failures = 0
+        if offset is not None:
+            self.move(offset)
+
+    def __repr__(self) -> str:
+        return f"<Position {self.topic}/{self.partition} at {self.delivered}, fetched to {self.offset}>"
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known where to go on."""
+        return self.offset >= 0 and self.reset is None
+
+    def move(self, offset: int) -> None:
+        """Go on there."""
+        self.offset = self.delivered = self.done = offset
+        self.reset = None
+
+
+class _Chunk:
+    """What one answer had for one partition."""
+
+    __slots__ = ("aborted", "batches", "position", "rolled_back", "size")
+
+    def __init__(self, position: Position, data: bytes, aborted: Iterable[AbortedTransaction]) -> None:
+        self.position = position
+        self.size = len(data)
+        self.batches: Iterator[Batch] = batches(data)
+        self.aborted = deque(sorted(aborted, key=lambda transaction: transaction.first_offset))
+        self.rolled_back: set[int] = set()  # producers whose transaction here comes to nothing
+
+    def wanted(self, batch: Batch) -> bool:
+        """Whether its messages are to be delivered."""
+        while self.aborted and self.aborted[0].first_offset <= batch.last_offset:
+            self.rolled_back.add(self.aborted.popleft().producer)
+        if batch.control:
+            if control_type(batch) == ABORT:
+                self.rolled_back.discard(batch.producer_id)
+            return False
+        return not (batch.transactional and batch.producer_id in self.rolled_back)
+
+
+class ReadAhead:
+    """The batches of all partitions that wait for the reader."""
+
+    __slots__ = ("_chunks", "weight")
+
+    def __init__(self) -> None:
+        self._chunks: deque[_Chunk] = deque()
+        self.weight = 0  # bytes
+
+    def __repr__(self) -> str:
+        return f"<ReadAhead {self.weight} bytes in {len(self._chunks)} pieces>"
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to `take`, or to skip."""
+        return any(not chunk.position.paused for chunk in self._chunks)
+
+    def add(self, position: Position, data: bytes, aborted: Iterable[AbortedTransaction] = ()) -> bool:
+        """What was fetched at the position's offset; moves that. False if there was nothing. Raises
+        `BadMessage`.
+        """
+        size, behind = whole_batches(data)
+        if not size:
+            return False
+        position.offset = max(behind, position.offset)
+        chunk = _Chunk(position, data, aborted)
+        position.buffered += chunk.size
+        self.weight += chunk.size
+        self._chunks.append(chunk)
+        return True
+
+    def drop(self, position: Position) -> None:
+        """Forget what waits of this partition; it goes on where the reader is."""
+        self._chunks = deque(chunk for chunk in self._chunks if chunk.position is not position)
+        self.weight -= position.buffered
+        position.buffered = 0
+        if position.known:
+            position.offset = position.delivered
+
+    def take(self) -> tuple[Position, list[Record], int] | None:
+        """The next messages, of one partition, and the offset behind them; None if nothing waits. A partition
+        that is paused keeps its own. Raises `BadMessage`.
+        """
+        for _ in range(len(self._chunks)):
+            chunk = self._chunks[0]
+            if chunk.position.paused:
+                self._chunks.rotate(-1)
+                continue
+            records, behind = self._unpack(chunk)
+            if records:
+                return chunk.position, records, behind
+        return None
+
+    def _unpack(self, chunk: _Chunk) -> tuple[list[Record], int]:
+        """Some batches of a chunk; the last of them leaves the buffer with it."""
+        position = chunk.position
+        records: list[Record] = []
+        behind = position.delivered
+        for batch in chunk.batches:
+            wanted = chunk.wanted(batch)
+            if batch.last_offset >= position.delivered:
+                behind = batch.last_offset + 1
+                if wanted:
+                    records += read_records(batch, position.topic, position.partition, position.delivered)
+            if len(records) >= ENOUGH:
+                return records, behind
+        self._chunks.popleft()
+        self.weight -= chunk.size
+        position.buffered -= chunk.size
+        if not records:  # markers, or what was rolled back: there is nothing for the reader to finish
+            position.delivered = position.done = behind
+        return records, behind

@@ -1,0 +1,565 @@
+"""The producer against fake brokers: what becomes of messages, whatever happens on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pools
+from actors import Misuse
+from protocols import kafka
+from protocols.kafka import api
+from protocols.kafka.batches import Batch
+from tests.protocols.kafka.fake_kafka import HANG, LOSE, RESET, FakeKafka, refusing
+
+
+def test_a_message_is_written_and_its_place_told() -> None:
+    fake = FakeKafka()
+    (reply,) = fake.send(b"payload", key=b"user-7", headers=[("a", b"1"), ("b", None)], timestamp=12345)
+    fake.run()
+    assert reply.result() == kafka.RecordMetadata("t", 0, 0, 12345)
+    (record,) = fake.log["t", 0]
+    assert (record.key, record.value, record.timestamp) == (b"user-7", b"payload", 12345)
+    assert tuple(record.headers) == (("a", b"1"), ("b", None))
+    assert fake.add_up()
+
+
+def test_messages_of_one_turn_go_in_one_batch_in_their_order() -> None:
+    fake = FakeKafka()
+    replies = fake.send(*(b"%d" % number for number in range(500)))
+    fake.run()
+    assert [reply.result().offset for reply in replies] == list(range(500))
+    assert fake.values() == [b"%d" % number for number in range(500)]
+    assert fake.pool.statistics().batches == 1
+
+
+def test_what_comes_while_a_batch_is_on_its_way_gathers_in_the_next() -> None:
+    fake = FakeKafka()
+    fake.send(b"first")
+    fake.run()
+    fake.script(api.Produce, HANG)
+    (stuck,) = fake.send(b"stuck")
+    fake.run()
+    later = [reply for number in range(5) for reply in fake.send(b"%d" % number) if fake.run()]
+    assert not stuck.settled
+    fake.reset(1)
+    fake.advance(1)
+    assert stuck.result().offset == 1
+    assert [reply.result().offset for reply in later] == [2, 3, 4, 5, 6]
+    assert len(fake.asked(api.Produce)) == 4  # the first, the lost one, it again, and one for the five
+
+
+def test_a_batch_that_is_full_is_not_waited_for_and_linger_is() -> None:
+    fake = FakeKafka(linger=0.05, batch_bytes=100)
+    (first,) = fake.send(b"x")
+    fake.run()
+    assert not first.settled
+    fake.advance(0.05)
+    assert first.settled
+    full = fake.send(b"y" * 60, b"z" * 60)
+    fake.run()
+    assert [reply.settled for reply in full] == [True, False]
+    fake.advance(0.05)
+    assert full[1].result().offset == 2
+
+
+def test_a_named_partition_a_key_and_neither() -> None:
+    fake = FakeKafka(topics={"t": [1, 1, 1]})
+    fake.run()
+    (named,) = fake.send(b"x", partition=2)
+    keyed = [fake.send(b"x", key=b"user-7")[0] for _ in range(3)]
+    (beyond,) = fake.send(b"x", partition=3)
+    free = fake.send(*[b"x" * 1000] * 100)
+    fake.advance(1)
+    assert named.result().partition == 2
+    assert len({reply.result().partition for reply in keyed}) == 1
+    assert isinstance(beyond.error, kafka.NoSuchTopic)
+    assert "3 partitions" in str(beyond.error)
+    assert {reply.result().partition for reply in free} == {0, 1, 2}
+    assert fake.add_up()
+
+
+def test_what_is_no_message_is_refused_where_the_mistake_was_made() -> None:
+    pool = kafka.pool("192.0.2.1:9092")
+    with pytest.raises(Misuse, match="spawn it first"):
+        pool.submit(kafka.message("t", b""))
+    fake = FakeKafka()
+    text: Any = "text"
+    for unit in (
+        kafka.message("t", text),
+        kafka.message("t", b"", key=text),
+        kafka.message(b"t", b""),  # type: ignore[arg-type]
+        kafka.message("t", b"", headers=[("a", text)]),
+        kafka.message("t", b"", headers=[(b"a", b"")]),  # type: ignore[list-item]
+        text,
+    ):
+        with pytest.raises(TypeError):
+            fake.pool.submit(unit)
+    for unit in (
+        kafka.message("t", b"", timestamp=10**30),
+        kafka.message("t", b"", timestamp=1.5),  # type: ignore[arg-type]
+        kafka.message("t", b"", partition=-1),
+        kafka.message("t", b"", headers=[("\ud800", b"")]),
+    ):
+        with pytest.raises(ValueError):
+            fake.pool.submit(unit)
+    assert fake.pool.statistics().submitted == 0
+
+
+def test_a_full_accumulator_refuses_at_once_and_takes_again_when_there_is_room() -> None:
+    fake = FakeKafka(queue_bytes=10_000)
+    fake.down.add(1)
+    replies = fake.send(*[b"x" * 500] * 20)
+    assert isinstance(replies[-1].error, pools.QueueFull)
+    assert not replies[0].settled
+    assert fake.pool.statistics().held_bytes <= 10_000
+    taken = [reply for reply in replies if not reply.settled]
+    fake.down.clear()
+    fake.advance(2)
+    assert all(reply.error is None for reply in taken)
+    (again,) = fake.send(b"x")
+    fake.run()
+    assert again.error is None
+    assert fake.add_up()
+
+
+def test_a_message_that_is_too_large_is_not_sent() -> None:
+    fake = FakeKafka(message_bytes=1000)
+    (reply,) = fake.send(b"x" * 1001)
+    assert isinstance(reply.error, kafka.MessageTooLarge)
+    assert "message_bytes" in str(reply.error)
+    assert fake.add_up()
+
+
+def test_a_batch_that_the_broker_finds_too_large_is_split() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, refusing(10), refusing(10))
+    replies = fake.send(b"1", b"2", b"3", b"4")
+    fake.run()
+    assert [reply.result().offset for reply in replies] == [0, 1, 2, 3]
+    assert fake.values() == [b"1", b"2", b"3", b"4"]
+    assert fake.pool.statistics().split == 2
+    fake.script(api.Produce, refusing(10))
+    (alone,) = fake.send(b"5")
+    fake.run()
+    assert isinstance(alone.error, kafka.MessageTooLarge)
+    assert "max.message.bytes" in str(alone.error)
+
+
+def test_one_bad_record_does_not_fail_the_others() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, refusing(87, records=[api.RecordError(1, "no key")]))
+    replies = fake.send(b"1", b"2", b"3")
+    fake.run()
+    assert isinstance(replies[1].error, kafka.KafkaError)
+    assert "no key" in str(replies[1].error)
+    assert fake.values() == [b"1", b"3"]
+    assert fake.add_up()
+
+
+# -- cancelling and deadlines ----------------------------------------------------------------------
+
+
+def test_a_cancelled_message_is_not_sent() -> None:
+    fake = FakeKafka(linger=1.0)
+    one, two, three = fake.send(b"1", b"2", b"3")
+    fake.run()
+    two.cancel()
+    assert isinstance(two.error, pools.Cancelled)
+    fake.advance(1)
+    assert fake.values() == [b"1", b"3"]
+    assert (one.result().offset, three.result().offset) == (0, 1)
+    assert fake.pool.statistics().failed == {"Cancelled": 1}
+    assert fake.add_up()
+
+
+def test_a_message_that_is_cancelled_on_its_way_harms_nobody() -> None:
+    fake = FakeKafka()
+    fake.send(b"0")
+    fake.run()
+    fake.script(api.Produce, HANG)
+    one, two = fake.send(b"1", b"2")
+    fake.run()
+    one.cancel()
+    fake.reset(1)
+    fake.advance(1)
+    assert two.result().offset == 2
+    assert fake.values() == [b"0", b"1", b"2"]  # it could not be recalled
+    assert fake.add_up()
+
+
+def test_a_deadline_says_how_far_the_message_had_come() -> None:
+    fake = FakeKafka()
+    fake.down.add(1)
+    (unreached,) = fake.send(b"1", timeout=1)
+    fake.advance(1)
+    assert isinstance(unreached.error, pools.DeadlineExceeded)
+    assert unreached.error.stage == "connecting"
+    assert "192.0.2.1:9092" in str(unreached.error)
+    assert "not written" in str(unreached.error)
+    fake.down.clear()
+    fake.advance(1)
+    fake.script(api.Produce, HANG)
+    (sent,) = fake.send(b"2", timeout=1)
+    fake.advance(1)
+    assert isinstance(sent.error, pools.DeadlineExceeded)
+    assert sent.error.stage == "sent"
+    assert "may have been written" in str(sent.error)
+    assert fake.add_up()
+
+
+def test_many_deadlines_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    expired = Batch.expired
+
+    def counted(batch: Batch, now: float) -> list[Any]:
+        looks.append(len(batch.works))
+        return expired(batch, now)
+
+    monkeypatch.setattr(Batch, "expired", counted)
+    fake = FakeKafka()
+    fake.down.add(1)
+    replies = [fake.send(b"x", timeout=1.0 + 1e-5 * number)[0] for number in range(5000)]
+    fake.advance(1.1)
+    assert {type(reply.error) for reply in replies} == {pools.DeadlineExceeded}
+    assert sum(looks) < 10 * len(replies)
+    assert fake.add_up()
+
+
+def test_a_batch_whose_messages_all_gave_up_does_not_break_the_sequence() -> None:
+    fake = FakeKafka(request_timeout=2.0)
+    fake.send(b"0")
+    fake.run()
+    fake.script(api.Produce, HANG)
+    (lost,) = fake.send(b"1", timeout=1)
+    fake.advance(1)
+    assert isinstance(lost.error, pools.DeadlineExceeded)
+    (later,) = fake.send(b"2", timeout=10)
+    fake.advance(3)
+    assert later.result().offset == 1
+    assert fake.values() == [b"0", b"2"]
+    assert fake.pool.statistics().epochs == 1
+    assert fake.add_up()
+
+
+# -- losses ----------------------------------------------------------------------------------------
+
+
+def test_what_was_written_before_the_answer_was_lost_is_not_written_twice() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, LOSE)
+    replies = fake.send(b"1", b"2")
+    fake.advance(1)
+    assert [reply.result().offset for reply in replies] == [0, 1]
+    assert fake.values() == [b"1", b"2"]
+    assert fake.pool.statistics().retried == 1
+
+
+def test_without_idempotence_it_is() -> None:
+    fake = FakeKafka(idempotent=False)
+    fake.script(api.Produce, LOSE)
+    fake.send(b"1", b"2")
+    fake.advance(1)
+    assert fake.values() == [b"1", b"2", b"1", b"2"]
+    assert not fake.asked(api.InitProducerId)
+
+
+def test_a_leader_that_has_moved_is_found() -> None:
+    fake = FakeKafka(nodes=2)
+    fake.send(b"1")
+    fake.run()
+    fake.topics["t"] = [2]
+    (reply,) = fake.send(b"2")
+    fake.advance(1)
+    assert reply.result().offset == 1
+    assert fake.values() == [b"1", b"2"]
+
+
+def test_a_broker_that_is_gone_is_left_for_the_new_leader() -> None:
+    fake = FakeKafka(nodes=3, topics={"t": [1, 2, 3]})
+    fake.send(b"0", partition=1)
+    fake.run()
+    fake.down.add(2)
+    fake.reset(2)
+    (reply,) = fake.send(b"1", partition=1)
+    fake.advance(0.5)
+    assert not reply.settled
+    fake.topics["t"] = [1, 3, 3]
+    fake.advance(2)
+    assert reply.result().partition == 1
+    assert fake.values("t", 1) == [b"0", b"1"]
+
+
+def test_an_election_is_waited_for() -> None:
+    fake = FakeKafka(topics={"t": [-1]})
+    (reply,) = fake.send(b"1")
+    fake.advance(3)
+    assert not reply.settled
+    fake.topics["t"] = [1]
+    fake.advance(2)
+    assert reply.result().offset == 0
+
+
+def test_a_broker_that_has_lost_our_messages_gets_a_new_epoch() -> None:
+    fake = FakeKafka()
+    fake.send(b"1", b"2")
+    fake.run()
+    fake.sequences.clear()  # and with them what it knows of us
+    fake.sequences[7001, "t", 0] = (0, 1, 0)
+    (reply,) = fake.send(b"3")
+    fake.advance(1)
+    assert reply.result().offset == 2
+    assert fake.pool.statistics().epochs == 1
+
+
+def test_replicas_that_are_late_may_have_it() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, refusing(7), refusing(20))
+    (reply,) = fake.send(b"1", timeout=20)
+    fake.advance(2)
+    assert reply.result().offset == 0
+    fake.script(api.Produce, refusing(7), refusing(29, message="no ACL"))
+    (refused,) = fake.send(b"2")
+    fake.advance(2)
+    assert isinstance(refused.error, kafka.KafkaError)
+    assert refused.error.name == "TOPIC_AUTHORIZATION_FAILED"
+    assert "may have been written" in str(refused.error)
+
+
+def test_a_new_address_of_a_broker_is_used() -> None:
+    fake = FakeKafka(metadata_age=5.0)
+    fake.send(b"1")
+    fake.run()
+    fake.nodes[1] = "192.0.2.9"
+    fake.topics["t"] = [9]
+    fake.nodes[9] = fake.nodes.pop(1)
+    fake.advance(6)
+    (reply,) = fake.send(b"2")
+    fake.advance(1)
+    assert reply.result().offset == 1
+    assert fake.seen[-1][0] == 9
+
+
+def test_acks_0_settles_without_an_answer() -> None:
+    fake = FakeKafka(acks=0)
+    replies = fake.send(b"1", b"2")
+    fake.run()
+    assert [reply.result().offset for reply in replies] == [-1, -1]
+    assert fake.values() == [b"1", b"2"]
+    more = fake.send(b"3")
+    fake.run()
+    assert more[0].settled
+
+
+# -- what a person must mend -----------------------------------------------------------------------
+
+
+def test_a_topic_that_is_not_there_is_waited_for_and_then_said() -> None:
+    fake = FakeKafka()
+    (reply,) = fake.send(b"1", topic="nowhere")
+    fake.advance(2)
+    assert not reply.settled  # it may have been made this moment
+    fake.advance(5)
+    assert isinstance(reply.error, kafka.NoSuchTopic)
+    assert "nowhere" in str(reply.error)
+    (next_one,) = fake.send(b"2", topic="nowhere")
+    fake.advance(1)
+    assert isinstance(next_one.error, kafka.NoSuchTopic)
+    fake.topics["nowhere"] = [1]
+    (last,) = fake.send(b"3", topic="nowhere")
+    fake.advance(1)
+    assert last.result().offset == 0
+    assert fake.add_up()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "with space", "x" * 250, "\ud800"])
+def test_a_topic_that_cannot_be_fails_alone(name: str) -> None:
+    fake = FakeKafka()
+    (illegal,) = fake.send(b"1", topic=name)
+    (fine,) = fake.send(b"2")
+    fake.run()
+    assert isinstance(illegal.error, kafka.KafkaError)
+    assert illegal.error.name == "INVALID_TOPIC_EXCEPTION"
+    assert fine.result().offset == 0
+    assert fake.add_up()
+
+
+def test_what_is_refused_is_said_once_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = FakeKafka(message_bytes=1000, timeout=20)
+    fake.send(*[b"x" * 2000] * 10)
+    assert capsys.readouterr().out.count("messages refused") == 1
+    fake.send(*[b"x"] * 10, topic="nowhere")
+    fake.advance(10)
+    told = capsys.readouterr().out
+    assert told.count("messages refused") == 1
+    assert "nowhere" in told
+    fake.run()
+    fake.script(api.Produce, refusing(29), refusing(29))
+    fake.send(*[b"x"] * 10)
+    fake.run()
+    fake.send(*[b"x"] * 10)
+    fake.run()
+    assert capsys.readouterr().out.count("TOPIC_AUTHORIZATION_FAILED") == 1
+
+
+def test_a_broker_that_names_records_it_was_not_sent_is_not_asked_for_ever() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, refusing(87, records=[api.RecordError(9, "?"), api.RecordError(-1, "?")]))
+    (reply,) = fake.send(b"1")
+    fake.run()
+    assert isinstance(reply.error, kafka.KafkaError)
+    assert len(fake.asked(api.Produce)) == 1
+
+
+def test_a_broker_that_is_too_old_is_said_at_once() -> None:
+    fake = FakeKafka()
+    fake.versions[0] = (0, 5)
+    (reply,) = fake.send(b"1")
+    fake.run()
+    assert isinstance(reply.error, kafka.BrokerTooOld)
+    assert "Produce" in str(reply.error)
+    ancient = FakeKafka()
+    ancient.versions[3] = (0, 4)
+    (reply,) = ancient.send(b"1")
+    ancient.run()
+    assert isinstance(reply.error, kafka.BrokerTooOld)
+    assert "Metadata" in str(reply.error)
+
+
+def test_an_identity_that_is_refused_fails_what_waits() -> None:
+    fake = FakeKafka()
+    refused = api.InitProducerIdResponse(0, 31, -1, -1)
+    fake.script(api.InitProducerId, refused)
+    (reply,) = fake.send(b"1")
+    fake.run()
+    assert isinstance(reply.error, kafka.KafkaError)
+    assert "IdempotentWrite" in str(reply.error)
+    fake.script(api.InitProducerId, api.InitProducerIdResponse(0, 14, -1, -1), RESET)
+    (later,) = fake.send(b"2")
+    fake.advance(2)
+    assert later.result().offset == 0
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+def test_a_drain_writes_what_is_there_and_takes_no_more() -> None:
+    fake = FakeKafka(linger=10.0)
+    replies = fake.send(b"1", b"2")
+    fake.pool.drain()
+    refused = fake.send(b"3")
+    fake.run()
+    assert [reply.result().offset for reply in replies] == [0, 1]
+    assert isinstance(refused[0].error, pools.PoolClosed)
+    assert fake.loop.machines == 0
+    assert fake.add_up()
+
+
+def test_a_loop_that_drains_drains_the_producer() -> None:
+    fake = FakeKafka(linger=10.0)
+    (reply,) = fake.send(b"1")
+    fake.loop.drain(5)
+    fake.run()
+    assert reply.result().offset == 0
+    assert fake.loop.machines == 0
+
+
+def test_a_stopped_producer_settles_everything() -> None:
+    fake = FakeKafka(topics={"t": [1], "u": []})
+    fake.send(b"0")
+    fake.run()
+    fake.script(api.Produce, HANG)
+    (sent,) = fake.send(b"1")
+    fake.run()
+    (queued,), (held,) = fake.send(b"2"), fake.send(b"3", topic="u")
+    fake.loop.kill(fake.pool.token)
+    for reply, fate in ((sent, True), (queued, False), (held, False)):
+        assert isinstance(reply.error, pools.PoolClosed)
+        assert ("may have been written" in str(reply.error)) == fate
+    fake.run()
+    assert fake.loop.machines == 0
+    assert fake.add_up()
+
+
+def test_what_it_says_of_itself() -> None:
+    fake = FakeKafka()
+    fake.send(b"x")
+    assert repr(fake.pool) == "<KafkaPool 192.0.2.1:9092 open, 1 messages wait, 0 requests on their way>"
+    assert repr(kafka.message("t", b"12345")) == "<Push to t, 21 bytes>"
+    fake.run()
+    told = fake.pool.statistics()
+    assert (told.submitted, told.succeeded, told.batches, told.requests) == (1, 1, 1, 1)
+    assert repr(kafka.pool("h")) == "<KafkaPool h:9092 not spawned, 0 messages wait, 0 requests on their way>"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"acks": 2}, "acks"),
+        ({"acks": 1, "idempotent": True}, "acks='all'"),
+        ({"compression": "rar"}, "zstd"),
+        ({"linger": -1}, "linger"),
+        ({"queue_bytes": 0}, "queue_bytes"),
+        ({"sasl": "GSSAPI", "user": "a", "password": "b"}, "SCRAM-SHA-512"),
+        ({"sasl": "PLAIN"}, "go together"),
+        ({"brokers": " , "}, "no brokers"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        kafka.pool(options.pop("brokers", "h:9092"), **options)
+
+
+# -- anything may happen ---------------------------------------------------------------------------
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(1, 5)),
+        st.tuples(st.just("advance"), st.sampled_from([0.0, 0.05, 0.3, 2.0, 11.0])),
+        st.tuples(st.just("script"), st.sampled_from([RESET, LOSE, HANG, 7, 6, 20, 19, 10])),
+        st.tuples(st.just("lead"), st.integers(1, 2)),
+        st.tuples(st.just("toggle"), st.integers(1, 2)),
+        st.tuples(st.just("reset"), st.integers(1, 2)),
+        st.tuples(st.just("cancel"), st.integers(0, 20)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(EVENTS, st.booleans())
+def test_whatever_happens_nothing_is_lost_doubled_or_out_of_order(
+    events: list[tuple[str, Any]], linger: bool
+) -> None:
+    fake = FakeKafka(nodes=2, linger=0.1 if linger else 0.0)
+    replies: list[Any] = []
+    for event, value in events:
+        if event == "send":
+            replies += fake.send(*(b"%d" % (len(replies) + number) for number in range(value)))
+        elif event == "advance":
+            fake.advance(value)
+        elif event == "script":
+            fake.script(api.Produce, refusing(value) if isinstance(value, int) else value)
+        elif event == "lead":
+            fake.topics["t"] = [value]
+        elif event == "toggle":
+            fake.down ^= {value}
+            fake.reset(value)
+        elif event == "reset":
+            fake.reset(value)
+        elif value < len(replies):
+            replies[value].cancel()
+    fake.down.clear()
+    fake.scripts.clear()
+    fake.advance(60)
+    written = [int(value or b"") for value in fake.values()]
+    assert written == sorted(set(written))
+    for number, reply in enumerate(replies):
+        if reply.error is None:
+            assert written[reply.result().offset] == number
+    assert fake.add_up()
+    assert not fake.pool.waiting
+    assert fake.loop.statistics().crashed == 0
