@@ -372,7 +372,10 @@ class Member(StreamProtocol):
         """The asker of something in flight here has cancelled."""
         if work.stage == SENT:
             self.pool.count_failure(work)
+            if self.state is State.DEAD:
+                return  # the connection is gone, and `take_back` is at it
             self._abandon(work)
+            self.pool.look_at(work.deadline)  # which may be an earlier one than it came with
             if not self._handling:
                 self.update()
 

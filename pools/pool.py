@@ -79,6 +79,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         "_down_until",
         "_failed",
         "_next",
+        "_plan",
         "_scope",
         "_stopped",
         "_submitted",
@@ -161,6 +162,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         self.draining_now = False
         self._stopped = False
         self._turn = 0  # the backend that is preferred among equals
+        self._plan: list[tuple[Work[Any], Member]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
         self.tunnels: dict[Transport, Member] = {}  # handed over, and not closed yet
@@ -348,12 +350,16 @@ class Pool(StreamOwner, Machine["Pool"]):
             queue.drop(len(sends))
             refused: list[Work[Any]] = []
             touched: dict[Member, None] = {}
+            self._plan = sends
             for work, member in sends:
+                if work._state:
+                    continue  # what became of a unit before it has had it cancelled
                 if member.wire.writable and member.state is State.READY:
                     member.send(work)
                     touched[member] = None
                 else:  # a unit before it in this very plan has changed that
                     refused.append(work)
+            self._plan = []
             if refused:
                 self.requeue(refused)
             for member in touched:
@@ -580,7 +586,8 @@ class Pool(StreamOwner, Machine["Pool"]):
     def cancelled(self, work: Work[Any]) -> None:
         """The asker of a queued unit has cancelled."""
         self.count_failure(work)
-        self.queue.settled(work)
+        if not any(work is planned for planned, _ in self._plan):  # those have left the queue already
+            self.queue.settled(work)
         if self.draining_now:
             self.wake()
 
@@ -625,7 +632,10 @@ class Pool(StreamOwner, Machine["Pool"]):
         return True
 
     def requeue(self, works: list[Work[Any]]) -> None:
-        """Put units back at the head of the queue."""
+        """Put units back at the head of the queue, except those that were cancelled meanwhile: a loss settles
+        one, and whoever hears of it cancels others.
+        """
+        works = [work for work in works if not work.settled]
         for work in works:
             work.owner = self
             work.stage = QUEUED
