@@ -284,6 +284,8 @@ class Member(StreamProtocol):
         for number, work in enumerate(works):
             if not wire.writable or self.state is not State.READY:
                 return works[number:]
+            if work._state:
+                continue  # what became of a unit before it has had it cancelled
             work.owner = self
             work.stage = SENT
             work.attempts += 1
@@ -392,7 +394,10 @@ class Member(StreamProtocol):
         """The asker of something in flight here has cancelled."""
         if work.stage == SENT:
             self.pool.count_failure(work)
+            if self.state is State.DEAD:
+                return  # the connection is gone, and `take_back` is at it
             self._abandon(work)
+            self.pool.look_at(work.deadline)  # which may be an earlier one than it came with
             if not self._handling:
                 self.update()
 

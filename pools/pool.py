@@ -79,6 +79,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         "_down_until",
         "_failed",
         "_next",
+        "_plan",
         "_scope",
         "_stopped",
         "_submitted",
@@ -161,6 +162,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         self.draining_now = False
         self._stopped = False
         self._turn = 0  # the backend that is preferred among equals
+        self._plan: list[tuple[Work[Any], Member]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
         self.tunnels: dict[Transport, Member] = {}  # handed over, and not closed yet
@@ -350,6 +352,7 @@ class Pool(StreamOwner, Machine["Pool"]):
             queue.drop(len(sends))
             refused: list[Work[Any]] = []
             touched: dict[Member, None] = {}
+            self._plan = sends
             run: list[Work[Any]] = []  # of units that go to the same member, one after the other
             before = sends[0][1]
             for work, member in sends:
@@ -360,6 +363,7 @@ class Pool(StreamOwner, Machine["Pool"]):
                 run.append(work)
             refused += before.send(run)
             touched[before] = None
+            self._plan = []
             if refused:
                 self.requeue(refused)
             for member in touched:
@@ -588,7 +592,8 @@ class Pool(StreamOwner, Machine["Pool"]):
     def cancelled(self, work: Work[Any]) -> None:
         """The asker of a queued unit has cancelled."""
         self.count_failure(work)
-        self.queue.settled(work)
+        if not any(work is planned for planned, _ in self._plan):  # those have left the queue already
+            self.queue.settled(work)
         work.unit.dropped()
         if self.draining_now:
             self.wake()
@@ -635,7 +640,10 @@ class Pool(StreamOwner, Machine["Pool"]):
         return True
 
     def requeue(self, works: list[Work[Any]]) -> None:
-        """Put units back at the head of the queue."""
+        """Put units back at the head of the queue, except those that were cancelled meanwhile: a loss settles
+        one, and whoever hears of it cancels others.
+        """
+        works = [work for work in works if not work.settled]
         for work in works:
             work.owner = self
             work.stage = QUEUED

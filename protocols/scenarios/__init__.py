@@ -9,6 +9,7 @@ __all__ = ["SCENARIOS"]
 
 SCENARIOS: Final = {
     "tree": "protocols.scenarios.tree:tree",
+    "flows": "protocols.scenarios.deadlines:flows",
     "postgres": "protocols.scenarios.bank:bank",
     "redis": "protocols.scenarios.store:store",
     "pool": "protocols.scenarios.flapping:flapping",

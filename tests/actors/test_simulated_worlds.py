@@ -128,9 +128,8 @@ def test_a_reply_that_settles_twice() -> None:
             self._state = 0
             return super().settle(value)
 
-        def _notify(self) -> None:
-            waiters = self._waiters
-            super()._notify()
+        def _notify(self, waiters: Any) -> None:
+            super()._notify(waiters)
             self._waiters = waiters
 
     async def work(host: Host) -> None:

@@ -296,3 +296,55 @@ def test_a_handshake_has_its_deadline_though_its_asker_went_while_it_was_connect
     bench.advance(0.7)
     assert bench.pool.statistics().connections == 0
     assert bench.sockets[0].closed
+
+
+def test_a_loss_that_has_its_neighbours_cancelled_counts_each_unit_once() -> None:
+    bench = Bench(connections=1, pipeline=4)
+    replies = [bench.submit(Ask(f"{n}", idempotent=n < 2)) for n in range(4)]
+    together = gather(*replies)  # the first that fails has the others cancelled
+    bench.accept()
+    bench.sent()
+    bench.reset()
+    assert isinstance(together.error, ConnectionLost)
+    assert all(reply.settled for reply in replies)
+    assert bench.pool.statistics().queued == 0
+    assert bench.add_up()
+    bench.accept()
+    again = bench.submit("again")
+    bench.accept()
+    bench.answer("AGAIN")
+    assert again.result() == b"AGAIN"
+
+
+class Unsendable(LineWire):
+    __slots__ = ()
+
+    def send(self, work: Any) -> None:
+        if work.unit.line == b"bad":
+            raise ValueError("this cannot be encoded")
+        super().send(work)
+
+
+def test_a_unit_that_cannot_be_sent_and_has_its_neighbours_cancelled() -> None:
+    bench = Bench(Unsendable, connections=1, pipeline=4)
+    replies = [bench.submit(line) for line in ("bad", "one", "two")]
+    together = gather(*replies)
+    bench.accept()
+    assert isinstance(together.error, ValueError)
+    assert bench.sent() == []  # what was cancelled before it was sent is not sent
+    assert bench.pool.statistics().queued == 0
+    assert bench.add_up()
+    last = bench.submit("last")
+    assert bench.sent() == ["last"]
+    bench.answer("LAST")
+    assert last.result() == b"LAST"
+
+
+def test_an_orphan_is_looked_at_by_the_deadline_that_was_set_later() -> None:
+    bench = Bench(connections=1, timeout=5.0)
+    reply = with_deadline(bench.submit("one"), 0.5)
+    bench.accept()
+    bench.advance(0.5)
+    assert isinstance(reply.error, TimeoutError)
+    bench.advance(0.001)
+    assert bench.pool.statistics().connections == 0  # not used again: its answer is late

@@ -13,7 +13,7 @@ BACKEND = "proxy --backend http://a "
     ("arguments", "said"),
     [
         ("prxy", "there is no command 'prxy'; did you mean: windlass proxy"),
-        ("frobnicate", "there is no command 'frobnicate'; there are: proxy, demo"),
+        ("frobnicate", "there is no command 'frobnicate'; there are: proxy, sim, demo"),
         ("--verson", "did you mean --version?"),
         ("--backend http://a", "write for example: windlass proxy --backend"),
         ("proxy", "no backend to forward to; write --backend http://HOST:PORT"),
