@@ -367,7 +367,11 @@ class Exchange:
             self._responder.body_ended(self, self.request.trailers)
 
     def received(self, transport: Transport) -> Outcome:
-        """More of the body."""
+        """More of the body; or of what comes after it, which waits until this is answered."""
+        connection = self._connection
+        if connection.listening:
+            connection.listening = False
+            return self._outcome()
         decoder = self._decoder
         assert decoder is not None
         pieces: list[bytes] = []
@@ -381,7 +385,7 @@ class Exchange:
         if self._body is None:
             return self._guard(self._pass_on, pieces, decoder)
         self._body += pieces
-        limit = self._connection.server.limits.body_bytes
+        limit = connection.server.limits.body_bytes
         if limit is not None and decoder.received > limit:
             return self._refuse(BadRequest(f"the body is larger than {limit} bytes", 413))
         if not decoder.done:
@@ -389,7 +393,7 @@ class Exchange:
         self.request.body = b"".join(self._body)
         self._body = None
         self._received = transport.scope.now
-        self._connection.server.requests += 1
+        connection.server.requests += 1
         return self._guard(self._call)
 
     def _call(self) -> None:
@@ -422,7 +426,9 @@ class Exchange:
 
     def ended(self) -> Outcome:
         """The client's FIN: with the request incomplete it has gone; else see the connection's rule 5."""
-        if self._connection.server.half_close and (self.body_complete or self.body_held):
+        connection = self._connection
+        if connection.server.half_close and (self.body_complete or self.body_held):
+            connection.listening = False
             return self._outcome()
         error = ConnectionAbortedError("the client has gone")
         self.drop(error)
@@ -442,7 +448,9 @@ class Exchange:
             status = 503 if self._responder is None else self._responder.late_status
             self._abandon(TimeoutError("the answer was not produced in time"))
             return self._guard(self.respond, text_response("the answer took too long\n", status))
-        return self._outcome() if self._responder is None else self._guard(self._responder.timeout, self)
+        if self._responder is None or now < self._responder.deadline:
+            return self._outcome()
+        return self._guard(self._responder.timeout, self)
 
     def drop(self, error: BaseException | None) -> None:
         """The connection is over, or the request is: the responder is told, unless it has finished."""
@@ -510,10 +518,14 @@ class Exchange:
             due = responder.deadline
         decoder = self._decoder
         reading = decoder is not None and not decoder.done and self._held_since == NEVER
+        sending = self._sending_due != NEVER or transport.unsent > HIGH_WATERMARK
+        if connection.listening and not reading and not sending:
+            return UNCHANGED if transport.scope.deadline <= due else Timeout(connection, due)
+        connection.listening = False
         wanted = Bytes(self._undecoded + 1) if reading else SLEEP
+        if not sending:
+            return Timeout(connection, due, wanted)
         if self._sending_due == NEVER:
-            if transport.unsent <= HIGH_WATERMARK:
-                return Timeout(connection, due, wanted)
             timeouts = self.timeouts
             needed = timeouts.response_sending + transport.unsent / timeouts.body_rate_min
             self._sending_due = transport.scope.now + needed
