@@ -42,7 +42,6 @@ from .messages import (
     KEEP_ALIVE_LINE,
     Request,
     Response,
-    encode_parts,
     encode_response,
     encode_response_head,
     text_response,
@@ -270,16 +269,19 @@ class Exchange:
             size = len(response.body)
             server.access_log.add(self.transport, self.request, response.status, size, self._taken())
 
-    def relay(self, status: int, block: bytes, body: bytes, reason: str = "", *, dated: bool = False) -> None:
-        """A whole final answer from validated parts, in one write: `send_head`, `send` and `finish`. Raises
-        `Misuse` after another head."""
+    def relay(self, status: int, head: bytes, body: bytes, *, dated: bool = False) -> None:
+        """A whole final answer in one write: `send_head`, `send` and `finish`. `head`: what
+        `encode_response_head` makes, with the body's length. Raises `Misuse` after another head."""
         if self._answered:
             raise Misuse(f"{self!r} has an answer already")
         server = self._connection.server
         lines = self._connection_line()
         if not dated:
             lines = server.date_line() + lines
-        self.transport.write(encode_parts(status, block, body, lines, reason, self.head.method))
+        if lines:
+            first = head.index(b"\n") + 1
+            head = head[:first] + lines + head[first:]
+        self.transport.write(head if self.head.method == "HEAD" else head + body)
         self._answered = self._finished = True
         if server.access_log is not None:
             server.access_log.add(self.transport, self.request, status, len(body), self._taken())
