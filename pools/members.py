@@ -196,8 +196,8 @@ class Member(StreamProtocol):
         if not self._handling:
             self.update()
 
-    def settle(self, value: Any, reusable: bool = True) -> None:
-        """The current unit's answer, complete."""
+    def settle(self, value: Any, reusable: bool = True) -> Work[Any] | None:
+        """The current unit's answer, complete. Gives the work whose answer comes next."""
         fifo = self._fifo
         if not fifo:
             raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
@@ -212,8 +212,10 @@ class Member(StreamProtocol):
             self._orphans -= 1
         if not reusable:
             self._close_behind()
-        elif not self._handling:
+            return None
+        if not self._handling:
             self.update()
+        return fifo[0] if fifo else None
 
     def fail(self, error: BaseException, reusable: bool = True) -> None:
         """The current unit's answer is an error of the backend's own."""

@@ -336,8 +336,12 @@ class Exchange:
     def begin(self, answer: Any) -> Outcome:
         """Go on with what the handler has returned, or receive the body that it wants whole (`GATHER`)."""
         if isinstance(answer, Responder):  # a proxy's: the shortest way for the most frequent one
+            self._responder = answer
             try:
-                self._set_out(answer)
+                answer.begin(self)
+                decoder = self._decoder
+                if (decoder is None or decoder.done) and not self._finished and self._error is None:
+                    answer.body_ended(self, self.request.trailers)
             except Exception as error:
                 self._failed(error)
             return self._outcome()
@@ -349,13 +353,6 @@ class Exchange:
         self._body = []
         self.proceed()
         return self._outcome()
-
-    def _set_out(self, responder: Responder) -> None:
-        self._responder = responder
-        responder.begin(self)
-        decoder = self._decoder
-        if (decoder is None or decoder.done) and not self._finished and self._error is None:
-            responder.body_ended(self, self.request.trailers)
 
     def _start(self, answer: Any) -> None:
         streams = self.route.streams
