@@ -83,6 +83,10 @@ def next_state(state: State, event: Event) -> State:
         raise Misuse(f"a member that is {state.value} cannot be {event.value}; legal: {legal}") from None
 
 
+READY: Final = State.READY  # an enum's member costs 0.05 µs to look up, and these are for every unit
+DRAINING: Final = State.DRAINING
+DEAD: Final = State.DEAD
+
 NOWHERE: Final = 0  # `_place`: on none of the backend's lists
 IDLE: Final = 1
 SHARING: Final = 2
@@ -153,7 +157,7 @@ class Member(StreamProtocol):
     @property
     def over(self) -> bool:
         """Whether the connection has ended, for the pool; its socket may still be sending its last."""
-        return self.state is State.DEAD
+        return self.state is DEAD
 
     @property
     def orphans(self) -> int:
@@ -174,7 +178,7 @@ class Member(StreamProtocol):
         if self.state is State.HANDSHAKING:
             return self.opened_at + self.pool.connect_timeout
         due = NEVER if self.driver is None else self.driver.work.deadline
-        draining = self.state is State.DRAINING
+        draining = self.state is DRAINING
         for work in self._fifo:
             if work.deadline < due and (
                 not draining if work.stage == ABANDONED else work.stage == SENT and not work.settled
@@ -284,7 +288,7 @@ class Member(StreamProtocol):
         """
         wire, backend, transport, fifo = self.wire, self.backend, self.transport, self._fifo
         for number, work in enumerate(works):
-            if not wire.writable or self.state is not State.READY:
+            if not wire.writable or self.state is not READY:
                 return works[number:]
             work.owner = self
             work.stage = SENT
@@ -351,13 +355,13 @@ class Member(StreamProtocol):
         if self.driver is not None and count == 0:
             self.driver.unoccupied()
             count = len(self._fifo)
-        if self.state is State.READY and self.driver is None and self.wire.writable:
+        if self.state is READY and self.driver is None and self.wire.writable:
             if count == 0:
                 place = IDLE
                 self._exclusive = False
             elif count < self.pool.pipeline and not self._exclusive:
                 place = SHARING
-        elif self.state is State.DRAINING and count == self._orphans and self.driver is None:
+        elif self.state is DRAINING and count == self._orphans and self.driver is None:
             self._retire_now(count)
             return
         if place != self._place:
@@ -441,7 +445,7 @@ class Member(StreamProtocol):
 
     def retire(self) -> None:
         """Take nothing new; close when nothing living is left. At once if idle."""
-        if self.state is State.READY:
+        if self.state is READY:
             self.state = next_state(self.state, Event.RETIRED)
             self._unlist()
         if not self._handling:
@@ -454,7 +458,7 @@ class Member(StreamProtocol):
 
     def close(self, error: BaseException | None) -> None:
         """Close the connection: its units are settled or taken back now, its socket in this tick."""
-        if self.state is State.DEAD:
+        if self.state is DEAD:
             return
         state = self.state
         self._leave(error)
@@ -578,7 +582,7 @@ class Member(StreamProtocol):
 
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """The connection is over, or was never made."""
-        if self.state is not State.DEAD:
+        if self.state is not DEAD:
             self._leave(error or ConnectionAbortedError("the connection was stopped"))
 
     def _handle(self, handler: Callable[[], Expectation | None]) -> Outcome:
@@ -592,7 +596,7 @@ class Member(StreamProtocol):
 
     def _go_on(self, expectation: Expectation | None) -> Outcome:
         self._handling = False
-        if self.state is State.DEAD:
+        if self.state is DEAD:
             return Stop(self._error)
         if self._successor is not None:
             return self._successor.connected(self.transport)

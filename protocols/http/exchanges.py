@@ -108,16 +108,14 @@ class Exchange:
         self.route = route
         self.timeouts = timeouts
         self._responder: Responder | None = None
-        self._decoder: BodyDecoder | None = None
+        self._decoder: BodyDecoder | None = None  # of the request's body
         if head.length:
             self._decoder = body_decoder(head.length, connection.server.limits, BadRequest)
-        self._body: list[bytes] | None = None  # gathered for a handler that wants it whole
-        self._undecoded = 0  # bytes of the input that the decoder needs more behind, to make sense of
-        self._continue = head.expect_continue  # the client waits for a 100
-        self._answered = False  # the final head is written
+            self._body: list[bytes] | None = None  # gathered for a handler that wants it whole
+            self._undecoded = 0  # bytes of the input that the decoder needs more behind, to make sense of
+            self._continue = head.expect_continue  # the client waits for a 100
+        self._answered = False  # the final head is written; `_chunked`, `_bodiless` and `_left` are set
         self._finished = False  # and the last byte
-        self._chunked = self._bodiless = False  # how the answer's body goes
-        self._left = UNKNOWN  # bytes of the announced body that were not sent yet
         self._close = not head.keep_alive
         self._error: BaseException | None = None  # set by `abort`
         self._switched: StreamProtocol | None = None
@@ -186,7 +184,7 @@ class Exchange:
 
     def proceed(self) -> None:
         """Send 100 Continue if the client waits for it (RFC 9110 section 10.1.1)."""
-        if self._continue and not self._answered:
+        if self._decoder is not None and self._continue and not self._answered:
             self._continue = False
             if not self.transport.input:  # it has not waited
                 self.transport.write(CONTINUE)
@@ -216,8 +214,7 @@ class Exchange:
         if length < 0 and self.head.minor == 0:
             length = UNTIL_CLOSE
         self._chunked = length == CHUNKED and not self._bodiless
-        if length >= 0 and not self._bodiless:
-            self._left = length
+        self._left = length if length >= 0 and not self._bodiless else UNKNOWN
         if length == UNTIL_CLOSE and not self._bodiless:
             self._close = True
         lines = self._connection_line() if status != 101 else b""  # the block says what it becomes
