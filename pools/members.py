@@ -96,7 +96,6 @@ class Member(StreamProtocol):
     """Drives one wire. Made by the pool; wires call the methods under "for the wire"."""
 
     __slots__ = (
-        "_answered",
         "_error",
         "_exclusive",
         "_fifo",
@@ -134,7 +133,6 @@ class Member(StreamProtocol):
         self.retire_at = NEVER
         self._fifo: deque[Work[Any]] = deque()
         self._orphans = 0  # of them
-        self._answered = False  # the head has been answered, but not finished
         self._exclusive = False  # what is in flight wants no company
         self._place = NOWHERE
         self._handling = False  # inside a handler, which sees to the rest when it returns
@@ -208,7 +206,6 @@ class Member(StreamProtocol):
         work = fifo.popleft()
         self.backend.in_flight -= 1
         self.completed += 1
-        self._answered = False
         if work.settle(value):
             if work.stage == SENT:
                 self.pool.succeeded += 1
@@ -238,7 +235,6 @@ class Member(StreamProtocol):
         """
         work = self._fifo.popleft()
         self.backend.in_flight -= 1
-        self._answered = False
         self.pool.taken_back += 1
         self.pool.requeue([work])
 
@@ -246,7 +242,6 @@ class Member(StreamProtocol):
         """Settle the current unit's reply; the unit stays current until `finish`."""
         if not self._fifo:
             raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
-        self._answered = True
         work = self._fifo[0]
         if work.settle(value) and work.stage == SENT:
             self.pool.succeeded += 1

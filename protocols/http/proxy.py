@@ -20,6 +20,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+
 from actors import NotSettled, Reply
 from pools import DeadlineExceeded, Pool, PoolClosed, QueueFull
 
@@ -50,30 +52,29 @@ _is_h2c = re.compile(r"(?i)(?:^|[, \t])h2c?(?:$|[, \t])").search
 _quoted = re.compile(r"[^!#$%&\'*+\-.^_`|~0-9A-Za-z]").search
 
 
-class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
+class Forward(
+    HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]], msgspec.Struct, frozen=True, eq=False
+):
     """A request to be forwarded: its head (or all of it) as bytes already."""
 
-    __slots__ = ("_end", "_exchange", "idempotent", "method", "pipelinable", "raw", "size", "upload")
+    method: str
+    raw: bytes
+    size: int
+    idempotent: bool
+    pipelinable: bool
+    exchange: Exchange
+    upload: Upload | None = None
+    end: TunnelEnd | None = None
+    """The backend's end of a tunnel, if an upgrade is asked for."""
 
     streamed = True
-
-    def __init__(
-        self, method: str, raw: bytes, upload: Upload | None, exchange: Exchange, end: TunnelEnd | None
-    ) -> None:
-        self.method = method
-        self.raw = raw
-        self.upload = upload
-        self.size = len(raw)
-        self.idempotent = self.pipelinable = upload is None and end is None and method in IDEMPOTENT
-        self._exchange = exchange
-        self._end = end  # the backend's end of a tunnel, if an upgrade is asked for
 
     def __repr__(self) -> str:
         return f"<Forward {self.raw[:64].partition(b' HTTP/')[0].decode('latin-1')}>"
 
     def encode(self, host_line: bytes) -> bytes:
         """As it was made. A client of HTTP/1.0 need not name a host, a backend must be told one."""
-        if self._exchange.head.host:
+        if self.exchange.head.host:
             return self.raw
         line, _, rest = self.raw.partition(b"\r\n")
         return b"%b\r\n%b%b" % (line, host_line, rest)
@@ -90,15 +91,15 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
 
     def interim(self, head: ResponseHead) -> None:
         """1xx are passed on."""
-        if not self._exchange.finished:
+        if not self.exchange.finished:
             block = forwardable(head.block, head.connection, framing=True)
-            self._exchange.send_interim(head.status, block)
+            self.exchange.send_interim(head.status, block)
 
     def switched(self, head: ResponseHead) -> tuple[tuple[ResponseHead, bytes, None], TunnelEnd]:
         """The backend's end takes its connection."""
-        if self._end is None:
+        if self.end is None:
             raise BadResponse("the backend switches protocols unasked")
-        return (head, b"", None), self._end
+        return (head, b"", None), self.end
 
 
 class Proxy:
@@ -245,7 +246,8 @@ class ProxyResponder(Responder):
             if made is None:
                 return
             raw, upload, end = made
-        unit = Forward(head.method, raw, upload, exchange, end)
+        plain = upload is None and end is None and head.method in IDEMPOTENT
+        unit = Forward(head.method, raw, len(raw), plain, plain, exchange, upload, end)
         self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
         reply.attach(transport.scope)
 
@@ -347,7 +349,11 @@ class ProxyResponder(Responder):
                 exchange.respond(self._proxy.refusal(error))
                 return
             self._reply = None
-            self._relay(exchange, head, body, channel)
+            note = head.forwarded
+            if note is not None and channel is None and note[0] is self._proxy.mark:
+                exchange.relay(head.status, note[1], body, dated=note[2])  # as `_relay` did before
+            else:
+                self._relay(exchange, head, body, channel)
         elif self._body is not None:
             self._move(exchange)
 
@@ -385,11 +391,7 @@ class ProxyResponder(Responder):
             exchange.send_head(head.status, block, UNTIL_CLOSE, head.reason, dated=dated)
             exchange.finish()
         elif channel is None:
-            note = head.forwarded
-            if note is not None and note[0] is proxy.mark:
-                _, raw, dated = note
-            else:
-                raw, dated = proxy.response_head(head)
+            raw, dated = proxy.response_head(head)
             exchange.relay(head.status, raw, body, dated=dated)
         else:
             block, dated = proxy.response_block(head, framing=True)

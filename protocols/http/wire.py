@@ -288,22 +288,24 @@ class HttpWire(Wire):
                     unit.interim(head)
                 continue
             length = head.length
-            if length < 0 or start + length > size or length > self._gather_max:
+            end = start + length
+            if length < 0 or end > size or length > self._gather_max:
                 transport.consume(start)
                 self._begin_body(work, head)
                 return self._read_body()
-            body: Any = data[start : start + length]
+            body: Any = data[start:end]
             if body.__class__ is bytearray:
                 body = bytes(body)
-            start += length
+            start = end
             reusable = head.keep_alive and self._upload is None
-            if not reusable or start == size:
+            if start == size:
+                transport.input = b""
+            elif not reusable:
                 transport.consume(start)
             work = member.settle(None if work.settled else unit.whole(head, body), reusable)
             if not reusable:
                 return None
-        if start:
-            transport.consume(start)
+        transport.input = b""
         return None
 
     def _next_head(self, data: bytes | bytearray, start: int, method: str) -> tuple[ResponseHead, int] | None:
