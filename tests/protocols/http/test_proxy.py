@@ -13,7 +13,7 @@ from protocols.http.head import parse_request_head
 from protocols.http.limits import DEFAULT_LIMITS
 from tests.protocols.http.bad_requests import BAD_REQUESTS
 from tests.protocols.http.bad_responses import BAD_RESPONSES
-from tests.protocols.http.benches import Client, ProxyBench
+from tests.protocols.http.benches import ProxyBench
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -362,37 +362,6 @@ def test_an_answer_is_framed_anew(request_: bytes, answer: bytes, expected: byte
     assert answered(answer, request_) == (expected, closed)
 
 
-def test_heads_that_come_again_are_made_for_each_client_and_by_each_proxy() -> None:
-    """What was noted with a head that the server, or the pool, has kept."""
-
-    class Stranger(Client):
-        def getpeername(self) -> tuple[str, int]:
-            return ("192.0.2.9", 1)
-
-    bench = ProxyBench(connections=1)
-    bench.loop.spawn(http.server("127.0.0.1:81", http.proxy(bench.pool, name="other")))
-    other = bench.kernel.sockets.pop()
-    bench.ask(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
-    bench.say(OK)
-    bench.got()
-    for listener, kind, name in [
-        (bench.listener, Client, b"windlass"),
-        (bench.listener, Stranger, b"windlass"),
-        (other, Stranger, b"other"),
-        (other, Client, b"other"),
-    ] * 3:
-        client = kind(bench.kernel)
-        listener.backlog.append(client)
-        bench.run()
-        bench.tell(client, GET)
-        peer = b"192.0.2.9" if kind is Stranger else b"192.0.2.1"
-        added = ADDED.replace(b"192.0.2.1", peer).replace(b"windlass", name)
-        assert bench.got() == b"GET / HTTP/1.1\r\nHost: a\r\n" + added + b"\r\n"
-        bench.say(OK)
-        expected = b"HTTP/1.1 200 OK\r\nVia: 1.1 " + name + b"\r\nContent-Length: 2\r\n\r\nok"
-        assert undated(bench.heard(client)) == expected
-
-
 def test_what_lasts_until_the_close_becomes_chunks() -> None:
     for start in (b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"):
         answer, closed = answered(start + b"all of it", ends=True)
@@ -649,16 +618,6 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert bench.got().startswith(b"GET /%d " % number)
         bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number)
         assert bench.heard(client).endswith(b"\r\n\r\n%d" % number)
-
-
-def test_long_heads_are_made_anew_each_time() -> None:
-    long = b"X-Long: " + b"x" * 2000 + b"\r\n"
-    bench = ProxyBench()
-    for _ in range(2):
-        client = bench.ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + long + b"\r\n")
-        assert long + ADDED in bench.got()
-        bench.say(b"HTTP/1.1 200 OK\r\n" + long + b"Content-Length: 0\r\n\r\n")
-        assert long in bench.heard(client)
 
 
 def test_a_backend_that_switches_unasked_is_a_bad_gateway() -> None:
