@@ -103,10 +103,11 @@ class Reply(Waitable, Generic[T]):
         waiters: Any = self._waiters
         if waiters is not None:
             self._waiters = None
-            if waiters.__class__ is Scope:  # nearly always
-                waiters.wake()
-            else:
+            if waiters.__class__ is not Scope:
                 self._notify(waiters)
+            elif not waiters.woken:  # nearly always; `wake`, written out
+                waiters.woken = True
+                waiters.loop.woken.append(waiters)
         return True
 
     def fail(self, error: BaseException) -> bool:

@@ -11,8 +11,9 @@ Rules:
    answer.
 5. The client's FIN while its request is being answered means that it has gone, and cancels the work (nginx
    and Envoy do so too); a server made with `half_close=True` answers all the same.
-6. The idle deadline is moved at most once a second (`IDLE_GRAIN`), and the connection is closed that much
-   later: so a request in a row of many costs no outcome.
+6. A request in a row of many costs no outcome. The stream's timer is a lower bound: when it fires, `timeout`
+   looks what is due, and goes on if nothing is. And while an exchange wants no input, the stream may go on
+   expecting some (`listening`), until some comes.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ ONLY_FLUSH: Final = (SLEEP, Flush(0))
 class ServerConnection(StreamProtocol):
     """Reads heads; answers at once what can be, and makes an `Exchange` for what cannot."""
 
-    __slots__ = ("deadline", "exchange", "left", "scanned", "server", "settled_until")
+    __slots__ = ("deadline", "exchange", "idle_until", "left", "listening", "scanned", "server")
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -62,7 +63,8 @@ class ServerConnection(StreamProtocol):
         self.scanned = 0  # how much of an incomplete head was looked at
         self.left = server.requests_max  # how many more requests this connection may make
         self.deadline = NEVER  # of the head that is being received
-        self.settled_until = 0.0  # until then the stream expects ANYTHING and its deadline is far enough away
+        self.listening = False  # the stream expects ANYTHING; there was no FIN; its timer will not be late
+        self.idle_until = NEVER  # when it is closed if nothing comes
 
     def __repr__(self) -> str:
         doing = repr(self.exchange) if self.exchange else "receiving a head" if self.scanned else "idle"
@@ -70,7 +72,16 @@ class ServerConnection(StreamProtocol):
 
     def connected(self, transport: Transport) -> Outcome:
         """A client: its first request is due."""
-        return Timeout(self, transport.scope.now + self.server.timeouts.idle, ANYTHING)
+        return self.listen(transport, self.server.idle)
+
+    def listen(self, transport: Transport, seconds: float) -> Outcome:
+        """Nothing is at hand: the next request may come for so many seconds."""
+        scope = transport.scope
+        self.idle_until = due = scope.loop.now + seconds
+        if self.listening and scope.deadline <= due and not transport.input:
+            return UNCHANGED
+        self.listening = not transport.ended
+        return Timeout(self, due, ANYTHING)  # if more has come already, the stream delivers it at once
 
     def received(self, transport: Transport) -> Outcome:
         """Bytes: of the body of the request at hand, or of heads. The hot path of a server: answers the
@@ -127,10 +138,10 @@ class ServerConnection(StreamProtocol):
             if not staying or transport.unsent >= SENDING_MIN:
                 return self._after(transport, head, request, route)
             if not transport.input:
-                if now < self.settled_until:
-                    return UNCHANGED
-                self.settled_until = now + server.idle_grain
-                return Timeout(self, now + server.idle, ANYTHING)
+                if not self.listening:
+                    return self.listen(transport, server.idle)
+                self.idle_until = now + server.idle
+                return UNCHANGED
             head = None
 
     def _after(self, transport: Transport, head: RequestHead, request: Request, route: Route) -> Outcome:
@@ -146,7 +157,7 @@ class ServerConnection(StreamProtocol):
 
     def _incomplete(self, transport: Transport, start: int) -> Outcome:
         transport.consume(start)
-        self.settled_until = 0.0
+        self.listening = False
         if not self.scanned:
             self.deadline = transport.scope.now + self.server.timeouts.head_receiving
         self.scanned = len(transport.input)
@@ -159,7 +170,6 @@ class ServerConnection(StreamProtocol):
             transport.input = b""
         else:
             transport.consume(head.end)
-        self.settled_until = 0.0
         server = self.server
         timeouts = server.timeouts if route.timeouts is None else server.timeouts_for(route, request)
         self.exchange = exchange = Exchange(self, transport, head, request, route, timeouts)
@@ -167,7 +177,7 @@ class ServerConnection(StreamProtocol):
 
     def sending(self, transport: Transport, timeouts: Timeouts) -> Outcome:
         """A large answer: take up the next request when the client has taken this one."""
-        self.settled_until = 0.0
+        self.listening = False
         due = transport.scope.now + timeouts.response_sending + transport.unsent / timeouts.body_rate_min
         return Timeout(self, due, ONLY_FLUSH)
 
@@ -178,8 +188,7 @@ class ServerConnection(StreamProtocol):
             return Stop()
         if transport.unsent >= SENDING_MIN:
             return self.sending(transport, timeouts)
-        # if more has come already, the stream delivers it at once
-        return Timeout(self, transport.scope.now + self.server.timeouts.idle, ANYTHING)
+        return self.listen(transport, self.server.idle)
 
     def refuse(self, transport: Transport, refusal: BadRequest, request: Request | None = None) -> Outcome:
         """Answer what cannot be served, and close."""
@@ -213,6 +222,8 @@ class ServerConnection(StreamProtocol):
         """One of the timeout classes."""
         if self.exchange is not None:
             return self.exchange.timeout(transport.scope.now)
+        if self.listening and transport.scope.now < self.idle_until:
+            return Timeout(self, self.idle_until)
         if transport.unsent:
             self.server.timed_out("response_sending")
             return Stop(TimeoutError("the client did not take the response in time"))
@@ -231,7 +242,8 @@ class ServerConnection(StreamProtocol):
         patience = transport.scope.loop.patience
         if not patience or over or transport.unsent >= SENDING_MIN:
             return Stop()
-        return Timeout(self, transport.scope.now + patience, ANYTHING)
+        self.listening = False  # sooner than what the stream was told
+        return self.listen(transport, patience)
 
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """Whoever was answering is told."""

@@ -20,7 +20,6 @@ from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 __all__ = ["AccessSink", "Server", "ServerStatistics", "server"]
 
 
-IDLE_GRAIN: Final = 1.0  # seconds; how much later an idle connection may be closed, see `ServerConnection`
 REQUESTS_MAX: Final = 1 << 29  # of a connection without a limit: two months at 100 a second; cheap to count
 
 _secret = re.compile(
@@ -62,7 +61,6 @@ class Server(Listener):
         "half_close",
         "heads",
         "idle",
-        "idle_grain",
         "limits",
         "refused",
         "requests",
@@ -101,8 +99,7 @@ class Server(Listener):
         self.route = None if isinstance(handler, Router) else _route(handler)
         self.limits = limits
         self.timeouts = timeouts
-        self.idle_grain = min(IDLE_GRAIN, timeouts.idle / 8)
-        self.idle = timeouts.idle + self.idle_grain
+        self.idle = timeouts.idle
         self.heads: dict[bytes | bytearray, RequestHead] = {}  # small heads that came before, byte for byte
         self.requests_max = requests_per_connection or REQUESTS_MAX
         self.half_close = half_close
