@@ -219,6 +219,7 @@ class PostgresWire(Wire):
                 self._describe(unit.sql)
                 return
             columns = statement.columns
+            self._statements.store.forget(unit.sql)  # the next copy asks anew: bytes of another type would do
         if work.settled:  # while it was being described
             raise work.error or Cancelled("the copy was cancelled by its asker")
         if isinstance(unit, CopyIn):
@@ -544,8 +545,6 @@ class PostgresWire(Wire):
         else:
             self._incoming = None
             failure = job.failure or error
-        if failure is not None and work.unit.sql:
-            self._statements.store.forget(work.unit.sql)  # its columns may have changed
         self._catch_up()
         reusable = self.status == IDLE or work.stage == EXCHANGE
         value: Any = count
