@@ -10,8 +10,8 @@ Rules:
 1. The body may await what `tx` gives and nothing else (`HeldAcrossBackends`). Returning commits, raising
    rolls back; the reply settles with what was returned or raised.
 2. A serialization failure or a deadlock (SQLSTATE 40001, 40P01) has the server's word that nothing has
-   happened: the body is run anew, on the same connection, up to `attempts` times. So it may have no effects
-   but those in the database.
+   happened: the body is run anew, on the same connection, up to `attempts` times; likewise when a statement
+   is not what it was when it was prepared. So it may have no effects but those in the database.
 3. A connection that is lost may have taken a commit with it: `ConnectionLost`, unless the transaction is
    declared `idempotent`, or read only, which the server enforces.
 """
@@ -26,7 +26,7 @@ from pools import Exchange, Exchanges, Held, Unit
 
 from . import copies, units
 from .copies import Format
-from .errors import PostgresError, RolledBack, is_stale
+from .errors import PostgresError, RolledBack
 from .units import Command, Row
 
 __all__ = ["Isolation", "Transaction", "TransactionUnit", "transaction"]
@@ -144,7 +144,7 @@ class TransactionUnit(Exchanges[T]):
                 value = await self._run(Transaction(held))
                 tag = await held.submit(COMMIT)
             except PostgresError as error:
-                if not left or not (error.sqlstate in RETRIED or is_stale(error)):
+                if not left or not (error.sqlstate in RETRIED or error.stale):
                     raise  # the wire's `restore` rolls back
                 await held.submit(ROLLBACK)
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -299,6 +300,8 @@ def test_urls(url: str, address: str, login: Login) -> None:
 
 def test_tls_by_the_scheme() -> None:
     assert parse_url("rediss://host")[0].tls is not None
+    with pytest.raises(ValueError, match="rediss://"):
+        redis.pool("redis://host", tls=ssl.create_default_context())
 
 
 @pytest.mark.parametrize(
@@ -310,6 +313,8 @@ def test_tls_by_the_scheme() -> None:
         "redis://x?db=1",
         "unix://",
         "redis://:secret@x:99999",
+        "redis://:[secret@x",
+        "redis://x/0#secret",
         "localhost:6379",
     ],
 )
@@ -317,3 +322,9 @@ def test_urls_that_are_none(url: str) -> None:
     with pytest.raises(ValueError, match="write redis://") as caught:
         redis.pool(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["transactions", "blocking", "reply_bytes"])
+def test_options_that_cannot_be(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}=0; write 1 or more"):
+        redis.pool("redis://127.0.0.1", **{option: 0})
