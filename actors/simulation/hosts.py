@@ -21,9 +21,9 @@ from actors.outcomes import NEVER
 from actors.replies import Reply
 
 from .errors import Broken
-from .kernel import SimulatedKernel
 
 if TYPE_CHECKING:
+    from .kernel import SimulatedKernel
     from .world import World
 
 __all__ = ["Host", "Program"]
@@ -150,7 +150,7 @@ class Host:
         self.world.note(f"{self.name}: boots")
         before = enter_loop(None)
         try:
-            self.kernel = SimulatedKernel(self)
+            self.kernel = self.world.kernel(self)
             self.loop = Loop(kernel=self.kernel)
             self.loop.log.send_to(HostLog(self))
             self.program(self)
