@@ -14,7 +14,7 @@ from protocols.scenarios import SCENARIOS
 
 SOAK = bool(os.environ.get("WINDLASS_SOAK"))
 SEEDS = 200 if SOAK else 4
-LOST = {"ConnectionLost", "BackendDown", "status 502", "status 503"}  # what only faults can cause
+LOST = {"ConnectionLost", "BackendDown"}  # what only faults can cause
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
