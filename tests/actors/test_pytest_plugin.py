@@ -37,7 +37,8 @@ def now_and_then(world: World) -> None:
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester) -> pytest.Pytester:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others' plugins take seconds to import anew
     pytester.makepyfile(scenarios=SCENARIO)
     pytester.syspathinsert()
     return pytester
