@@ -131,7 +131,7 @@ async def client(host: Host, pool: Pool, books: Books, number: int) -> None:
             moved.cancel()
 
 
-@scenario(seconds=3.0, faults=FAULTS)
+@scenario(name="postgres", seconds=3.0, faults=FAULTS)
 def bank(world: World) -> None:
     """Transfers on a PostgreSQL that comes and goes; the money stays, and nobody is told what is not so."""
     books = Books()

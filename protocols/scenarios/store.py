@@ -152,7 +152,7 @@ async def listen(host: Host, news: redis.Subscription, until: Reply[Any]) -> Non
         await sleep(0.02)
 
 
-@scenario(seconds=3.0, faults=FAULTS)
+@scenario(name="redis", seconds=3.0, faults=FAULTS)
 def store(world: World) -> None:
     """Counters, transactions, queues and messages on a Redis that comes and goes; nothing is done twice."""
     account = Account(world)
