@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from actors import Listener, Reply, sleep
+from actors import Listener, Reply, gather, sleep
 from actors.simulation import Faults, Host, World, scenario
 from pools import BackendDown, DeadlineExceeded, Pool, QueueFull
 from pools.simulation import watch
@@ -122,6 +122,8 @@ async def client(host: Host, pool: Pool, books: Books, number: int) -> None:
         host.expect(moved, f"transfer {id}")
         echo = pool.submit(postgres.fetch_value("select $1::int", turn, idempotent=True))
         host.expect(echo, f"the echo of {turn}", partial(int.__eq__, turn))
+        if random.random() < 0.3:  # the first that fails has the other cancelled
+            host.expect(gather(moved, echo), f"transfer and echo {id}")
         if random.random() < 0.3:
             host.expect(pool.submit(report()), f"report {id}", ([ACCOUNTS * DEPOSIT] * 2).__eq__)
         if random.random() < 0.1:

@@ -11,7 +11,7 @@ from collections import Counter
 from functools import partial
 from typing import Any, Final
 
-from actors import Listener, Reply, sleep
+from actors import Listener, Reply, gather, sleep
 from actors.simulation import Faults, Host, World, scenario
 from pools import BackendDown, DeadlineExceeded, PoolClosed, QueueFull
 from pools.simulation import watch
@@ -122,8 +122,12 @@ async def client(host: Host, pool: redis.RedisPool, account: Account, number: in
         pushed.when_settled(partial(account.answered, mark))
         host.expect(pushed, f"mark {mark.decode()}")
         key = f"key{random.randrange(5)}"
-        host.expect(pool.submit(redis.set(key, f"{key}={turn}"), timeout=patience), f"set {key}")
-        host.expect(pool.submit(redis.get(key), timeout=patience), f"get {key}", partial(of, key))
+        written = pool.submit(redis.set(key, f"{key}={turn}"), timeout=patience)
+        host.expect(written, f"set {key}")
+        read = pool.submit(redis.get(key), timeout=patience)
+        host.expect(read, f"get {key}", partial(of, key))
+        if random.random() < 0.3:  # the first that fails has the others cancelled
+            host.expect(gather(pushed, written, read), f"all of {mark.decode()}")
         if random.random() < 0.5:
             moved = pool.submit(move(random.randrange(1, 300)), timeout=patience)
             host.expect(moved, f"move {mark.decode()}", range(MONEY + 1).__contains__)

@@ -25,7 +25,9 @@ from protocols.redis.transactions import Transaction
 from protocols.redis.units import Command
 from protocols.scenarios import SCENARIOS
 
-RUNS_MAX = 2000 if os.environ.get("WINDLASS_SOAK") else 300
+SOAK = bool(os.environ.get("WINDLASS_SOAK"))
+RUNS_MAX = 2000 if SOAK else 300
+SHRINK_RUNS_MAX = 400 if SOAK else 60
 SCRIPT_MAX = 20
 
 Patch = pytest.MonkeyPatch
@@ -154,7 +156,7 @@ def test_a_planted_bug_is_found_by_a_short_script(name: str, plant: Callable[[Pa
         reports = (simulate(story, seed) for seed in range(RUNS_MAX))
         report = next((report for report in reports if report.failure is not None), None)
         assert report is not None, f"not found in {RUNS_MAX} runs"
-        shrunk = shrink(story, report)
+        shrunk = shrink(story, report, runs_max=SHRINK_RUNS_MAX)
     assert shrunk is not None
     told = f"run {report.seed + 1}, {len(report.acts)} faults shrunk to {len(shrunk.acts)}"
     sys.stdout.write(f"{told}: {shrunk.report.failure}\n")
