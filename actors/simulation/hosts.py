@@ -123,8 +123,8 @@ class Host:
         """The reply must settle exactly once, at the latest after the network was healed.
 
         `check(value)` looks at the value; it returns False or raises `AssertionError` if it is another's.
-        `within`: seconds in which it must settle come what may. `may_fail`: whether an
-        error will do; while the host drains it will in any case.
+        `within`: seconds in which it must settle come what may. `may_fail`: whether an error will do; while
+        the host drains it will in any case.
         """
         expected = Expected(self, reply, what, check, may_fail)
         self._open[expected] = None
