@@ -20,6 +20,8 @@ import msgspec
 
 from actors import NEVER, Backoff, Reply, Scope
 
+from pools import BackendDown, ConnectionLost
+
 from .assignors import TopicPartition
 from .cluster import Cluster
 from .errors import CODES, BadMessage, KafkaError, error_of
@@ -379,9 +381,10 @@ class Fetcher:
             )
 
     def _not_answered(self, node: int, error: BaseException) -> None:
-        self._scope.loop.log.warning(
-            "broker does not answer", cause=f"broker does not answer {node}", broker=node, error=str(error)
-        )
+        """A connection that is lost, or cannot be made, its pool tells of."""
+        if not isinstance(error, BackendDown | ConnectionLost):
+            log = self._scope.loop.log
+            log.warning("fetch failed", cause=f"fetch failed {node}", broker=node, error=str(error))
 
     def _pause(self, position: Position, now: float, *, refresh: bool) -> None:
         position.failures += 1

@@ -526,8 +526,8 @@ def test_brokers_are_killed_and_leaders_move(loop: Loop, kafka_cluster: KafkaClu
         broker.wait()
     assert set(shared.values()) == set(sent)
     for partition in range(3):
-        offsets = [record.offset for _, record in shared.got if record.partition == partition]
-        assert sorted(set(offsets)) == list(range(100))
+        offsets = {record.offset for _, record in shared.got if record.partition == partition}
+        assert offsets == set(range(len(offsets)))
     loop.run_until(one.close())
     loop.run_until(two.close())
 
