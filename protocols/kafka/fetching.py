@@ -19,7 +19,6 @@ from typing import Any, Final
 import msgspec
 
 from actors import NEVER, Backoff, Reply, Scope
-
 from pools import BackendDown, ConnectionLost
 
 from .assignors import TopicPartition
