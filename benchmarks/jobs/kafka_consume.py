@@ -70,8 +70,8 @@ JOBS = (
         unit="µs",
         measure=_measure("many"),
         bounds=(
-            Bound(IN_ASYNCIO, 0.7, 0.5, peer=AIOKAFKA),
-            Bound(OWN_LOOP, 0.7, 0.5, peer=AIOKAFKA),
+            Bound(IN_ASYNCIO, 0.95, 0.7, peer=AIOKAFKA),
+            Bound(OWN_LOOP, 0.95, 0.7, peer=AIOKAFKA),
             Bound(IN_ASYNCIO, 4.0, 3.0, peer=CONFLUENT),
         ),
     ),
