@@ -464,7 +464,9 @@ class KafkaPool(Machine["KafkaPool"]):
         )
 
     def drop(self, batch: Batch, work: Sending, error: Exception) -> None:
-        """One message fails."""
+        """One message fails, unless somebody who heard of another has cancelled it meanwhile."""
+        if work._state:
+            return
         self.held -= work.unit.size + OBJECT_BYTES
         self._failed[type(error).__name__] += 1
         work.fail(error)
