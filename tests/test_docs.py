@@ -53,7 +53,10 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 TURNS_MAX = 2000  # of all loops of a page, until a visitor has its answer
 SKIP_SECONDS_MAX = 100.0  # at a time
 QUIET_SECONDS = 0.005  # without anything to read, before time is skipped; a busy machine may be late
-SERVERS = {"redis": ("redis_server", 6379)}  # pages that need a real one: its fixture, the port they write
+SERVERS = {  # pages that need a real one: its fixture, the port they write
+    "redis": ("redis_server", 6379),
+    "kafka": ("kafka_broker", 9092),
+}
 SERVER_SECONDS = 1.0  # in which it answers: no time is skipped before
 UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 ELSEWHERE = {".", "kill"}  # commands that are not ours
@@ -316,7 +319,8 @@ WITH_CODE = [page for page in PAGES if any(block.kind == "python" for block in b
 def test_code_runs_as_it_stands(page: Path, stage: Stage, request: pytest.FixtureRequest) -> None:
     if page.stem in SERVERS:
         fixture, port = SERVERS[page.stem]
-        stage.ports[port] = request.getfixturevalue(fixture).port
+        stage.ports[port] = real = request.getfixturevalue(fixture).port
+        stage.ports[real] = real  # where a broker says that it can be reached
         stage.quiet_seconds = SERVER_SECONDS
     namespace: dict[str, Any] = {"__name__": page.stem.replace("-", "_")}
     module = type(sys)(namespace["__name__"])
