@@ -12,7 +12,7 @@ import pools
 from actors import Misuse
 from protocols import kafka
 from protocols.kafka import api
-from protocols.kafka.batches import Batch
+from protocols.kafka.batches import EPOCH_MAX, Batch
 from tests.protocols.kafka.fake_kafka import HANG, LOSE, RESET, FakeKafka, refusing
 
 
@@ -369,6 +369,59 @@ def test_a_new_address_of_a_broker_is_used() -> None:
     assert fake.seen[-1][0] == 9
 
 
+def test_an_answer_that_does_not_name_a_partition_is_none() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, api.ProduceResponse([], 0))
+    (reply,) = fake.send(b"1")
+    fake.advance(1)
+    assert reply.result().offset == 0
+    assert fake.pool.statistics().retried == 1
+
+
+def test_after_the_last_epoch_there_is_another_identity() -> None:
+    fake = FakeKafka()
+    fake.send(b"1")
+    fake.run()
+    (partition,) = fake.pool.partitions
+    partition.epoch = EPOCH_MAX
+    fake.sequences[7001, "t", 0] = (EPOCH_MAX, 9, 0)
+    (reply,) = fake.send(b"2")
+    fake.advance(1)
+    assert reply.result().offset == 1
+    assert (partition.producer, partition.epoch, partition.sequence) == (7002, 0, 1)
+
+
+def test_a_cluster_that_says_nothing_useful_is_asked_again() -> None:
+    fake = FakeKafka(nodes=2, topics={"t": [2]}, metadata_age=1.0)
+    (reply,) = fake.send(b"1")
+    fake.run()
+    assert reply.error is None
+    nodes, fake.nodes = fake.nodes, {}
+    fake.advance(2)  # an answer without brokers is not believed
+    assert fake.pool.cluster.nodes
+    fake.nodes = {1: nodes[1]}
+    fake.advance(2)  # and one where the leader is not among them names none
+    (waits,) = fake.send(b"2")
+    fake.advance(2)
+    assert not waits.settled
+    fake.nodes = nodes
+    fake.advance(3)
+    assert waits.result().offset == 1
+
+
+def test_a_cluster_that_is_asked_for_a_broker_it_has_not() -> None:
+    fake = FakeKafka()
+    fake.send(b"1")
+    fake.run()
+    cluster = fake.pool.cluster
+    missing = cluster.call(api.Metadata([]), 77)
+    assert isinstance(missing.error, pools.BackendDown)
+    assert "no broker 77" in str(missing.error)
+    assert repr(cluster) == "<Cluster 192.0.2.1:9092, 1 brokers, 1 topics, 2 refreshes>"
+    cluster.forget("t")
+    assert not cluster.topics
+
+
 def test_acks_0_settles_without_an_answer() -> None:
     fake = FakeKafka(acks=0)
     replies = fake.send(b"1", b"2")
@@ -518,6 +571,14 @@ def test_what_it_says_of_itself() -> None:
     fake.run()
     told = fake.pool.statistics()
     assert (told.submitted, told.succeeded, told.batches, told.requests) == (1, 1, 1, 1)
+    (partition,) = fake.pool.partitions
+    (waits,) = fake.send(b"y")
+    assert repr(partition) == "<Partition t/0, 1 batches>"
+    assert repr(partition.open) == "<Batch for <Partition t/0, 1 batches> waiting, 1 messages>"
+    assert repr(waits) == "<Sending <Push to t, 17 bytes>>"
+    assert repr(fake.pool.delivery) == "<Delivery to 1 partitions, 0 requests on their way>"
+    fake.run()
+    assert repr(waits) == "<Sending <Push to t, 17 bytes>, settled>"
     assert repr(kafka.pool("h")) == "<KafkaPool h:9092 not spawned, 0 messages wait, 0 requests on their way>"
 
 
