@@ -361,7 +361,7 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _learn(self, now: float) -> None:
         """The cluster has news."""
-        for topic in self._topics.values():
+        for topic in list(self._topics.values()):
             known = self.cluster.topics.get(topic.name)
             if known is None:
                 continue
@@ -384,9 +384,9 @@ class KafkaPool(Machine["KafkaPool"]):
             live = sum(batch.live for batch in batches)
             if live:
                 self.tell(topic.name, error, live)
+            topic.holding = None
             for batch in batches:
                 self.fail(batch, error)
-            topic.holding = None
         elif topic.holding is not None:
             self.cluster.refresh()
 
@@ -439,13 +439,16 @@ class KafkaPool(Machine["KafkaPool"]):
             offset += step
 
     def fail(self, batch: Batch, error: Exception) -> None:
-        """Every message of a batch that somebody still waits for fails."""
+        """Every message of a batch that somebody still waits for fails. Who hears of it may submit again at
+        once, so the batch takes nothing more.
+        """
         more = "; it may have been written" if batch.fixed else ""
-        for work in batch.works:
-            if not work._state:
-                self.drop(batch, work, twin(error, more))
-        batch.works = []
-        batch.dead = 0
+        if batch.partition is not None and batch.partition.open is batch:
+            batch.partition.open = None
+        works, batch.works = batch.works, []
+        for work in works:
+            self.drop(batch, work, twin(error, more))
+        batch.dead = batch.bytes = 0
 
     def refused(self, batch: Batch, error: Exception) -> None:
         """The same, for a batch that its broker will never take."""
@@ -475,15 +478,20 @@ class KafkaPool(Machine["KafkaPool"]):
     def fail_all(self, error: Exception) -> None:
         """Everything that waits fails; with its cause, where that is what a person has to mend."""
         error = fatal_cause(error) or error
+        batches = self._all_batches()
         for topic in self._topics.values():
-            for batch in list(self._batches_of(topic)):
-                self.fail(batch, error)
+            topic.holding = None
+        for batch in batches:
+            self.fail(batch, error)
 
     @property
     def clock(self) -> float:
         """What to add to monotonic seconds for those since 1970."""
         kernel = self.loop.kernel
         return kernel.wall_clock() - kernel.monotonic()
+
+    def _all_batches(self) -> list[Batch]:
+        return [batch for topic in self._topics.values() for batch in self._batches_of(topic)]
 
     def _batches_of(self, topic: Topic) -> Iterator[Batch]:
         if topic.holding is not None:
@@ -495,15 +503,14 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _sweep(self, now: float) -> None:
         """Every message whose deadline has passed, and when to look again."""
-        due, looked_at = NEVER, 0
-        for topic in self._topics.values():
-            for batch in list(self._batches_of(topic)):
-                if batch.due <= now:
-                    looked_at += len(batch.works)
-                for work in batch.expired(now):
-                    self.drop(batch, work, self._late(batch))
-                due = min(due, batch.due)
-        self._due = due
+        due, self._due, looked_at = NEVER, NEVER, 0
+        for batch in self._all_batches():
+            if batch.due <= now:
+                looked_at += len(batch.works)
+            for work in batch.expired(now):
+                self.drop(batch, work, self._late(batch))
+            due = min(due, batch.due)
+        self._due = min(self._due, due)  # who heard of one may have submitted another meanwhile
         self._swept_until = now + SWEEP_SECONDS * looked_at
 
     def _late(self, batch: Batch) -> DeadlineExceeded:

@@ -217,6 +217,40 @@ def test_who_hears_of_a_message_may_cancel_its_neighbours(how: str) -> None:
     assert told.succeeded == 1 + (how == "written")
 
 
+@pytest.mark.parametrize("how", ["no topic", "refused", "late", "queued and late", "identity"])
+def test_who_hears_of_a_failure_may_submit_again_at_once(how: str) -> None:
+    fake = FakeKafka(topics={"t": [1], "u": [1]})
+    if how != "identity":
+        fake.send(b"0")
+        fake.run()
+    topic = "nowhere" if how == "no topic" else "t"
+    again: list[Any] = []
+
+    def submit_again(reply: Any) -> None:
+        if reply.error is not None and len(again) < 50:
+            again.extend(fake.send(b"again", topic=topic, timeout=30.0))
+            again.extend(fake.send(b"elsewhere", topic="u", timeout=30.0))
+
+    if how == "refused":
+        fake.script(api.Produce, refusing(29))
+    elif how == "late":
+        fake.script(api.Produce, HANG)
+    elif how == "queued and late":
+        fake.down.add(1)
+        fake.reset(1)
+    elif how == "identity":
+        fake.script(api.InitProducerId, api.InitProducerIdResponse(0, 31, -1, -1))
+    for reply in fake.send(b"1", b"2", topic=topic, timeout=8.0):
+        reply.when_settled(submit_again)
+    fake.advance(9.0)
+    fake.down.clear()
+    fake.advance(30.0)
+    assert len(again) == 4
+    assert all(reply.settled for reply in again)
+    assert [reply.error is None for reply in again] == [how != "no topic", True] * 2
+    assert fake.add_up()
+
+
 def test_a_deadline_says_how_far_the_message_had_come() -> None:
     fake = FakeKafka()
     fake.down.add(1)
@@ -317,6 +351,34 @@ def test_a_broker_that_is_gone_is_left_for_the_new_leader() -> None:
     fake.advance(2)
     assert reply.result().partition == 1
     assert fake.values("t", 1) == [b"0", b"1"]
+
+
+def test_an_advertised_address_that_cannot_be_reached_is_named() -> None:
+    fake = FakeKafka(nodes=2, topics={"t": [2]})
+    fake.down.add(2)
+    (reply,) = fake.send(b"1", timeout=3)
+    fake.advance(3)
+    assert isinstance(reply.error, pools.DeadlineExceeded)
+    assert reply.error.stage == "connecting"
+    assert "broker 2, which advertises 192.0.2.2:9092 cannot be reached" in str(reply.error)
+
+
+def test_a_leader_that_has_lost_that_office_may_have_written() -> None:
+    fake = FakeKafka(nodes=2)
+
+    def had_it(node: int, request: Any) -> api.ProduceResponse:
+        fake.produce(node, request)
+        return refusing(6)(node, request)  # type: ignore[return-value]
+
+    fake.script(api.Produce, had_it)
+    one, two = fake.send(b"1", b"2")
+    fake.run()
+    one.cancel()  # too late: the same batch goes again, or the broker could not tell
+    fake.topics["t"] = [2]
+    fake.advance(1)
+    assert two.result().offset == 1
+    assert fake.values() == [b"1", b"2"]
+    assert fake.pool.statistics().epochs == 0
 
 
 def test_an_election_is_waited_for() -> None:
