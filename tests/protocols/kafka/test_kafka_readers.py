@@ -308,6 +308,27 @@ def test_no_right_to_read_ends_it() -> None:
     assert fake.consumer.closed.settled
 
 
+@pytest.mark.parametrize("kind", [Fetch, ListOffsets, JoinGroup, OffsetFetch, api.FindCoordinator, Heartbeat])
+def test_a_broker_that_does_not_speak_what_is_needed_ends_it(kind: Any) -> None:
+    fake = FakeGroup()
+    del fake.versions[kind.api.key]
+    reply = fake.reading(20)
+    fake.advance(3.0)
+    assert isinstance(reply.error, kafka.BrokerTooOld)
+    assert kind.api.name in str(reply.error)
+
+
+def test_a_rebalance_function_that_fails_ends_it_with_that_cause() -> None:
+    fake = FakeGroup()
+    fake.consumer.on_rebalance = None
+    other = fake.loop.spawn(
+        kafka.consumer("192.0.2.1:9092", "t", group="h", on_rebalance=lambda change: 1 / 0)
+    )
+    fake.run()
+    assert isinstance(other.subscribed.error, PoolClosed)
+    assert isinstance(other.subscribed.error.__cause__, ZeroDivisionError)
+
+
 def test_damaged_messages_end_it_without_a_word_of_them() -> None:
     good = batch(0, 3)
     for damaged in (good[:-1] + b"\xff", good[:16] + b"\x01" + good[17:], good[:8] + bytes(4) + good[12:]):
