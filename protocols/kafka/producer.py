@@ -38,6 +38,7 @@ __all__ = ["KafkaPool", "ProducerStatistics"]
 OBJECT_BYTES: Final = 400  # what a message takes besides its own bytes while it waits
 TOPIC_PATIENCE: Final = 5.0  # seconds: a topic that has just been made is not known everywhere at once
 SWEEP_SECONDS: Final = 1e-6  # per message that was looked at: so looking takes a tenth of the time at most
+MISSING_MAX: Final = 100  # topics that are not there, and remembered
 TOO_LARGE: Final = 10
 UNKNOWN_TOPIC: Final = 3
 INVALID_TOPIC: Final = 17
@@ -98,6 +99,7 @@ class KafkaPool(Machine["KafkaPool"]):
         self.cluster = Cluster(settings, self.wake)
         self.scope: Scope = None  # type: ignore[assignment]  # until spawned
         self._topics: dict[str, Topic] = {}
+        self._missing: dict[str, None] = {}  # of them, those that are not there
         self.delivery = Delivery(self)
         self._refreshes_seen = 0
         self._failure_seen: BaseException | None = None
@@ -385,10 +387,22 @@ class KafkaPool(Machine["KafkaPool"]):
             if live:
                 self.tell(topic.name, error, live)
             topic.holding = None
+            self._remember_missing(topic)
             for batch in batches:
                 self.fail(batch, error)
         elif topic.holding is not None:
             self.cluster.refresh()
+
+    def _remember_missing(self, topic: Topic) -> None:
+        """So that the next message for it fails at once; not for ever, for anybody may make up names."""
+        self._missing.pop(topic.name, None)
+        self._missing[topic.name] = None
+        if len(self._missing) > MISSING_MAX:
+            oldest = next(iter(self._missing))
+            del self._missing[oldest]
+            if self._topics[oldest].holding is None and not self._topics[oldest].partitions:
+                del self._topics[oldest]
+                self.cluster.forget(oldest)
 
     def _route(self, topic: Topic, now: float) -> None:
         """The partitions are known: messages that have waited for that go on."""

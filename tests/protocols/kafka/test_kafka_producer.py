@@ -555,6 +555,20 @@ def test_a_broker_that_names_records_it_was_not_sent_is_not_asked_for_ever() -> 
     assert len(fake.asked(api.Produce)) == 1
 
 
+def test_names_that_somebody_makes_up_are_not_remembered_for_ever() -> None:
+    fake = FakeKafka()
+    made_up = [fake.send(b"x", topic=f"nowhere-{number}")[0] for number in range(300)]
+    fake.advance(10)
+    assert all(isinstance(reply.error, kafka.NoSuchTopic) for reply in made_up)
+    (fine,) = fake.send(b"1")
+    fake.advance(301)
+    assert fine.error is None
+    assert len(fake.asked(api.Metadata)[-1].topics) <= 101
+    (again,) = fake.send(b"x", topic="nowhere-0")
+    fake.advance(10)
+    assert isinstance(again.error, kafka.NoSuchTopic)
+
+
 def test_a_broker_that_is_too_old_is_said_at_once() -> None:
     fake = FakeKafka()
     fake.versions[0] = (0, 5)
