@@ -99,6 +99,21 @@ def test_who_is_expelled_has_lost_everything_and_stores_nothing() -> None:
     assert offsets(fake.receive(1)) == [0]
 
 
+@pytest.mark.parametrize("code", [25, 27])
+def test_a_transaction_over_what_is_taken_away_meanwhile_is_one_of_the_old_generation(code: int) -> None:
+    fake = FakeGroup(assignor="range", auto_commit=None)
+    fake.receive(4)
+    before = fake.consumer.membership
+    fake.script(Heartbeat, HeartbeatResponse(0, code))
+    fake.advance(3.0)
+    assert fake.consumer.statistics().generation == before.generation + 1
+    assert fake.consumer.membership == before  # which the broker refuses
+    assert fake.consumer.positions() == {T0: 4}
+    fake.advance(PATIENCE)
+    assert offsets(fake.receive(1)) == [0]
+    assert fake.consumer.membership.generation == before.generation + 1
+
+
 def test_the_coordinator_moves() -> None:
     fake = FakeGroup()
     fake.receive(1)
