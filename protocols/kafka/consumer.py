@@ -74,8 +74,10 @@ class Consumer(Machine["Consumer"]):
         "_error",
         "_fetcher",
         "_finish_by",
+        "_held_over",
         "_index",
         "_last_stored",
+        "_loaded_as",
         "_member",
         "_missing",
         "_position",
@@ -130,6 +132,8 @@ class Consumer(Machine["Consumer"]):
             0  # the reader has those before `_index`, and has finished those before `_start`
         )
         self._behind = 0  # the offset behind all of `_ready`
+        self._loaded_as: Membership | None = None  # who we were when these were loaded
+        self._held_over: dict[TopicPartition, int] = {}  # given back or lost while the reader is at it
         self._delivered = 0
         self._ended = False
         self._error: BaseException | None = None
@@ -193,6 +197,7 @@ class Consumer(Machine["Consumer"]):
     def _load(self) -> bool:
         """The next messages in place of those that are finished."""
         self._finish()
+        self._held_over.clear()
         self._scope.wake()  # there is room, or the end can go on
         if self._ended:
             return False
@@ -204,6 +209,7 @@ class Consumer(Machine["Consumer"]):
         if taken is None:
             return False
         self._position, self._ready, self._behind = taken
+        self._loaded_as = self._member.membership if self._member is not None else None
         return True
 
     def _finish(self) -> None:
@@ -233,7 +239,8 @@ class Consumer(Machine["Consumer"]):
         group has given the partitions to others. Raises `Misuse` without a group.
         """
         if not records:
-            return self._store(self.positions())
+            self._in_group()
+            return self._store(self._positions())
         offsets: dict[TopicPartition, int] = {}
         for record in records:
             key = TopicPartition(record.topic, record.partition)
@@ -241,18 +248,25 @@ class Consumer(Machine["Consumer"]):
         return self._store(offsets)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """By partition, the offset behind all that was delivered."""
+        """By partition, the offset behind all that was delivered; also of a partition that the group has
+        taken away while the reader is at its messages.
+        """
         self._check_spawned()
+        return self._positions() | self._held_over
+
+    def _positions(self) -> dict[TopicPartition, int]:
         self._mark()
         positions = self._fetcher.positions.items()
         return {key: position.delivered for key, position in positions if position.delivered >= 0}
 
     @property
     def membership(self) -> Membership:
-        """Who this is in its group, by which a broker checks the offsets that a transaction stores. Raises
-        `Misuse` without a group.
+        """Who this is in its group, by which a broker checks the offsets that a transaction stores: for what
+        the group has taken away meanwhile, who it was when the messages were delivered. Raises `Misuse`
+        without a group.
         """
-        return self._in_group().membership
+        member = self._in_group()
+        return self._loaded_as if self._held_over and self._loaded_as is not None else member.membership
 
     @property
     def assignment(self) -> tuple[TopicPartition, ...]:
@@ -265,6 +279,16 @@ class Consumer(Machine["Consumer"]):
         position = self._own(partition)
         self._drop(position)
         position.move(offset)
+        self._scope.wake()
+
+    def rewind(self) -> None:
+        """Go back to what is stored with the group: what was delivered since is delivered again, after a
+        transaction that was rolled back, say. Raises `Misuse` without a group.
+        """
+        self._in_group()
+        for position in self._fetcher.positions.values():
+            self._drop(position)
+            position.forget()
         self._scope.wake()
 
     def pause(self, *partitions: TopicPartition) -> None:
@@ -410,6 +434,8 @@ class Consumer(Machine["Consumer"]):
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Everybody hears of the end."""
         closed = self._error or PoolClosed("the consumer has stopped")
+        if closed is not error:
+            closed.__cause__ = closed.__cause__ or error
         if not self._ended:
             self._ended, self._error = True, closed
         self.subscribed.fail(closed)
@@ -474,11 +500,15 @@ class Consumer(Machine["Consumer"]):
         self._fetcher.buffer.drop(position)
 
     def _release(self, keys: Iterable[TopicPartition]) -> None:
+        """They are ours no longer, or not for long. What the reader has of them it may still finish."""
         for key in keys:
             position = self._fetcher.positions.get(key)
             if position is not None:
+                at_it = self._position is position and self._index > 0
                 self._drop(position)
                 position.paused = True
+                if at_it:
+                    self._held_over[key] = position.delivered
 
     def _done(self, keys: Iterable[TopicPartition]) -> Offsets:
         """What is finished and not stored, if it is to be stored without being asked."""

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
+from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 
 from .batches import Batch, Partition, Sending
@@ -37,6 +38,7 @@ __all__ = ["KafkaPool", "ProducerStatistics"]
 OBJECT_BYTES: Final = 400  # what a message takes besides its own bytes while it waits
 TOPIC_PATIENCE: Final = 5.0  # seconds: a topic that has just been made is not known everywhere at once
 SWEEP_SECONDS: Final = 1e-6  # per message that was looked at: so looking takes a tenth of the time at most
+MISSING_MAX: Final = 100  # topics that are not there, and remembered
 TOO_LARGE: Final = 10
 UNKNOWN_TOPIC: Final = 3
 INVALID_TOPIC: Final = 17
@@ -93,9 +95,11 @@ class KafkaPool(Machine["KafkaPool"]):
         self.name = settings.name
         self.loop: Loop = None  # type: ignore[assignment]  # until spawned
         self.draining_now = False
+        self.room = queue_bytes  # what messages may hold together now: nothing, once it drains
         self.cluster = Cluster(settings, self.wake)
         self.scope: Scope = None  # type: ignore[assignment]  # until spawned
         self._topics: dict[str, Topic] = {}
+        self._missing: dict[str, None] = {}  # of them, those that are not there
         self.delivery = Delivery(self)
         self._refreshes_seen = 0
         self._failure_seen: BaseException | None = None
@@ -151,36 +155,28 @@ class KafkaPool(Machine["KafkaPool"]):
             raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
         try:
             value, key = unit.value, unit.key
-            if (
-                unit.headers
-                or value.__class__ is not bytes
-                or (key.__class__ is not bytes and key is not None)
-            ):
+            plain = not unit.headers and unit.partition is None and unit.timestamp is None
+            if plain and value.__class__ is bytes and (key is None or key.__class__ is bytes):
+                size = RECORD_OVERHEAD + len(value) + (len(key) if key is not None else 0)
+            else:
                 check(unit)
                 size = unit.size
-            elif key is None:
-                size = RECORD_OVERHEAD + len(value)
-            else:
-                size = RECORD_OVERHEAD + len(value) + len(key)
             topic = self._topics.get(unit.topic)
-            if topic is None:
-                check(unit)
         except AttributeError:
             check(unit)
             raise
         now = loop.time()
         due = now + (self.timeout_default if timeout is None else timeout)
-        if loop.inherited_deadline < due:
-            due = loop.inherited_deadline
-        self.submitted += 1
-        held = self.held + size + OBJECT_BYTES
-        if held > self.queue_bytes or self.draining_now or size > self.message_bytes:
-            return self._refused(unit, size, now, due)
-        self.held = held
-        partition: Partition | None
-        if topic is None or not topic.partitions:
+        inherited = loop.inherited_deadline
+        if inherited < due:
+            due = inherited
+        if topic is None:
             return self._hold(unit, size, now, due)
-        if key is None and unit.partition is None and topic.sticky_bytes > 0:
+        held = self.held + size + OBJECT_BYTES
+        if held > self.room or size > self.message_bytes:
+            return self._refused(unit, size, now, due)
+        partition: Partition | None
+        if key is None and plain and topic.sticky_bytes > 0:
             topic.sticky_bytes -= size
             partition = topic.sticky
         else:
@@ -190,6 +186,8 @@ class KafkaPool(Machine["KafkaPool"]):
         batch = partition.open
         if batch is None or batch.bytes + size > self.batch_bytes:
             batch = self._new_batch(partition, now)
+        self.submitted += 1
+        self.held = held
         work = Sending(unit, batch, now, due)
         batch.works.append(work)
         batch.bytes += size
@@ -225,6 +223,7 @@ class KafkaPool(Machine["KafkaPool"]):
     def _failed_at_once(self, unit: Push, error: PoolError, now: float, due: float) -> Reply[RecordMetadata]:
         work = Sending(unit, Batch(None, now, self._cancelled), now, due)
         work.fail(error)
+        self.submitted += 1
         self._failed[type(error).__name__] += 1
         return work
 
@@ -232,14 +231,19 @@ class KafkaPool(Machine["KafkaPool"]):
         """Keep a message until its topic's partitions are known."""
         topic = self._topics.get(unit.topic)
         if topic is None:
+            check(unit)
             if LEGAL_NAME.fullmatch(unit.topic) is None:
-                self.held -= size + OBJECT_BYTES
                 error = error_of(INVALID_TOPIC, about=repr(unit.topic[:249]))
                 self.tell(repr(unit.topic[:249]), error, 1)
                 return self._failed_at_once(unit, error, now, due)
+        if self.held + size + OBJECT_BYTES > self.room or size > self.message_bytes:
+            return self._refused(unit, size, now, due)
+        if topic is None:
             topic = self._topics[unit.topic] = Topic(unit.topic)
         if topic.holding is None:
             topic.holding = Batch(None, now, self._cancelled)
+        self.submitted += 1
+        self.held += size + OBJECT_BYTES
         work = Sending(unit, topic.holding, now, due)
         topic.holding.take(work)
         if due < self._due:
@@ -273,8 +277,12 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def drain(self) -> None:
         """Take no more messages, have those that are there written, then stop."""
-        self.draining_now = True
+        self._take_no_more()
         self.wake()
+
+    def _take_no_more(self) -> None:
+        self.draining_now = True
+        self.room = -1
 
     def statistics(self) -> ProducerStatistics:
         """What the producer has done so far, and what is there now."""
@@ -341,12 +349,13 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def draining(self, scope: Scope) -> Outcome:
         """The loop drains."""
-        self.draining_now = True
+        self._take_no_more()
         return self.wakeup(scope)
 
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Settle everything, close every connection."""
-        self.draining_now = self._stopped = True
+        self._take_no_more()
+        self._stopped = True
         self.fail_all(PoolClosed(f"the pool of {self.name} has stopped"))
         scope.loop.kill(self.cluster.token, error)
 
@@ -354,7 +363,7 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _learn(self, now: float) -> None:
         """The cluster has news."""
-        for topic in self._topics.values():
+        for topic in list(self._topics.values()):
             known = self.cluster.topics.get(topic.name)
             if known is None:
                 continue
@@ -377,11 +386,23 @@ class KafkaPool(Machine["KafkaPool"]):
             live = sum(batch.live for batch in batches)
             if live:
                 self.tell(topic.name, error, live)
+            topic.holding = None
+            self._remember_missing(topic)
             for batch in batches:
                 self.fail(batch, error)
-            topic.holding = None
         elif topic.holding is not None:
             self.cluster.refresh()
+
+    def _remember_missing(self, topic: Topic) -> None:
+        """So that the next message for it fails at once; not for ever, for anybody may make up names."""
+        self._missing.pop(topic.name, None)
+        self._missing[topic.name] = None
+        if len(self._missing) > MISSING_MAX:
+            oldest = next(iter(self._missing))
+            del self._missing[oldest]
+            if self._topics[oldest].holding is None and not self._topics[oldest].partitions:
+                del self._topics[oldest]
+                self.cluster.forget(oldest)
 
     def _route(self, topic: Topic, now: float) -> None:
         """The partitions are known: messages that have waited for that go on."""
@@ -417,22 +438,33 @@ class KafkaPool(Machine["KafkaPool"]):
         batch.on_cancel = self._cancelled_late
         topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
         step = 1 if offset >= 0 else 0
-        for work in batch.works:
+        works, batch.works = batch.works, []  # else they would hold each other, for the collector to find
+        for work in works:
             if not work._state:
                 stamp = timestamp
                 if stamp < 0:
                     stamp = work.unit.timestamp  # type: ignore[assignment]
                     if stamp is None:
                         stamp = int((work.since + clock) * 1000)
-                work.settle(RecordMetadata(topic, partition, offset, stamp))
+                work._value = RecordMetadata(topic, partition, offset, stamp)
+                work._state = VALUE  # as Reply.settle, written out
+                waiters = work._waiters
+                if waiters is not None:
+                    work._waiters = None
+                    work._notify(waiters)
             offset += step
 
     def fail(self, batch: Batch, error: Exception) -> None:
-        """Every message of a batch that somebody still waits for fails."""
+        """Every message of a batch that somebody still waits for fails. Who hears of it may submit again at
+        once, so the batch takes nothing more.
+        """
         more = "; it may have been written" if batch.fixed else ""
-        for work in batch.works:
-            if not work._state:
-                self.drop(batch, work, twin(error, more))
+        if batch.partition is not None and batch.partition.open is batch:
+            batch.partition.open = None
+        works, batch.works = batch.works, []
+        for work in works:
+            self.drop(batch, work, twin(error, more))
+        batch.dead = batch.bytes = 0
 
     def refused(self, batch: Batch, error: Exception) -> None:
         """The same, for a batch that its broker will never take."""
@@ -451,7 +483,9 @@ class KafkaPool(Machine["KafkaPool"]):
         )
 
     def drop(self, batch: Batch, work: Sending, error: Exception) -> None:
-        """One message fails."""
+        """One message fails, unless somebody who heard of another has cancelled it meanwhile."""
+        if work._state:
+            return
         self.held -= work.unit.size + OBJECT_BYTES
         self._failed[type(error).__name__] += 1
         work.fail(error)
@@ -460,15 +494,20 @@ class KafkaPool(Machine["KafkaPool"]):
     def fail_all(self, error: Exception) -> None:
         """Everything that waits fails; with its cause, where that is what a person has to mend."""
         error = fatal_cause(error) or error
+        batches = self._all_batches()
         for topic in self._topics.values():
-            for batch in list(self._batches_of(topic)):
-                self.fail(batch, error)
+            topic.holding = None
+        for batch in batches:
+            self.fail(batch, error)
 
     @property
     def clock(self) -> float:
         """What to add to monotonic seconds for those since 1970."""
         kernel = self.loop.kernel
         return kernel.wall_clock() - kernel.monotonic()
+
+    def _all_batches(self) -> list[Batch]:
+        return [batch for topic in self._topics.values() for batch in self._batches_of(topic)]
 
     def _batches_of(self, topic: Topic) -> Iterator[Batch]:
         if topic.holding is not None:
@@ -480,15 +519,14 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _sweep(self, now: float) -> None:
         """Every message whose deadline has passed, and when to look again."""
-        due, looked_at = NEVER, 0
-        for topic in self._topics.values():
-            for batch in list(self._batches_of(topic)):
-                if batch.due <= now:
-                    looked_at += len(batch.works)
-                for work in batch.expired(now):
-                    self.drop(batch, work, self._late(batch))
-                due = min(due, batch.due)
-        self._due = due
+        due, self._due, looked_at = NEVER, NEVER, 0
+        for batch in self._all_batches():
+            if batch.due <= now:
+                looked_at += len(batch.works)
+            for work in batch.expired(now):
+                self.drop(batch, work, self._late(batch))
+            due = min(due, batch.due)
+        self._due = min(self._due, due)  # who heard of one may have submitted another meanwhile
         self._swept_until = now + SWEEP_SECONDS * looked_at
 
     def _late(self, batch: Batch) -> DeadlineExceeded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import ssl
 from collections.abc import Iterator
@@ -69,17 +70,18 @@ def test_headers_nulls_and_timestamps(kafka_broker: KafkaCluster, loop: Loop) ->
 @pytest.mark.parametrize("acks", [0, 1, "all"])
 def test_who_must_have_it(kafka_cluster: KafkaCluster, loop: Loop, acks: Any) -> None:
     topic = kafka_cluster.create_topic(f"produce-acks-{acks}", 3)
+    careful = loop.spawn(kafka.pool(kafka_cluster.bootstrap()))
+    finish(loop, [careful.submit(kafka.message(topic, b"-1", partition=n)) for n in range(3)])  # all lead
     pool = loop.spawn(kafka.pool(kafka_cluster.bootstrap(), acks=acks))
     told = finish(loop, [pool.submit(kafka.message(topic, b"%d" % n, partition=n % 3)) for n in range(30)])
-    assert [one.offset for one in told] == ([-1] * 30 if acks == 0 else [n // 3 for n in range(30)])
-    pool.drain()
-    run_until(loop, lambda: not loop.machines, seconds=10)
-    read: list[bytes] = []
+    assert [one.offset for one in told] == [-1 if acks == 0 else 1 + n // 3 for n in range(30)]
+    finish(loop, [careful.submit(kafka.message(topic, b"30", partition=n)) for n in range(3)])
+    read: list[int] = []
     for _ in range(20):  # nobody has promised when, without an acknowledgement
-        read = read_all(kafka_cluster.bootstrap(), topic)
-        if len(read) == 30:
+        read = sorted(map(int, read_all(kafka_cluster.bootstrap(), topic)))
+        if len(read) == 36:
             break
-    assert sorted(map(int, read)) == list(range(30))
+    assert read == [-1, -1, -1, *range(30), 30, 30, 30]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -113,6 +115,26 @@ def test_a_broker_that_is_restarted_is_waited_for(kafka_broker: KafkaCluster, lo
     kafka_broker.brokers[0].start()
     assert ask(loop, meanwhile[-1]) is None
     assert read_all(kafka_broker.bootstrap(), topic) == [b"before", *(b"%d" % n for n in range(10))]
+
+
+def test_inside_asyncio_and_from_threads(kafka_broker: KafkaCluster) -> None:
+    topic = kafka_broker.create_topic("produce-hosts", 1)
+
+    async def in_asyncio() -> list[int]:
+        async with Loop.in_asyncio() as loop:
+            pool = loop.spawn(kafka.pool(kafka_broker.bootstrap()))
+            told = await asyncio.gather(
+                *[wait(pool.submit(kafka.message(topic, b"%d" % n))) for n in range(5)]
+            )
+            return [one.offset for one in told]
+
+    async def wait(reply: Reply[kafka.RecordMetadata]) -> kafka.RecordMetadata:
+        return await reply
+
+    assert sorted(asyncio.run(in_asyncio())) == list(range(5))
+    with Loop.in_thread() as loop:
+        pool: Any = loop.spawn(kafka.pool(kafka_broker.bootstrap()))
+        assert pool.submit(kafka.message(topic, b"x")).result(timeout=30).offset == 5
 
 
 # -- who we are ------------------------------------------------------------------------------------
