@@ -209,6 +209,14 @@ class Partition:
     def __repr__(self) -> str:
         return f"<Partition {self.topic}/{self.index}, {len(self.queue)} batches>"
 
+    def take_unsent(self) -> list[Batch]:
+        """Out of the queue: batches that no broker has, or may have."""
+        unsent = [batch for batch in self.queue if not batch.fixed]
+        for batch in unsent:
+            self.queue.remove(batch)
+        self.open = None
+        return unsent
+
     def identify(self, producer: int, epoch: int) -> None:
         """Who writes from now on: the sequence begins."""
         self.producer, self.epoch, self.sequence = producer, epoch, 0

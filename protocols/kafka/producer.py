@@ -370,7 +370,11 @@ class KafkaPool(Machine["KafkaPool"]):
             if known.error or not known.partitions:
                 self._not_there(topic, known.error or ELECTING, now)
                 continue
-            topic.learn(known, self.cluster.nodes)
+            for batch in topic.learn(known, self.cluster.nodes):
+                topic.holding = topic.holding or Batch(None, now, self._cancelled)
+                for work in batch.works:
+                    if not work.settled:
+                        topic.holding.take(work)
             if topic.holding is not None:
                 self._route(topic, now)
 
@@ -418,7 +422,7 @@ class KafkaPool(Machine["KafkaPool"]):
                     work,
                     error_of(
                         UNKNOWN_TOPIC,
-                        f"the topic has {len(topic.partitions)} partitions, from 0 on",
+                        f"the topic has {topic.count} partitions, from 0 on",
                         about=f"{topic.name}/{work.unit.partition}",
                     ),
                 )
