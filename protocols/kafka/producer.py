@@ -24,7 +24,7 @@ from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Ti
 from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 
-from .batches import Batch, Partition, Sending
+from .batches import SMALL, Batch, Partition, Sending, stamp_of
 from .cluster import Cluster, Settings
 from .compression import Codec
 from .delivery import Delivery
@@ -158,9 +158,11 @@ class KafkaPool(Machine["KafkaPool"]):
             plain = not unit.headers and unit.partition is None and unit.timestamp is None
             if plain and value.__class__ is bytes and (key is None or key.__class__ is bytes):
                 size = RECORD_OVERHEAD + len(value) + (len(key) if key is not None else 0)
+                plain = size < SMALL
             else:
                 check(unit)
                 size = unit.size
+                plain = False
             topic = self._topics.get(unit.topic)
         except AttributeError:
             check(unit)
@@ -176,7 +178,7 @@ class KafkaPool(Machine["KafkaPool"]):
         if held > self.room or size > self.message_bytes:
             return self._refused(unit, size, now, due)
         partition: Partition | None
-        if key is None and plain and topic.sticky_bytes > 0:
+        if key is None and topic.sticky_bytes > 0 and unit.partition is None:
             topic.sticky_bytes -= size
             partition = topic.sticky
         else:
@@ -191,6 +193,8 @@ class KafkaPool(Machine["KafkaPool"]):
         work = Sending(unit, batch, now, due)
         batch.works.append(work)
         batch.bytes += size
+        if not plain:
+            batch.plain = False
         if due < batch.due:
             batch.due = due
             if due < self._due:
@@ -441,15 +445,14 @@ class KafkaPool(Machine["KafkaPool"]):
         self.batches += 1
         batch.on_cancel = self._cancelled_late
         topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
-        step = 1 if offset >= 0 else 0
+        step, plain = 1 if offset >= 0 else 0, batch.plain
         works, batch.works = batch.works, []  # else they would hold each other, for the collector to find
         for work in works:
             if not work._state:
-                stamp = timestamp
-                if stamp < 0:
-                    stamp = work.unit.timestamp  # type: ignore[assignment]
-                    if stamp is None:
-                        stamp = int((work.since + clock) * 1000)
+                if timestamp >= 0:
+                    stamp = timestamp
+                else:
+                    stamp = int((work.since + clock) * 1000) if plain else stamp_of(work, clock)
                 work._value = RecordMetadata(topic, partition, offset, stamp)
                 work._state = VALUE  # as Reply.settle, written out
                 if work._waiters is not None:
