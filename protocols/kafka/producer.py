@@ -66,6 +66,38 @@ class ProducerStatistics(msgspec.Struct, frozen=True):
 class KafkaPool(Machine["KafkaPool"]):
     """Made by `kafka.pool`; `loop.spawn` gives it back."""
 
+    __slots__ = (
+        "_due",
+        "_failed",
+        "_failure_seen",
+        "_missing",
+        "_refreshes_seen",
+        "_stopped",
+        "_swept_until",
+        "_topics",
+        "acks",
+        "batch_bytes",
+        "batches",
+        "cluster",
+        "codec",
+        "delivery",
+        "draining_now",
+        "held",
+        "idempotent",
+        "linger",
+        "loop",
+        "message_bytes",
+        "name",
+        "queue_bytes",
+        "room",
+        "scope",
+        "settings",
+        "submitted",
+        "succeeded",
+        "timeout_default",
+        "transactional",
+    )
+
     drain_phase = 1
 
     def __init__(
