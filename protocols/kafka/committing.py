@@ -101,7 +101,7 @@ class Committer:
             return NEVER
         self._give_up(now)
         if now < self._not_before:
-            return min(self._not_before, *(reply.deadline for _, reply in self._waiting))
+            return min((self._not_before, *(reply.deadline for _, reply in self._waiting)))
         pool = self._coordinator()
         if pool is None or not self._waiting:
             return min((reply.deadline for _, reply in self._waiting), default=NEVER)

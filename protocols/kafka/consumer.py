@@ -564,10 +564,7 @@ class Consumer(Machine["Consumer"]):
                 self._refused.pop(name, None)
         counts = {name: 0 if topic.error else len(topic.partitions) for name, topic in cluster.topics.items()}
         if counts != self._counts:
-            known = self._counts.items() <= counts.items()  # only new topics: nobody has decided on them yet
-            self._counts = counts
-            if self._member is not None and not known:
-                self._member.topics_changed(now)
+            self._counts = counts  # another object: the member compares only then
         if self._member is None and self.manual is None:
             keys = [TopicPartition(name, at) for name in self.topics for at in range(counts.get(name, 0))]
             self._fetcher.add(key for key in keys if key not in self._fetcher.positions)
