@@ -90,11 +90,17 @@ class ServerConnection(StreamProtocol):
             return self.exchange.received(transport)
         server = self.server
         data = transport.input
+        size = len(data)
         start = 0
-        small = len(data) <= HEAD_KEPT_BYTES and data.__class__ is bytes
-        head = server.heads.get(data) if small else None
+        head = server.heads.get(data) if size <= HEAD_KEPT_BYTES and data.__class__ is bytes else None
         while True:
-            if head is None:
+            if head is not None:
+                start = size
+            elif data.startswith(server.last, start):  # of requests in a row that are the same
+                head = server.last_head
+                start += len(server.last)
+                self.scanned = 0
+            else:
                 try:
                     head = parse_request_head(data, start, server.limits, self.scanned)
                 except BadRequest as refusal:
@@ -102,15 +108,16 @@ class ServerConnection(StreamProtocol):
                 if head is None:
                     return self._incomplete(transport, start)
                 self.scanned = 0
-                if small and start == 0 and head.end == len(data) and not head.length:
-                    server.remember(data, head)
-            start = head.end
+                if not head.length and head.end - start <= HEAD_KEPT_BYTES:
+                    server.remember(bytes(data[start : head.end]), head)
+                start = head.end
             self.left -= 1
             request = Request(head.method, head.target, head, transport, b"", head.minor)
             route = server.route
             if route is None:
                 route = server.router.match(request)
             if head.length and not route.streams:
+                transport.consume(start)
                 return self._begin(transport, head, request, route, GATHER)
             server.requests += 1
             try:
@@ -118,6 +125,10 @@ class ServerConnection(StreamProtocol):
             except Exception as error:
                 answer = server.failed(request, error)
             if answer.__class__ is not Response:
+                if start == size:
+                    transport.input = b""
+                else:
+                    transport.consume(start)
                 return self._begin(transport, head, request, route, answer)
             now = transport.scope.loop.now
             lines = server.date if now < server.date_until else server.date_line()
@@ -133,9 +144,10 @@ class ServerConnection(StreamProtocol):
                 transport.write(encode_response(answer, lines, head.method, head.minor))
             if server.access_log is not None:
                 server.access_log.add(transport, request, answer.status, len(answer.body), 0.0)
-            if start == len(data):
+            if start == size:
                 transport.input = b""
             if not staying or transport.unsent >= SENDING_MIN:
+                transport.consume(start)
                 return self._after(transport, head, request, route)
             if not transport.input:
                 if not self.listening:
@@ -147,7 +159,6 @@ class ServerConnection(StreamProtocol):
     def _after(self, transport: Transport, head: RequestHead, request: Request, route: Route) -> Outcome:
         """Answered, but not ready for the next request: the connection ends, or the client must take the
         answer first."""
-        transport.consume(head.end)
         if head.length:
             transport.linger = True  # answered before the body was read: let the client see that
             return Stop()
@@ -166,10 +177,6 @@ class ServerConnection(StreamProtocol):
     def _begin(
         self, transport: Transport, head: RequestHead, request: Request, route: Route, answer: Any
     ) -> Outcome:
-        if head.end == len(transport.input):
-            transport.input = b""
-        else:
-            transport.consume(head.end)
         server = self.server
         timeouts = server.timeouts if route.timeouts is None else server.timeouts_for(route, request)
         self.exchange = exchange = Exchange(self, transport, head, request, route, timeouts)

@@ -119,7 +119,7 @@ class KeptHeads:
 
     def __init__(self) -> None:
         self._by_bytes: dict[bytes, ResponseHead] = {}
-        self.last = b"\0"  # the bytes of the one that came last, blank line and all; at first of none
+        self.last: bytes | tuple[()] = ()  # the one that came last, as bytes; () is what nothing starts with
         self.last_head: ResponseHead
 
     def find(self, data: bytes) -> ResponseHead | None:

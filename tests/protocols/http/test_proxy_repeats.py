@@ -106,6 +106,32 @@ def test_an_answer_without_a_date_gets_that_of_the_moment() -> None:
     assert len(set(dates)) == 3
 
 
+@pytest.mark.parametrize("nonsense", [b"\0", b"\n", b"\r\n\r\n", b"\0\r\n\r\n"])
+def test_nothing_is_like_the_head_before_the_first(nonsense: bytes) -> None:
+    bench = ProxyBench()
+    assert bench.heard(bench.client(nonsense * 2)).startswith(b"HTTP/1.1 400 ")
+    client = bench.ask(GET)
+    bench.say(nonsense * 2)
+    assert bench.heard(client).startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 64])
+def test_pipelined_requests_that_are_the_same_and_not(step: int) -> None:
+    """Each is forwarded, in order, and gets its own answer."""
+    other = GET.replace(b"/", b"/other", 1)
+    posted = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+    requests = [GET, GET, other, other, posted, posted, GET, other, GET]
+    bench = ProxyBench(connections=1)
+    client = bench.ask(b"".join(requests), step=step)
+    for number, request in enumerate(requests):
+        sent = bench.got()
+        assert sent.partition(b"\r\n")[0] == request.partition(b"\r\n")[0]
+        assert sent.endswith(b"\r\n\r\nabc" if request is posted else b"\r\n\r\n")
+        bench.say(OK.replace(b"ok", b"%02d" % number))
+        assert bench.heard(client) == RELAYED.replace(b"ok", b"%02d" % number)
+    assert not client.closed
+
+
 def test_long_heads_are_made_anew_each_time() -> None:
     long = b"X-Long: " + b"x" * 2000 + b"\r\n"
     bench = ProxyBench()
