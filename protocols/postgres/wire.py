@@ -36,12 +36,11 @@ from .handshake import Settings
 from .opening import Opening
 from .rows import RowDecoder, compile_rows, skip_rows
 from .statements import Statement, Statements, Store
-from .transactions import ROLLBACK
+from .transactions import IDLE, ROLLBACK
 from .units import Command, Fetch, Rows, SqlUnit
 
-__all__ = ["IDLE", "PostgresWire"]
+__all__ = ["PostgresWire"]
 
-IDLE: Final = 73  # `I`: ReadyForQuery outside of a transaction
 MESSAGE_MAX: Final = 1 << 30  # bytes: the server's own limit
 DOUBT_SECONDS: Final = 1.0  # so old a description is not believed when a parameter does not fit it
 SENDS_MAX: Final = 3  # of one unit whose statement is invalid each time

@@ -165,4 +165,4 @@ def is_refused(head: re.Match[bytes]) -> bool:
 
 def bad_reply(error: Exception) -> BadReply:
     """What a parser's exception means to a user."""
-    return BadReply(f"this is not the Redis protocol: {error}")
+    return BadReply(f"this is not the Redis protocol: {error} (is it a Redis server?)")

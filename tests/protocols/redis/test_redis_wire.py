@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pools import BackendDown, ConnectionLost
+from pools import BackendDown, ConnectionLost, DeadlineExceeded
 from pools.testing import Bench
 from protocols import redis
 from protocols.redis.client import parse_url
@@ -296,6 +296,16 @@ def test_urls(url: str, address: str, login: Login) -> None:
     assert str(backend.address) == address
     assert parsed == login
     assert backend.tls is None
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
+    pool = bench(connect_timeout=60)
+    reply = pool.submit(redis.get("key"), timeout=1.0)
+    pool.accept()
+    pool.advance(1.01)
+    assert isinstance(reply.error, DeadlineExceeded)
+    assert reply.error.stage == "connecting"
+    assert "does it want TLS" in str(reply.error)
 
 
 def test_tls_by_the_scheme() -> None:
