@@ -27,7 +27,7 @@ from protocols.http.head import ResponseHead, parse_response_head
 from protocols.http.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from random import Random
+    import random
 
 __all__ = ["PROTOCOL", "SWITCHING", "Caller", "Visitor", "body_for", "client"]
 
@@ -69,7 +69,7 @@ class Caller(StreamProtocol):
         "_unsent",
     )
 
-    def __init__(self, host: Host, asked: list[Asked], random: Random, done: Reply[int]) -> None:
+    def __init__(self, host: Host, asked: list[Asked], random: random.Random, done: Reply[int]) -> None:
         self._host = host
         self._asked = asked  # what was answered is taken off
         self._sent = len(asked) if random.random() < 0.4 else 1
@@ -169,7 +169,7 @@ class Visitor(StreamProtocol):
 
     __slots__ = ("_done", "_heard", "_host", "_said", "_switched", "_text")
 
-    def __init__(self, host: Host, random: Random, done: Reply[int]) -> None:
+    def __init__(self, host: Host, random: random.Random, done: Reply[int]) -> None:
         self._host = host
         self._text = random.randbytes(TUNNEL_BYTES)
         self._done = done
@@ -219,7 +219,7 @@ class Visitor(StreamProtocol):
         self._done.settle(TUNNEL_BYTES - self._heard)
 
 
-def questions(number: int, turn: int, random: Random) -> list[Asked]:
+def questions(number: int, turn: int, random: random.Random) -> list[Asked]:
     """Some requests, as bytes."""
     asked = []
     for count in range(random.randrange(1, 5)):
