@@ -207,6 +207,14 @@ class Reply(Waitable, Generic[T]):
                 return host(self)
         return self._wait_in_flow()
 
+    def _wait_in_flow(self) -> Generator[Any, Any, T]:
+        while not self._state:
+            yield self
+        if self._state == VALUE:
+            value: T = self._value
+            return value
+        raise self._value
+
     def _add(self, waiter: Any) -> None:
         if self._waiters is None:
             self._waiters = waiter
