@@ -171,6 +171,8 @@ def many(reference: str, options: argparse.Namespace) -> Tally:
                 progress.update(task, completed=tally.seeds)
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; what was run so far:\n")
+            for worker in multiprocessing.active_children():
+                worker.kill()  # asked to end, one that was interrupted while it read would never hear of it
         for future in running:
             future.cancel()
     tally.failed.sort(key=lambda report: report.seed)

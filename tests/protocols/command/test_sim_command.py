@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -124,15 +126,20 @@ def test_on_the_real_kernel(mine: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "shrunk" not in out
 
 
-def test_ctrl_c_ends_with_the_summary_so_far() -> None:
-    command = [sys.executable, "-u", "-c", INTERRUPTED]
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_ends_with_the_summary_so_far(jobs: str) -> None:
+    command = [sys.executable, "-u", "-c", INTERRUPTED, jobs]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=SECONDS_MAX)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal tells the workers, too
+    try:
+        out, err = process.communicate(timeout=SECONDS_MAX)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, err
     assert "interrupted; what was run so far" in err
     assert " seeds, each run twice, 0 failed" in out
@@ -151,5 +158,5 @@ def merge(self, other):
 
 if __name__ == "__main__":
     sim.Tally.merge = merge
-    sys.exit(sim.run_sim(["pool", "--runs", "100000", "--seconds", "0.2"]))
+    sys.exit(sim.run_sim(["pool", "--runs", "100000", "--seconds", "0.2", "--jobs", sys.argv[1]]))
 """
