@@ -33,7 +33,7 @@ __all__ = ["BadEvents", "events_of", "key_of", "main", "routes"]
 EVENTS_MAX: Final = 1000  # in a request
 DRAIN_SECONDS: Final = 5.0  # beyond the timeout
 RETRY: Final = {"Retry-After": "1"}
-STATUS: Final[dict[type[BaseException], int]] = {QueueFull: 429, kafka.MessageTooLarge: 413}  # others: 503
+STATUS: Final[dict[type, int]] = {QueueFull: 429, kafka.MessageTooLarge: 413}  # others: 503
 
 EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])

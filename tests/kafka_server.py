@@ -257,6 +257,11 @@ class KafkaCluster:
         return self.bootstrap().split(",")
 
     @property
+    def port(self) -> int:
+        """The first broker's."""
+        return self.brokers[0].ports["PLAINTEXT"]
+
+    @property
     def authority(self) -> Path:
         return self.brokers[0].folder / "certificate.pem"
 

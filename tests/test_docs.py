@@ -55,6 +55,7 @@ SKIP_SECONDS_MAX = 100.0  # at a time
 QUIET_SECONDS = 0.005  # without anything to read, before time is skipped; a busy machine may be late
 SERVERS = {  # pages that need real ones: their fixtures, and the port the page writes for each
     "redis": {"redis_server": 6379, "redis_cluster": 7000},
+    "kafka": {"kafka_broker": 9092},
 }
 SERVER_SECONDS = 1.0  # in which it answers: no time is skipped before
 UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -318,7 +319,7 @@ WITH_CODE = [page for page in PAGES if any(block.kind == "python" for block in b
 def test_code_runs_as_it_stands(page: Path, stage: Stage, request: pytest.FixtureRequest) -> None:
     for fixture, port in SERVERS.get(page.stem, {}).items():
         server = request.getfixturevalue(fixture)
-        stage.ports[port] = server.port
+        stage.ports[port] = stage.ports[server.port] = server.port  # where a broker says that it can be reached
         stage.ports |= {own: own for own in getattr(server, "ports", ())}  # as a cluster's nodes name them
         stage.quiet_seconds = SERVER_SECONDS
     namespace: dict[str, Any] = {"__name__": page.stem.replace("-", "_")}

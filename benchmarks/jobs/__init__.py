@@ -1,7 +1,19 @@
 """The jobs, in the order in which they run and are shown."""
 
 from benchmarks.contest import Job
-from benchmarks.jobs import ask, embedding, hello, kafka, memory, postgres, proxy, redis, timers, workers
+from benchmarks.jobs import (
+    ask,
+    embedding,
+    hello,
+    kafka,
+    kafka_consume,
+    memory,
+    postgres,
+    proxy,
+    redis,
+    timers,
+    workers,
+)
 
 __all__ = ["JOBS"]
 
@@ -18,4 +30,5 @@ JOBS: tuple[Job, ...] = (
     *embedding.JOBS,
     *postgres.JOBS,
     *kafka.JOBS,
+    *kafka_consume.JOBS,
 )

@@ -22,7 +22,7 @@ from pools import Cancelled
 
 from .compression import Codec
 from .messages import Push, RecordMetadata
-from .records import NULL, VARINTS, append_record, seal
+from .records import VARINTS, append_record, seal
 
 __all__ = ["EPOCH_MAX", "Batch", "Partition", "Sending", "pack"]
 
@@ -68,6 +68,7 @@ class Batch:
     __slots__ = (
         "bytes",
         "cause",
+        "clock",
         "count",
         "created",
         "dead",
@@ -96,6 +97,7 @@ class Batch:
         self.payload: bytes | bytearray | None = None  # packed records, once it was sent
         self.count = 0  # of them
         self.first_ms = self.last_ms = 0
+        self.clock = 0.0  # what made timestamps of monotonic seconds
 
     def __repr__(self) -> str:
         state = "sent" if self.sent else "maybe written" if self.maybe_written else "waiting"
@@ -134,7 +136,9 @@ class Batch:
     def prepare(self, codec: Codec, clock: float) -> None:
         """Pack it for being sent. `clock`: what to add to monotonic seconds for those since 1970."""
         if self.payload is None or not self.maybe_written:
-            self.compact()
+            self.clock = clock
+            if self.dead:
+                self.compact()
             works = self.works
             self.count = len(works)
             records, self.first_ms, self.last_ms = pack(works, clock)
@@ -229,15 +233,17 @@ def pack(works: list[Sending], clock: float) -> tuple[bytearray, int, int]:
     where a batch's time goes.
     """
     out = bytearray()
-    known, null = VARINTS, NULL
-    stamps = [
-        int((work.since + clock) * 1000) if work.unit.timestamp is None else work.unit.timestamp
-        for work in works
-    ]
-    first = stamps[0]
+    known = VARINTS
+    given = works[0].unit.timestamp
+    first = last = int((works[0].since + clock) * 1000) if given is None else given
     for number, work in enumerate(works):
         unit: Any = work.unit
-        value, key, delta = unit.value, unit.key, stamps[number] - first
+        value, key, stamp = unit.value, unit.key, unit.timestamp
+        if stamp is None:
+            stamp = int((work.since + clock) * 1000)
+        if stamp > last:
+            last = stamp
+        delta = stamp - first
         if (
             value is None
             or unit.headers
@@ -248,18 +254,16 @@ def pack(works: list[Sending], clock: float) -> tuple[bytearray, int, int]:
             append_record(out, number, delta, key, value, unit.headers)
             continue
         if key is None:
-            body = b"\0" + known[delta] + known[number] + null + known[len(value)] + value + b"\0"
+            body = b"\0%b%b\1%b%b\0" % (known[delta], known[number], known[len(value)], value)
         else:
-            body = (
-                b"\0"
-                + known[delta]
-                + known[number]
-                + known[len(key)]
-                + key
-                + known[len(value)]
-                + value
-                + b"\0"
+            body = b"\0%b%b%b%b%b%b\0" % (
+                known[delta],
+                known[number],
+                known[len(key)],
+                key,
+                known[len(value)],
+                value,
             )
         out += known[len(body)]
         out += body
-    return out, first, max(stamps)
+    return out, first, last

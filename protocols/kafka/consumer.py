@@ -267,6 +267,16 @@ class Consumer(Machine["Consumer"]):
         position.move(offset)
         self._scope.wake()
 
+    def rewind(self) -> None:
+        """Go back to what is stored with the group: what was delivered since is delivered again, after a
+        transaction that was rolled back, say. Raises `Misuse` without a group.
+        """
+        self._in_group()
+        for position in self._fetcher.positions.values():
+            self._drop(position)
+            position.forget()
+        self._scope.wake()
+
     def pause(self, *partitions: TopicPartition) -> None:
         """Deliver nothing of these until `resume`."""
         for partition in partitions:

@@ -301,9 +301,8 @@ class Delivery:
         works = [(batch.works[index], message) for index, message in bad.items()]
         self._pool.tell(batch.partition.topic, error, len(works))
         for work, message in works:
-            if not work.settled:
-                own = KafkaError(error.code, message or part.message, about=error.about)
-                self._pool.drop(batch, work, own)
+            own = KafkaError(error.code, message or part.message, about=error.about)
+            self._pool.drop(batch, work, own)
         batch.compact()
         batch.partition.queue.appendleft(batch)
 

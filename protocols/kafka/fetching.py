@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from actors import NEVER, Backoff, Reply, Scope
+from pools import BackendDown, ConnectionLost
 
 from .assignors import TopicPartition
 from .cluster import Cluster
@@ -379,9 +380,10 @@ class Fetcher:
             )
 
     def _not_answered(self, node: int, error: BaseException) -> None:
-        self._scope.loop.log.warning(
-            "broker does not answer", cause=f"broker does not answer {node}", broker=node, error=str(error)
-        )
+        """A connection that is lost, or cannot be made, its pool tells of."""
+        if not isinstance(error, BackendDown | ConnectionLost):
+            log = self._scope.loop.log
+            log.warning("fetch failed", cause=f"fetch failed {node}", broker=node, error=str(error))
 
     def _pause(self, position: Position, now: float, *, refresh: bool) -> None:
         position.failures += 1

@@ -43,7 +43,6 @@ from .group_api import (
     JoinGroup,
     JoinGroupResponse,
     LeaveGroup,
-    LeavingMember,
     OfferedProtocol,
     SyncGroup,
     SyncGroupResponse,
@@ -241,15 +240,7 @@ class Group:
             decided = ASSIGNORS[self.protocol].assign(self.members, counts)
             given = [Assignment(name, write_assignment(partitions)) for name, partitions in decided.items()]
         settings = self.settings
-        return SyncGroup(
-            settings.group,
-            self.generation,
-            self.member,
-            settings.instance,
-            PROTOCOL_TYPE,
-            self.protocol,
-            given,
-        )
+        return SyncGroup(settings.group, self.generation, self.member, settings.instance, given)
 
     def leave(self) -> LeaveGroup | None:
         """The end. What to tell the coordinator, if it knows us; a static member just goes away, so that it
@@ -259,7 +250,7 @@ class Group:
         self._happened(Event.LEFT)
         if not known or self.settings.instance is not None:
             return None
-        return LeaveGroup(self.settings.group, self.member, [LeavingMember(self.member, None)])
+        return LeaveGroup(self.settings.group, self.member)
 
     # -- answers ---------------------------------------------------------------------------------------------
 

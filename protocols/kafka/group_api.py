@@ -1,5 +1,6 @@
 """The requests of a consumer to its group's coordinator: what is asked and what is answered (protocol guide,
-"The Messages"), and what members of a group tell each other through it.
+"The Messages"), and what members of a group tell each other through it. Of the requests about membership the
+later versions say nothing that is needed here.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ __all__ = [
     "JoinedMember",
     "LeaveGroup",
     "LeaveGroupResponse",
-    "LeftMember",
-    "LeavingMember",
     "OffsetCommit",
     "OffsetCommitResponse",
     "OffsetFetch",
@@ -55,10 +54,8 @@ class JoinGroupResponse(Message):
     throttle_ms: Int32
     error: Int16
     generation: Int32
-    protocol_type: Annotated[Str | None, since(7)]
-    protocol: Str | None
+    protocol: Str
     leader: Str
-    skip_assignment: Annotated[Bool, since(9)]
     member: Str
     members: list[JoinedMember]
 
@@ -73,7 +70,7 @@ class OfferedProtocol(Message):
 class JoinGroup(Request[JoinGroupResponse]):
     """Take me in. Answered when all members are there."""
 
-    api = Api(11, "JoinGroup", 2, 9, 6, JoinGroupResponse)
+    api = Api(11, "JoinGroup", 2, 5, 6, JoinGroupResponse)
 
     group: Str
     session_ms: Int32
@@ -82,7 +79,6 @@ class JoinGroup(Request[JoinGroupResponse]):
     instance: Annotated[Str | None, since(5)]
     protocol_type: Str
     protocols: list[OfferedProtocol]
-    reason: Annotated[Str | None, since(8)] = None
 
 
 class SyncGroupResponse(Message):
@@ -90,8 +86,6 @@ class SyncGroupResponse(Message):
 
     throttle_ms: Int32
     error: Int16
-    protocol_type: Annotated[Str | None, since(5)]
-    protocol: Annotated[Str | None, since(5)]
     assignment: Bytes
 
 
@@ -105,14 +99,12 @@ class Assignment(Message):
 class SyncGroup(Request[SyncGroupResponse]):
     """What am I to read? The leader says it for all."""
 
-    api = Api(14, "SyncGroup", 1, 5, 4, SyncGroupResponse)
+    api = Api(14, "SyncGroup", 1, 3, 4, SyncGroupResponse)
 
     group: Str
     generation: Int32
     member: Str
     instance: Annotated[Str | None, since(3)]
-    protocol_type: Annotated[Str | None, since(5)]
-    protocol: Annotated[Str | None, since(5)]
     assignments: list[Assignment]
 
 
@@ -126,7 +118,7 @@ class HeartbeatResponse(Message):
 class Heartbeat(Request[HeartbeatResponse]):
     """I am still here."""
 
-    api = Api(12, "Heartbeat", 1, 4, 4, HeartbeatResponse)
+    api = Api(12, "Heartbeat", 1, 3, 4, HeartbeatResponse)
 
     group: Str
     generation: Int32
@@ -134,38 +126,20 @@ class Heartbeat(Request[HeartbeatResponse]):
     instance: Annotated[Str | None, since(3)]
 
 
-class LeftMember(Message):
-    """Whether this member has left."""
-
-    member: Str
-    instance: Str | None
-    error: Int16
-
-
 class LeaveGroupResponse(Message):
     """Whether we have left."""
 
     throttle_ms: Int32
     error: Int16
-    members: Annotated[list[LeftMember], since(3)]
-
-
-class LeavingMember(Message):
-    """Who leaves."""
-
-    member: Str
-    instance: Str | None
-    reason: Annotated[Str | None, since(5)] = None
 
 
 class LeaveGroup(Request[LeaveGroupResponse]):
     """Do without me from now on."""
 
-    api = Api(13, "LeaveGroup", 1, 5, 4, LeaveGroupResponse)
+    api = Api(13, "LeaveGroup", 1, 2, 4, LeaveGroupResponse)
 
     group: Str
-    member: Annotated[Str, since(0, until=2)]
-    members: Annotated[list[LeavingMember], since(3)]
+    member: Str
 
 
 # -- offsets -----------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
+from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 
 from .batches import Batch, Partition, Sending
@@ -93,6 +94,7 @@ class KafkaPool(Machine["KafkaPool"]):
         self.name = settings.name
         self.loop: Loop = None  # type: ignore[assignment]  # until spawned
         self.draining_now = False
+        self.room = queue_bytes  # what messages may hold together now: nothing, once it drains
         self.cluster = Cluster(settings, self.wake)
         self.scope: Scope = None  # type: ignore[assignment]  # until spawned
         self._topics: dict[str, Topic] = {}
@@ -151,36 +153,28 @@ class KafkaPool(Machine["KafkaPool"]):
             raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
         try:
             value, key = unit.value, unit.key
-            if (
-                unit.headers
-                or value.__class__ is not bytes
-                or (key.__class__ is not bytes and key is not None)
-            ):
+            plain = not unit.headers and unit.partition is None and unit.timestamp is None
+            if plain and value.__class__ is bytes and (key is None or key.__class__ is bytes):
+                size = RECORD_OVERHEAD + len(value) + (len(key) if key is not None else 0)
+            else:
                 check(unit)
                 size = unit.size
-            elif key is None:
-                size = RECORD_OVERHEAD + len(value)
-            else:
-                size = RECORD_OVERHEAD + len(value) + len(key)
             topic = self._topics.get(unit.topic)
-            if topic is None:
-                check(unit)
         except AttributeError:
             check(unit)
             raise
         now = loop.time()
         due = now + (self.timeout_default if timeout is None else timeout)
-        if loop.inherited_deadline < due:
-            due = loop.inherited_deadline
-        self.submitted += 1
-        held = self.held + size + OBJECT_BYTES
-        if held > self.queue_bytes or self.draining_now or size > self.message_bytes:
-            return self._refused(unit, size, now, due)
-        self.held = held
-        partition: Partition | None
-        if topic is None or not topic.partitions:
+        inherited = loop.inherited_deadline
+        if inherited < due:
+            due = inherited
+        if topic is None:
             return self._hold(unit, size, now, due)
-        if key is None and unit.partition is None and topic.sticky_bytes > 0:
+        held = self.held + size + OBJECT_BYTES
+        if held > self.room or size > self.message_bytes:
+            return self._refused(unit, size, now, due)
+        partition: Partition | None
+        if key is None and plain and topic.sticky_bytes > 0:
             topic.sticky_bytes -= size
             partition = topic.sticky
         else:
@@ -190,6 +184,8 @@ class KafkaPool(Machine["KafkaPool"]):
         batch = partition.open
         if batch is None or batch.bytes + size > self.batch_bytes:
             batch = self._new_batch(partition, now)
+        self.submitted += 1
+        self.held = held
         work = Sending(unit, batch, now, due)
         batch.works.append(work)
         batch.bytes += size
@@ -225,6 +221,7 @@ class KafkaPool(Machine["KafkaPool"]):
     def _failed_at_once(self, unit: Push, error: PoolError, now: float, due: float) -> Reply[RecordMetadata]:
         work = Sending(unit, Batch(None, now, self._cancelled), now, due)
         work.fail(error)
+        self.submitted += 1
         self._failed[type(error).__name__] += 1
         return work
 
@@ -232,14 +229,19 @@ class KafkaPool(Machine["KafkaPool"]):
         """Keep a message until its topic's partitions are known."""
         topic = self._topics.get(unit.topic)
         if topic is None:
+            check(unit)
             if LEGAL_NAME.fullmatch(unit.topic) is None:
-                self.held -= size + OBJECT_BYTES
                 error = error_of(INVALID_TOPIC, about=repr(unit.topic[:249]))
                 self.tell(repr(unit.topic[:249]), error, 1)
                 return self._failed_at_once(unit, error, now, due)
+        if self.held + size + OBJECT_BYTES > self.room or size > self.message_bytes:
+            return self._refused(unit, size, now, due)
+        if topic is None:
             topic = self._topics[unit.topic] = Topic(unit.topic)
         if topic.holding is None:
             topic.holding = Batch(None, now, self._cancelled)
+        self.submitted += 1
+        self.held += size + OBJECT_BYTES
         work = Sending(unit, topic.holding, now, due)
         topic.holding.take(work)
         if due < self._due:
@@ -273,8 +275,12 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def drain(self) -> None:
         """Take no more messages, have those that are there written, then stop."""
-        self.draining_now = True
+        self._take_no_more()
         self.wake()
+
+    def _take_no_more(self) -> None:
+        self.draining_now = True
+        self.room = -1
 
     def statistics(self) -> ProducerStatistics:
         """What the producer has done so far, and what is there now."""
@@ -341,12 +347,13 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def draining(self, scope: Scope) -> Outcome:
         """The loop drains."""
-        self.draining_now = True
+        self._take_no_more()
         return self.wakeup(scope)
 
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Settle everything, close every connection."""
-        self.draining_now = self._stopped = True
+        self._take_no_more()
+        self._stopped = True
         self.fail_all(PoolClosed(f"the pool of {self.name} has stopped"))
         scope.loop.kill(self.cluster.token, error)
 
@@ -417,14 +424,18 @@ class KafkaPool(Machine["KafkaPool"]):
         batch.on_cancel = self._cancelled_late
         topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
         step = 1 if offset >= 0 else 0
-        for work in batch.works:
+        works, batch.works = batch.works, []  # else they would hold each other, for the collector to find
+        for work in works:
             if not work._state:
                 stamp = timestamp
                 if stamp < 0:
                     stamp = work.unit.timestamp  # type: ignore[assignment]
                     if stamp is None:
                         stamp = int((work.since + clock) * 1000)
-                work.settle(RecordMetadata(topic, partition, offset, stamp))
+                work._value = RecordMetadata(topic, partition, offset, stamp)
+                work._state = VALUE  # as Reply.settle, written out
+                if work._waiters is not None:
+                    work._notify()
             offset += step
 
     def fail(self, batch: Batch, error: Exception) -> None:
@@ -433,6 +444,8 @@ class KafkaPool(Machine["KafkaPool"]):
         for work in batch.works:
             if not work._state:
                 self.drop(batch, work, twin(error, more))
+        batch.works = []
+        batch.dead = 0
 
     def refused(self, batch: Batch, error: Exception) -> None:
         """The same, for a batch that its broker will never take."""
@@ -451,7 +464,9 @@ class KafkaPool(Machine["KafkaPool"]):
         )
 
     def drop(self, batch: Batch, work: Sending, error: Exception) -> None:
-        """One message fails."""
+        """One message fails, unless somebody who heard of another has cancelled it meanwhile."""
+        if work._state:
+            return
         self.held -= work.unit.size + OBJECT_BYTES
         self._failed[type(error).__name__] += 1
         work.fail(error)

@@ -76,6 +76,11 @@ class Position:
         self.offset = self.delivered = self.done = offset
         self.reset = None
 
+    def forget(self) -> None:
+        """Where to go on is to be looked up."""
+        self.offset = self.delivered = self.done = -1
+        self.reset = None
+
 
 class _Chunk:
     """What one answer had for one partition."""

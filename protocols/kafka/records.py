@@ -267,8 +267,9 @@ def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> 
     base, base_ms = batch.base_offset, batch.base_timestamp
     out: list[Record] = []
     append = out.append
-    dense = batch.last_offset - base + 1 == batch.count  # then the offsets are known, and only passed over
-    two_bytes_from, three_bytes_from = base + 64, base + 8192
+    two_bytes_from = three_bytes_from = base
+    if batch.last_offset - base + 1 == batch.count:  # no gaps: offsets are known, and only passed over
+        two_bytes_from, three_bytes_from = base + 64, base + 8192
     at = 0
     for offset in range(base, base + batch.count):
         size = data[at]
@@ -289,9 +290,9 @@ def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> 
         else:
             delta, at = long(data, at + 1)
         timestamp = base_ms + (~(delta >> 1) if delta & 1 else delta >> 1)
-        if dense and offset < two_bytes_from:
+        if offset < two_bytes_from:
             at += 1
-        elif dense and offset < three_bytes_from:
+        elif offset < three_bytes_from:
             at += 2
         else:
             delta, at = long(data, at)

@@ -58,7 +58,9 @@ class Topic:
                 partition.retry_at = 0.0  # somebody else is asked: no need to wait
 
     def route(self, unit: Push, source: random.Random) -> Partition | None:
-        """Where a message goes; None if it names a partition that is not there."""
+        """Where a message goes; None if the partitions are not known, or it names one that is not there."""
+        if not self.partitions:
+            return None
         if unit.partition is not None:
             return self.partitions[unit.partition] if 0 <= unit.partition < len(self.partitions) else None
         if unit.key is not None:

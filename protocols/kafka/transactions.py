@@ -69,15 +69,16 @@ class TransactionalPool(KafkaPool):
     ) -> None:
         super().__init__(*arguments, transactional=transactional, **options)
         self.transaction_timeout = transaction_timeout
-        self.open: Transaction | None = None
+        self.open: Transaction | None = None  # what is submitted belongs to it
+        self._begun: Transaction | None = None  # open, or waiting to be
         self.fenced: ProducerFenced | None = None
         self._name = transactional
         self._known = (-1, -1)  # the last identity that we had
         self._lost_count = True  # until we have one
         self._joined: set[Partition] = set()  # part of the transaction
-        self._joining: dict[Partition, None] = {}
+        self._joining: dict[Partition, None] = {}  # asked, or to be asked
         self._join_asked: Reply[None] | None = None
-        self._ending: Reply[None] | None = None
+        self._last: Reply[None] | None = None  # to be begun or ended
         self._quiet: Reply[None] | None = None
         self._coordinators: dict[tuple[str, int], int] = {}
         self.delivery.gate = self
@@ -106,27 +107,36 @@ class TransactionalPool(KafkaPool):
         """Open it, once the one before has ended and we know who we are."""
         if self.loop is None:
             raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
-        if self.open is not None:
+        if self._begun is not None:
             raise Misuse("a transaction is open already; one at a time per transactional_id")
-        self.open = transaction
-        return self._detached(self._begin())
+        self._begun = transaction
+        self._last = self._detached(self._begin(transaction, self._last))
+        return shielded(self._last)
 
-    async def _begin(self) -> None:
+    async def _begin(self, transaction: Transaction, before: Reply[None] | None) -> None:
         try:
-            if self._ending is not None:
-                await settled(self._ending)
+            if before is not None:
+                await settled(before)
             if self.fenced is not None:
                 raise twin(self.fenced)
             if self._lost_count:
                 await self._identify()
         except BaseException:
-            self.open = None
+            self.forget(transaction)
             raise
+        if self._begun is transaction:
+            self.open = transaction
+
+    def forget(self, transaction: Transaction) -> None:
+        """Its block is not entered."""
+        if self._begun is transaction:
+            self.open = self._begun = None
 
     def end(self, transaction: Transaction, commit: bool) -> Reply[None]:
-        """Commit it, or roll it back."""
-        self._ending = self._detached(self._end(transaction, commit))
-        return self._ending
+        """Commit it, or roll it back. Another may be begun at once, and waits for that."""
+        self.open = self._begun = None
+        self._last = self._detached(self._end(transaction, commit))
+        return shielded(self._last)
 
     async def _end(self, transaction: Transaction, commit: bool) -> None:
         if not commit:
@@ -139,9 +149,8 @@ class TransactionalPool(KafkaPool):
             await self._until_quiet()
             if self._join_asked is not None:
                 await settled(self._join_asked)
-            await self._conclude(commit and transaction.error is None)
+            await self._conclude(transaction, commit and transaction.error is None)
         finally:
-            self.open = None
             self._joined.clear()
             self.wake()
         if commit and transaction.error is not None:
@@ -149,11 +158,10 @@ class TransactionalPool(KafkaPool):
                 f"the transaction was rolled back, for a part of it has failed: {transaction.error}"
             ) from transaction.error
 
-    async def _conclude(self, commit: bool) -> None:
+    async def _conclude(self, transaction: Transaction, commit: bool) -> None:
         """Nothing is on its way: tell the coordinator the end."""
-        assert self.open is not None
         commit = commit and not self._lost_count
-        if self._joined or self.open.groups or self._lost_count:
+        if self._joined or transaction.groups or self._lost_count:
             try:
                 await self._coordinate(EndTxn(self._name, *self._known, commit), lambda answer: answer.error)
             except KafkaError as error:
@@ -206,15 +214,16 @@ class TransactionalPool(KafkaPool):
         """Whether a partition is part of the transaction; if not, it will be."""
         if partition in self._joined:
             return True
-        self._joining[partition] = None
-        if self._join_asked is None:
-            self._join_asked = self._detached(self._join())
+        if partition not in self._joining:
+            self._joining[partition] = None
+            if self._join_asked is None:
+                self._join_asked = self._detached(self._join())
         return False
 
     async def _join(self) -> None:
         try:
-            while self._joining:
-                partitions, self._joining = list(self._joining), {}
+            while self._joining.keys() - self._joined:
+                partitions = [partition for partition in self._joining if partition not in self._joined]
                 topics: dict[str, TxnTopic] = {}
                 for partition in partitions:
                     named = topics.setdefault(partition.topic, TxnTopic(partition.topic, []))
@@ -222,11 +231,12 @@ class TransactionalPool(KafkaPool):
                 request = AddPartitionsToTxn(self._name, *self._known, list(topics.values()))
                 await self._coordinate(request, lambda answer: first_error(answer.topics))
                 self._joined.update(partitions)
+                self.wake()
         except PoolError as error:
-            self._joining = {}
             self._lost_count = True
             self.fail_all(error)
         finally:
+            self._joining.clear()
             self._join_asked = None
             self.wake()
 
@@ -249,7 +259,8 @@ class TransactionalPool(KafkaPool):
     @property
     def finished(self) -> bool:
         """Whether there is nothing that a drain waits for."""
-        return super().finished and self.open is None
+        ended = self._last is None or self._last.settled
+        return super().finished and self._begun is None and ended
 
     @property
     def _is_quiet(self) -> bool:
@@ -325,23 +336,15 @@ class TransactionalPool(KafkaPool):
             await sleep(PAUSE.delay(failures, self.loop.kernel.random()))
 
     def _detached(self, steps: Coroutine[Any, Any, T]) -> Reply[T]:
-        """Run it to its end on the loop, without the asker's deadline, whether or not the asker stays."""
+        """Run it to its end on the loop, without the asker's deadline."""
         loop = self.loop
         outer, loop.inherited_deadline = loop.inherited_deadline, NEVER
         try:
-            inner: Reply[T] = loop.spawn(steps)
+            reply: Reply[T] = loop.spawn(steps)
         finally:
             loop.inherited_deadline = outer
-        result: Reply[T] = Reply()
-
-        def pass_on(reply: Reply[T]) -> None:
-            if reply.error is None:
-                result.settle(reply.result())
-            else:
-                result.fail(reply.error)
-
-        inner.when_settled(pass_on)
-        return result
+        reply.when_settled(seen)
+        return reply
 
 
 class Transaction:
@@ -371,10 +374,10 @@ class Transaction:
         the reply is not needed. Raises `Misuse` if the transaction is not open.
         """
         self._check()
-        reply: Reply[None] = self._pool.offsets(self, member, offsets)
-        reply.when_settled(self.part_settled)
-        self.asked.append(reply)
-        return reply
+        asked = self._pool.offsets(self, member, offsets)
+        asked.when_settled(self.part_settled)
+        self.asked.append(asked)
+        return shielded(asked)
 
     def part_settled(self, reply: Reply[Any]) -> None:
         """A message, or offsets: what fails, fails all."""
@@ -386,7 +389,11 @@ class Transaction:
             raise Misuse("the transaction is not open; write `async with pool.transaction() as tx:`")
 
     async def __aenter__(self) -> Transaction:
-        await self._pool.begin(self)
+        try:
+            await self._pool.begin(self)
+        except BaseException:
+            self._pool.forget(self)
+            raise
         return self
 
     async def __aexit__(
@@ -404,6 +411,24 @@ async def settled(reply: Reply[Any]) -> None:
     done: Reply[None] = Reply()
     reply.when_settled(lambda reply: done.settle(None))
     await done
+
+
+def seen(reply: Reply[Any]) -> None:
+    """Whoever asked is told, or has gone: its error is no news for the log."""
+
+
+def shielded(reply: Reply[T]) -> Reply[T]:
+    """The same for whoever asked: going away is no end of it."""
+    result: Reply[T] = Reply()
+
+    def pass_on(reply: Reply[T]) -> None:
+        if reply.error is None:
+            result.settle(reply.result())
+        else:
+            result.fail(reply.error)
+
+    reply.when_settled(pass_on)
+    return result
 
 
 def first_error(topics: Iterable[TxnTopicErrors]) -> int:

@@ -264,7 +264,8 @@ def test_it_ends_without_losing_what_it_has_acknowledged(
     topic = kafka_broker.create_topic(f"ended-{number.name}", 2)
     running = program("--kafka", kafka_broker.bootstrap(), "--topic", topic)
     acknowledged: dict[tuple[int, int], bytes] = {}
-    warm = threading.Semaphore(0)
+    failed: list[bytes] = []
+    pushed = threading.Semaphore(0)
 
     def push(client: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=SECONDS_MAX)
@@ -274,13 +275,15 @@ def test_it_ends_without_losing_what_it_has_acknowledged(
                 connection.request("POST", "/events", b"[%b]" % b",".join(events))
                 response = connection.getresponse()
                 body = response.read()
-                assert response.status == 202, body
+                pushed.release()
+                if response.status != 202:
+                    failed.append(body)
+                    return
                 for event, where in zip(events, json.loads(body)["events"], strict=True):
                     acknowledged[where["partition"], where["offset"]] = event
-                warm.release()
                 if response.headers["Connection"] == "close":
                     return
-        except OSError:  # the end came between two requests
+        except (OSError, http.client.HTTPException):  # the end came between two requests
             return
         finally:
             connection.close()
@@ -289,10 +292,12 @@ def test_it_ends_without_losing_what_it_has_acknowledged(
     for thread in threads:
         thread.start()
     for _ in range(100):
-        assert warm.acquire(timeout=SECONDS_MAX)
-    running.end(number)
+        assert pushed.acquire(timeout=SECONDS_MAX)
+        assert not failed, failed
+    said = running.end(number)
     for thread in threads:
         thread.join(SECONDS_MAX)
+    assert not failed, (failed, said)
     read = {}
     for line in read_all(kafka_broker.bootstrap(), topic, "%p %o %s\n"):
         partition, offset, value = line.split(b" ", 2)

@@ -82,7 +82,8 @@ class FakeKafka:
         self.log: dict[tuple[str, int], list[Record]] = {}
         self.sequences: dict[tuple[int, str, int], tuple[int, int, int]] = {}
         self.identities = 0
-        self.pool: kafka.KafkaPool = self.loop.spawn(kafka.pool("192.0.2.1:9092", **options))
+        self.epoch = -1  # of the transactional producer
+        self.pool: Any = self.loop.spawn(kafka.pool("192.0.2.1:9092", **options))
         self._connections: dict[FakeSocket, Connection] = {}
 
     # -- for the test --------------------------------------------------------------------------------
@@ -182,8 +183,21 @@ class FakeKafka:
         if kind is api.Metadata:
             return self.metadata([topic.name for topic in request.topics])
         if kind is api.InitProducerId:
+            if request.transactional is not None:
+                self.epoch += 1
+                return api.InitProducerIdResponse(0, 0, 8000, self.epoch)
             self.identities += 1
             return api.InitProducerIdResponse(0, 0, 7000 + self.identities, 0)
+        if kind is api.FindCoordinator:
+            return api.FindCoordinatorResponse(0, 0, None, 1, self.nodes[1], 9092)
+        if kind is api.AddPartitionsToTxn:
+            return api.AddPartitionsToTxnResponse(0, txn_errors(request.topics))
+        if kind is api.AddOffsetsToTxn:
+            return api.AddOffsetsToTxnResponse(0, 0)
+        if kind is api.TxnOffsetCommit:
+            return api.TxnOffsetCommitResponse(0, txn_errors(request.topics))
+        if kind is api.EndTxn:
+            return api.EndTxnResponse(0, 0)
         if kind is api.Produce:
             return self.produce(node, request)
         raise AssertionError(f"no script for {request!r}")
@@ -249,6 +263,20 @@ def written(partition: int, error: int, offset: int = -1, **fields: Any) -> api.
     """What a broker says of a batch."""
     given = {"timestamp_ms": -1, "log_start": 0, "records": [], "message": None, **fields}
     return api.ProducePartitionResponse(partition=partition, error=error, offset=offset, **given)
+
+
+def txn_errors(topics: list[Any], code: int = 0) -> list[api.TxnTopicErrors]:
+    """What a coordinator says of partitions."""
+    return [
+        api.TxnTopicErrors(
+            topic.topic,
+            [
+                api.TxnPartitionError(part if isinstance(part, int) else part.partition, code)
+                for part in topic.partitions
+            ],
+        )
+        for topic in topics
+    ]
 
 
 def refusing(code: int, **fields: Any) -> Script:

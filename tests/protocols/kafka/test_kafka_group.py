@@ -38,11 +38,11 @@ def joined(
     error: int = 0, *, leader: str = "other", members: Any = (), protocol: str = ""
 ) -> JoinGroupResponse:
     protocol = protocol or "cooperative-sticky"
-    return JoinGroupResponse(0, error, 5, "consumer", protocol, leader, False, "me", list(members))
+    return JoinGroupResponse(0, error, 5, protocol, leader, "me", list(members))
 
 
 def synced(error: int = 0, given: Any = T) -> SyncGroupResponse:
-    return SyncGroupResponse(0, error, "consumer", "cooperative-sticky", write_assignment(given))
+    return SyncGroupResponse(0, error, write_assignment(given))
 
 
 def member_in(state: State, **options: Any) -> Group:
@@ -191,7 +191,7 @@ def test_who_was_expelled_joins_as_somebody_new() -> None:
 def test_leaving_is_told_by_who_is_known_and_not_static() -> None:
     asked = member_in(State.STABLE).leave()
     assert isinstance(asked, LeaveGroup)
-    assert (asked.member, asked.members[0].member) == ("me", "me")
+    assert (asked.group, asked.member) == ("g", "me")
     assert make().leave() is None
     static = member_in(State.STABLE, instance="i")
     assert static.leave() is None
@@ -208,7 +208,7 @@ def test_what_makes_no_sense_ends_it() -> None:
     assert group.answered(joined(leader="me", members=garbled), NOW) is Event.FAILED
     assert isinstance(group.error, BadMessage)
     group = member_in(State.SYNCING)
-    answer = SyncGroupResponse(0, 0, None, None, b"\0")
+    answer = SyncGroupResponse(0, 0, b"\0")
     assert group.answered(answer, NOW) is Event.FAILED
 
 

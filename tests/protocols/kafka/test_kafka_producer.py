@@ -191,6 +191,32 @@ def test_a_message_that_is_cancelled_on_its_way_harms_nobody() -> None:
     assert fake.add_up()
 
 
+@pytest.mark.parametrize("how", ["written", "refused", "one record", "late", "stopped"])
+def test_who_hears_of_a_message_may_cancel_its_neighbours(how: str) -> None:
+    fake = FakeKafka(linger=0.1)
+    fake.send(b"0")
+    fake.advance(0.2)
+    if how == "refused":
+        fake.script(api.Produce, refusing(29))
+    elif how == "one record":
+        records = [api.RecordError(0, "bad"), api.RecordError(1, "bad")]
+        fake.script(api.Produce, refusing(87, records=records))
+    elif how in ("late", "stopped"):
+        fake.script(api.Produce, HANG)
+    replies = fake.send(b"1", b"2", b"3", timeout=1.0)
+    replies[0].when_settled(lambda reply: [other.cancel() for other in replies[1:]])
+    fake.advance(0.2)
+    if how == "stopped":
+        fake.loop.kill(fake.pool.token)
+    fake.advance(2.0)
+    assert (replies[0].error is None) == (how == "written")
+    assert all(isinstance(reply.error, pools.Cancelled) for reply in replies[1:])
+    assert fake.add_up()
+    told = fake.pool.statistics()
+    assert told.failed["Cancelled"] == 2
+    assert told.succeeded == 1 + (how == "written")
+
+
 def test_a_deadline_says_how_far_the_message_had_come() -> None:
     fake = FakeKafka()
     fake.down.add(1)
