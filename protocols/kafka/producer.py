@@ -434,8 +434,10 @@ class KafkaPool(Machine["KafkaPool"]):
                         stamp = int((work.since + clock) * 1000)
                 work._value = RecordMetadata(topic, partition, offset, stamp)
                 work._state = VALUE  # as Reply.settle, written out
-                if work._waiters is not None:
-                    work._notify()
+                waiters: Any = work._waiters
+                if waiters is not None:
+                    work._waiters = None
+                    work._notify(waiters)
             offset += step
 
     def fail(self, batch: Batch, error: Exception) -> None:
