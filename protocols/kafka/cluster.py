@@ -236,8 +236,8 @@ class Cluster(Machine["Cluster"]):
     def _informant(self) -> BrokerPool:
         """Whoever has a connection; after failures, one after the other."""
         if not self._failures:
-            for pool in self._pools.values():
-                if pool.backends[0].connections > pool.backends[0].opening:
+            for (_, lane), pool in self._pools.items():
+                if not lane and pool.backends[0].connections > pool.backends[0].opening:
                     return pool
             return self.bootstrap
         turn = self._failures % (len(self.nodes) + 1)
@@ -264,6 +264,8 @@ class Cluster(Machine["Cluster"]):
         for topic in answer.topics:
             if topic.name is not None and topic.name in self._wanted:
                 self.topics[topic.name] = newer(self.topics.get(topic.name), topic)
+        if not self._wanted.keys() <= self.topics.keys():
+            self._due = self._not_before  # the answer leaves some out
 
     # -- brokers ---------------------------------------------------------------------------------------------
 

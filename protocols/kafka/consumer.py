@@ -420,6 +420,8 @@ class Consumer(Machine["Consumer"]):
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Everybody hears of the end."""
         closed = self._error or PoolClosed("the consumer has stopped")
+        if closed is not error:
+            closed.__cause__ = closed.__cause__ or error
         if not self._ended:
             self._ended, self._error = True, closed
         self.subscribed.fail(closed)

@@ -37,7 +37,6 @@ def consumer(
     fetch_bytes: int = 16 << 20,
     partition_bytes: int = 1 << 20,
     buffer_bytes: int = 64 << 20,
-    rack: str = "",
     create_topics: bool = False,
     **options: Any,
 ) -> Consumer:
@@ -91,7 +90,6 @@ def consumer(
             buffer_bytes=buffer_bytes,
             committed_only=isolation == "read_committed",
             reset=RESETS[auto_offset_reset],
-            rack=rack,
         ),
         group=membership,
         manual=manual or None,

@@ -184,6 +184,7 @@ class Delivery:
             batch.prepare(owner.codec, owner.clock)
             batch.sent = True
             partition.sent = batch
+            self.busy[partition] = self.busy.pop(partition)  # others first, the next time
             topic = topics.get(partition.topic)
             if topic is None:
                 topic = topics[partition.topic] = ProduceTopic(partition.topic, [])
@@ -318,11 +319,15 @@ class Delivery:
             error = asked.error
             if error is None:
                 answer = asked.result()
-                if not answer.error:
+                if not answer.error and answer.producer >= 0 <= answer.epoch:
                     self.identity = (answer.producer, answer.epoch)
                     self._failures = 0
                     return NEVER
-                error = error_of(answer.error, about="a producer's identity")
+                error = (
+                    error_of(answer.error, about="a producer's identity")
+                    if answer.error
+                    else BadMessage(f"identity {answer.producer}, epoch {answer.epoch}, which is none")
+                )
             self._not_identified(error, now)
         if now >= self._identify_at:
             self._identifying = self._pool.cluster.call(InitProducerId(None, 0), idempotent=True)

@@ -86,7 +86,8 @@ class BrokerTooOld(BackendError):
 
 class Code(NamedTuple):
     """What an error code means. `stale`: who leads or coordinates has changed, ask for it again.
-    `unknown_fate`: what was sent may have been done all the same.
+    `unknown_fate`: a batch may have been written all the same; a broker that loses the leadership while the
+    replicas follow says 6, though the new leader may have it.
     """
 
     name: str
@@ -113,11 +114,12 @@ CODES: Final[dict[int, Code]] = {
         "UNKNOWN_TOPIC_OR_PARTITION",
         retriable=True,
         stale=True,
+        unknown_fate=True,
         advice="create the topic, or look for a slip in its name",
         error=NoSuchTopic,
     ),
     5: _stale("LEADER_NOT_AVAILABLE", "an election is under way, or the replicas' brokers are down"),
-    6: _stale("NOT_LEADER_OR_FOLLOWER"),
+    6: Code("NOT_LEADER_OR_FOLLOWER", retriable=True, stale=True, unknown_fate=True),
     7: Code("REQUEST_TIMED_OUT", retriable=True, unknown_fate=True, advice="replicas did not follow in time"),
     8: _again("BROKER_NOT_AVAILABLE"),
     9: _stale("REPLICA_NOT_AVAILABLE"),
@@ -174,7 +176,13 @@ CODES: Final[dict[int, Code]] = {
     ),
     54: Code("SECURITY_DISABLED"),
     55: Code("OPERATION_NOT_ATTEMPTED", advice="another partition of the same request was refused"),
-    56: _stale("KAFKA_STORAGE_ERROR", "the broker's disk has failed"),
+    56: Code(
+        "KAFKA_STORAGE_ERROR",
+        retriable=True,
+        stale=True,
+        unknown_fate=True,
+        advice="the broker's disk has failed",
+    ),
     58: Code("SASL_AUTHENTICATION_FAILED"),
     59: Code("UNKNOWN_PRODUCER_ID", advice="the broker has forgotten this producer"),
     60: _again("REASSIGNMENT_IN_PROGRESS"),

@@ -23,7 +23,7 @@ from pools import BackendDown, ConnectionLost
 
 from .assignors import TopicPartition
 from .cluster import Cluster
-from .errors import CODES, BadMessage, KafkaError, error_of
+from .errors import CODES, BadMessage, BrokerTooOld, KafkaError, error_of
 from .fetch_api import (
     Fetch,
     FetchedPartition,
@@ -49,6 +49,7 @@ LANE: Final = "fetch"
 BEGINNING: Final = -2  # what ListOffsets calls it
 END: Final = -1
 OUT_OF_RANGE: Final = 1
+NOWHERE: Final = ""  # a rack would make a broker name another replica instead of giving messages
 
 
 class NoOffset(KafkaError):
@@ -76,7 +77,6 @@ class FetchSettings(msgspec.Struct, frozen=True):
     buffer_bytes: int = 64 << 20
     committed_only: bool = True
     reset: int | None = END
-    rack: str = ""
 
 
 class Asks:
@@ -252,7 +252,7 @@ class Fetcher:
             -1,
             [FetchTopic(topic, partitions) for topic, partitions in topics.items()],
             [],
-            settings.rack,
+            NOWHERE,
         )
         self._busy.add(node)
         self._reserved += size
@@ -381,7 +381,9 @@ class Fetcher:
 
     def _not_answered(self, node: int, error: BaseException) -> None:
         """A connection that is lost, or cannot be made, its pool tells of."""
-        if not isinstance(error, BackendDown | ConnectionLost):
+        if isinstance(error, BrokerTooOld):
+            self._failed(error)
+        elif not isinstance(error, BackendDown | ConnectionLost):
             log = self._scope.loop.log
             log.warning("fetch failed", cause=f"fetch failed {node}", broker=node, error=str(error))
 

@@ -35,7 +35,7 @@ from .assignors import (
     write_assignment,
     write_subscription,
 )
-from .errors import BadMessage, KafkaError, error_of
+from .errors import BadMessage, BrokerTooOld, KafkaError, error_of
 from .group_api import (
     Assignment,
     Heartbeat,
@@ -315,7 +315,7 @@ class Group:
 
     def failed(self, error: BaseException | None, now: float) -> Event:
         """No answer came: perhaps somebody else is the coordinator by now."""
-        if isinstance(error, KafkaError) and not error.retriable:
+        if isinstance(error, BrokerTooOld) or (isinstance(error, KafkaError) and not error.retriable):
             return self._end(error)
         self._pause(now)
         return self._happened(Event.MOVED if Event.MOVED in TABLE[self.state] else Event.PAUSED)

@@ -23,7 +23,7 @@ from pools import Pool
 from .assignors import TopicPartition
 from .cluster import Cluster
 from .committing import Committer, Offsets
-from .errors import CODES, KafkaError, error_of
+from .errors import CODES, BrokerTooOld, KafkaError, error_of
 from .fetching import Asks, Fetcher
 from .group import Event, Group, GroupSettings, Membership, State
 from .group_api import OffsetFetch, OffsetFetchResponse, OffsetTopicNames
@@ -163,7 +163,7 @@ class Member:
         if error is None:
             self._failures = 0
             self.coordinator = reply.result()
-        elif isinstance(error, KafkaError) and not error.retriable:
+        elif isinstance(error, BrokerTooOld) or (isinstance(error, KafkaError) and not error.retriable):
             self._failed(error)
         else:
             self._failures += 1
@@ -325,6 +325,9 @@ class Member:
 
     def _looked_up(self, asked: set[TopicPartition], reply: Reply[OffsetFetchResponse]) -> None:
         self._looking_up = False
+        if isinstance(reply.error, BrokerTooOld):
+            self._failed(reply.error)
+            return
         if reply.error is not None:
             self._moved()
             self._look_up_later(None)

@@ -38,6 +38,7 @@ __all__ = ["KafkaPool", "ProducerStatistics"]
 OBJECT_BYTES: Final = 400  # what a message takes besides its own bytes while it waits
 TOPIC_PATIENCE: Final = 5.0  # seconds: a topic that has just been made is not known everywhere at once
 SWEEP_SECONDS: Final = 1e-6  # per message that was looked at: so looking takes a tenth of the time at most
+MISSING_MAX: Final = 100  # topics that are not there, and remembered
 TOO_LARGE: Final = 10
 UNKNOWN_TOPIC: Final = 3
 INVALID_TOPIC: Final = 17
@@ -98,6 +99,7 @@ class KafkaPool(Machine["KafkaPool"]):
         self.cluster = Cluster(settings, self.wake)
         self.scope: Scope = None  # type: ignore[assignment]  # until spawned
         self._topics: dict[str, Topic] = {}
+        self._missing: dict[str, None] = {}  # of them, those that are not there
         self.delivery = Delivery(self)
         self._refreshes_seen = 0
         self._failure_seen: BaseException | None = None
@@ -361,7 +363,7 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _learn(self, now: float) -> None:
         """The cluster has news."""
-        for topic in self._topics.values():
+        for topic in list(self._topics.values()):
             known = self.cluster.topics.get(topic.name)
             if known is None:
                 continue
@@ -384,11 +386,23 @@ class KafkaPool(Machine["KafkaPool"]):
             live = sum(batch.live for batch in batches)
             if live:
                 self.tell(topic.name, error, live)
+            topic.holding = None
+            self._remember_missing(topic)
             for batch in batches:
                 self.fail(batch, error)
-            topic.holding = None
         elif topic.holding is not None:
             self.cluster.refresh()
+
+    def _remember_missing(self, topic: Topic) -> None:
+        """So that the next message for it fails at once; not for ever, for anybody may make up names."""
+        self._missing.pop(topic.name, None)
+        self._missing[topic.name] = None
+        if len(self._missing) > MISSING_MAX:
+            oldest = next(iter(self._missing))
+            del self._missing[oldest]
+            if self._topics[oldest].holding is None and not self._topics[oldest].partitions:
+                del self._topics[oldest]
+                self.cluster.forget(oldest)
 
     def _route(self, topic: Topic, now: float) -> None:
         """The partitions are known: messages that have waited for that go on."""
@@ -441,13 +455,16 @@ class KafkaPool(Machine["KafkaPool"]):
             offset += step
 
     def fail(self, batch: Batch, error: Exception) -> None:
-        """Every message of a batch that somebody still waits for fails."""
+        """Every message of a batch that somebody still waits for fails. Who hears of it may submit again at
+        once, so the batch takes nothing more.
+        """
         more = "; it may have been written" if batch.fixed else ""
-        for work in batch.works:
-            if not work._state:
-                self.drop(batch, work, twin(error, more))
-        batch.works = []
-        batch.dead = 0
+        if batch.partition is not None and batch.partition.open is batch:
+            batch.partition.open = None
+        works, batch.works = batch.works, []
+        for work in works:
+            self.drop(batch, work, twin(error, more))
+        batch.dead = batch.bytes = 0
 
     def refused(self, batch: Batch, error: Exception) -> None:
         """The same, for a batch that its broker will never take."""
@@ -477,15 +494,20 @@ class KafkaPool(Machine["KafkaPool"]):
     def fail_all(self, error: Exception) -> None:
         """Everything that waits fails; with its cause, where that is what a person has to mend."""
         error = fatal_cause(error) or error
+        batches = self._all_batches()
         for topic in self._topics.values():
-            for batch in list(self._batches_of(topic)):
-                self.fail(batch, error)
+            topic.holding = None
+        for batch in batches:
+            self.fail(batch, error)
 
     @property
     def clock(self) -> float:
         """What to add to monotonic seconds for those since 1970."""
         kernel = self.loop.kernel
         return kernel.wall_clock() - kernel.monotonic()
+
+    def _all_batches(self) -> list[Batch]:
+        return [batch for topic in self._topics.values() for batch in self._batches_of(topic)]
 
     def _batches_of(self, topic: Topic) -> Iterator[Batch]:
         if topic.holding is not None:
@@ -497,15 +519,14 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _sweep(self, now: float) -> None:
         """Every message whose deadline has passed, and when to look again."""
-        due, looked_at = NEVER, 0
-        for topic in self._topics.values():
-            for batch in list(self._batches_of(topic)):
-                if batch.due <= now:
-                    looked_at += len(batch.works)
-                for work in batch.expired(now):
-                    self.drop(batch, work, self._late(batch))
-                due = min(due, batch.due)
-        self._due = due
+        due, self._due, looked_at = NEVER, NEVER, 0
+        for batch in self._all_batches():
+            if batch.due <= now:
+                looked_at += len(batch.works)
+            for work in batch.expired(now):
+                self.drop(batch, work, self._late(batch))
+            due = min(due, batch.due)
+        self._due = min(self._due, due)  # who heard of one may have submitted another meanwhile
         self._swept_until = now + SWEEP_SECONDS * looked_at
 
     def _late(self, batch: Batch) -> DeadlineExceeded:

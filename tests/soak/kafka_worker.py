@@ -1,6 +1,6 @@
 """Consume, transform, produce, in transactions, until killed. Writes a line per transaction.
 
-python -m tests.soak.kafka_worker BROKERS SOURCE TARGET NAME
+python -m tests.soak.kafka_worker BROKERS SOURCE TARGET NAME static|dynamic
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from protocols import kafka
 AT_A_TIME = 3
 
 
-async def work(loop: Loop, brokers: str, source: str, target: str, name: str) -> None:
-    """One worker; with a name of its own, so that it takes the place of the one that was killed."""
+async def work(loop: Loop, brokers: str, source: str, target: str, name: str, kind: str) -> None:
+    """One worker. A static one takes the place of the one that was killed at once; of a dynamic one the
+    others take the partitions when the group misses it.
+    """
     producer = loop.spawn(kafka.pool(brokers, transactional_id=name))
     async with producer.transaction():
         pass  # rolls back what the one before has left open
@@ -22,8 +24,10 @@ async def work(loop: Loop, brokers: str, source: str, target: str, name: str) ->
         kafka.consumer(
             brokers,
             source,
-            group="workers",
-            instance=name,
+            group=f"{source}-workers",
+            instance=name if kind == "static" else None,
+            session_timeout=1.0 if kind == "dynamic" else 45.0,
+            heartbeat=0.1,
             auto_offset_reset="earliest",
             auto_commit=None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import ssl
 from collections.abc import Iterator
@@ -115,6 +116,26 @@ def test_a_broker_that_is_restarted_is_waited_for(kafka_broker: KafkaCluster, lo
     kafka_broker.brokers[0].start()
     assert ask(loop, meanwhile[-1]) is None
     assert read_all(kafka_broker.bootstrap(), topic) == [b"before", *(b"%d" % n for n in range(10))]
+
+
+def test_inside_asyncio_and_from_threads(kafka_broker: KafkaCluster) -> None:
+    topic = kafka_broker.create_topic("produce-hosts", 1)
+
+    async def in_asyncio() -> list[int]:
+        async with Loop.in_asyncio() as loop:
+            pool = loop.spawn(kafka.pool(kafka_broker.bootstrap()))
+            told = await asyncio.gather(
+                *[wait(pool.submit(kafka.message(topic, b"%d" % n))) for n in range(5)]
+            )
+            return [one.offset for one in told]
+
+    async def wait(reply: Reply[kafka.RecordMetadata]) -> kafka.RecordMetadata:
+        return await reply
+
+    assert sorted(asyncio.run(in_asyncio())) == list(range(5))
+    with Loop.in_thread() as loop:
+        pool: Any = loop.spawn(kafka.pool(kafka_broker.bootstrap()))
+        assert pool.submit(kafka.message(topic, b"x")).result(timeout=30).offset == 5
 
 
 # -- who we are ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pools
 from actors import Misuse
 from protocols import kafka
 from protocols.kafka import api
-from protocols.kafka.batches import Batch
+from protocols.kafka.batches import EPOCH_MAX, Batch
 from tests.protocols.kafka.fake_kafka import HANG, LOSE, RESET, FakeKafka, refusing
 
 
@@ -217,6 +217,40 @@ def test_who_hears_of_a_message_may_cancel_its_neighbours(how: str) -> None:
     assert told.succeeded == 1 + (how == "written")
 
 
+@pytest.mark.parametrize("how", ["no topic", "refused", "late", "queued and late", "identity"])
+def test_who_hears_of_a_failure_may_submit_again_at_once(how: str) -> None:
+    fake = FakeKafka(topics={"t": [1], "u": [1]})
+    if how != "identity":
+        fake.send(b"0")
+        fake.run()
+    topic = "nowhere" if how == "no topic" else "t"
+    again: list[Any] = []
+
+    def submit_again(reply: Any) -> None:
+        if reply.error is not None and len(again) < 50:
+            again.extend(fake.send(b"again", topic=topic, timeout=30.0))
+            again.extend(fake.send(b"elsewhere", topic="u", timeout=30.0))
+
+    if how == "refused":
+        fake.script(api.Produce, refusing(29))
+    elif how == "late":
+        fake.script(api.Produce, HANG)
+    elif how == "queued and late":
+        fake.down.add(1)
+        fake.reset(1)
+    elif how == "identity":
+        fake.script(api.InitProducerId, api.InitProducerIdResponse(0, 31, -1, -1))
+    for reply in fake.send(b"1", b"2", topic=topic, timeout=8.0):
+        reply.when_settled(submit_again)
+    fake.advance(9.0)
+    fake.down.clear()
+    fake.advance(30.0)
+    assert len(again) == 4
+    assert all(reply.settled for reply in again)
+    assert [reply.error is None for reply in again] == [how != "no topic", True] * 2
+    assert fake.add_up()
+
+
 def test_a_deadline_says_how_far_the_message_had_come() -> None:
     fake = FakeKafka()
     fake.down.add(1)
@@ -319,6 +353,34 @@ def test_a_broker_that_is_gone_is_left_for_the_new_leader() -> None:
     assert fake.values("t", 1) == [b"0", b"1"]
 
 
+def test_an_advertised_address_that_cannot_be_reached_is_named() -> None:
+    fake = FakeKafka(nodes=2, topics={"t": [2]})
+    fake.down.add(2)
+    (reply,) = fake.send(b"1", timeout=3)
+    fake.advance(3)
+    assert isinstance(reply.error, pools.DeadlineExceeded)
+    assert reply.error.stage == "connecting"
+    assert "broker 2, which advertises 192.0.2.2:9092 cannot be reached" in str(reply.error)
+
+
+def test_a_leader_that_has_lost_that_office_may_have_written() -> None:
+    fake = FakeKafka(nodes=2)
+
+    def had_it(node: int, request: Any) -> api.ProduceResponse:
+        fake.produce(node, request)
+        return refusing(6)(node, request)  # type: ignore[return-value]
+
+    fake.script(api.Produce, had_it)
+    one, two = fake.send(b"1", b"2")
+    fake.run()
+    one.cancel()  # too late: the same batch goes again, or the broker could not tell
+    fake.topics["t"] = [2]
+    fake.advance(1)
+    assert two.result().offset == 1
+    assert fake.values() == [b"1", b"2"]
+    assert fake.pool.statistics().epochs == 0
+
+
 def test_an_election_is_waited_for() -> None:
     fake = FakeKafka(topics={"t": [-1]})
     (reply,) = fake.send(b"1")
@@ -367,6 +429,59 @@ def test_a_new_address_of_a_broker_is_used() -> None:
     fake.advance(1)
     assert reply.result().offset == 1
     assert fake.seen[-1][0] == 9
+
+
+def test_an_answer_that_does_not_name_a_partition_is_none() -> None:
+    fake = FakeKafka()
+    fake.script(api.Produce, api.ProduceResponse([], 0))
+    (reply,) = fake.send(b"1")
+    fake.advance(1)
+    assert reply.result().offset == 0
+    assert fake.pool.statistics().retried == 1
+
+
+def test_after_the_last_epoch_there_is_another_identity() -> None:
+    fake = FakeKafka()
+    fake.send(b"1")
+    fake.run()
+    (partition,) = fake.pool.partitions
+    partition.epoch = EPOCH_MAX
+    fake.sequences[7001, "t", 0] = (EPOCH_MAX, 9, 0)
+    (reply,) = fake.send(b"2")
+    fake.advance(1)
+    assert reply.result().offset == 1
+    assert (partition.producer, partition.epoch, partition.sequence) == (7002, 0, 1)
+
+
+def test_a_cluster_that_says_nothing_useful_is_asked_again() -> None:
+    fake = FakeKafka(nodes=2, topics={"t": [2]}, metadata_age=1.0)
+    (reply,) = fake.send(b"1")
+    fake.run()
+    assert reply.error is None
+    nodes, fake.nodes = fake.nodes, {}
+    fake.advance(2)  # an answer without brokers is not believed
+    assert fake.pool.cluster.nodes
+    fake.nodes = {1: nodes[1]}
+    fake.advance(2)  # and one where the leader is not among them names none
+    (waits,) = fake.send(b"2")
+    fake.advance(2)
+    assert not waits.settled
+    fake.nodes = nodes
+    fake.advance(3)
+    assert waits.result().offset == 1
+
+
+def test_a_cluster_that_is_asked_for_a_broker_it_has_not() -> None:
+    fake = FakeKafka()
+    fake.send(b"1")
+    fake.run()
+    cluster = fake.pool.cluster
+    missing = cluster.call(api.Metadata([]), 77)
+    assert isinstance(missing.error, pools.BackendDown)
+    assert "no broker 77" in str(missing.error)
+    assert repr(cluster) == "<Cluster 192.0.2.1:9092, 1 brokers, 1 topics, 2 refreshes>"
+    cluster.forget("t")
+    assert not cluster.topics
 
 
 def test_acks_0_settles_without_an_answer() -> None:
@@ -438,6 +553,20 @@ def test_a_broker_that_names_records_it_was_not_sent_is_not_asked_for_ever() -> 
     fake.run()
     assert isinstance(reply.error, kafka.KafkaError)
     assert len(fake.asked(api.Produce)) == 1
+
+
+def test_names_that_somebody_makes_up_are_not_remembered_for_ever() -> None:
+    fake = FakeKafka()
+    made_up = [fake.send(b"x", topic=f"nowhere-{number}")[0] for number in range(300)]
+    fake.advance(10)
+    assert all(isinstance(reply.error, kafka.NoSuchTopic) for reply in made_up)
+    (fine,) = fake.send(b"1")
+    fake.advance(301)
+    assert fine.error is None
+    assert len(fake.asked(api.Metadata)[-1].topics) <= 101
+    (again,) = fake.send(b"x", topic="nowhere-0")
+    fake.advance(10)
+    assert isinstance(again.error, kafka.NoSuchTopic)
 
 
 def test_a_broker_that_is_too_old_is_said_at_once() -> None:
@@ -518,6 +647,14 @@ def test_what_it_says_of_itself() -> None:
     fake.run()
     told = fake.pool.statistics()
     assert (told.submitted, told.succeeded, told.batches, told.requests) == (1, 1, 1, 1)
+    (partition,) = fake.pool.partitions
+    (waits,) = fake.send(b"y")
+    assert repr(partition) == "<Partition t/0, 1 batches>"
+    assert repr(partition.open) == "<Batch for <Partition t/0, 1 batches> waiting, 1 messages>"
+    assert repr(waits) == "<Sending <Push to t, 17 bytes>>"
+    assert repr(fake.pool.delivery) == "<Delivery to 1 partitions, 0 requests on their way>"
+    fake.run()
+    assert repr(waits) == "<Sending <Push to t, 17 bytes>, settled>"
     assert repr(kafka.pool("h")) == "<KafkaPool h:9092 not spawned, 0 messages wait, 0 requests on their way>"
 
 
