@@ -1,8 +1,8 @@
 """Kafka: what it costs the client to have a message of 100 bytes written; the broker is on the other core.
 
-Everybody waits for all replicas and has the broker tell what it has already (idempotence), and may gather
-256 KiB in a batch. `stream`: up to 10,000 messages on their way, all acknowledged. `callers`: 64 tasks that
-each wait for their message before the next.
+Everybody waits for all replicas and has the broker tell what it has already (idempotence), and gathers
+batches as it does by default. `stream`: up to 10,000 messages on their way, all acknowledged. `callers`: 64
+tasks that each wait for their message before the next.
 """
 
 from __future__ import annotations
@@ -84,6 +84,6 @@ JOBS = (
         title="Kafka: messages of 100 bytes, 64 callers that each wait for theirs",
         unit="µs",
         measure=_callers,
-        bounds=(Bound(IN_ASYNCIO, 0.5, 0.35, peer=AIOKAFKA),),
+        bounds=(Bound(IN_ASYNCIO, 0.8, 0.5, peer=AIOKAFKA),),
     ),
 )

@@ -40,8 +40,6 @@ async def main(what: str, port: int, count: int) -> float:
         bootstrap_servers=f"127.0.0.1:{port}",
         acks="all",
         enable_idempotence=True,
-        max_batch_size=256 << 10,
-        linger_ms=5 if what == "stream" else 0,
     )
     await producer.start()
     await call(producer, 10)

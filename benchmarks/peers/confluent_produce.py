@@ -22,8 +22,6 @@ def main(port: int, count: int) -> float:
         {
             "bootstrap.servers": f"127.0.0.1:{port}",
             "enable.idempotence": True,
-            "batch.size": 256 << 10,
-            "linger.ms": 5,
         }
     )
     acknowledged = 0

@@ -24,7 +24,7 @@ from .compression import Codec
 from .messages import Push, RecordMetadata
 from .records import VARINTS, append_record, seal
 
-__all__ = ["EPOCH_MAX", "Batch", "Partition", "Sending", "pack"]
+__all__ = ["EPOCH_MAX", "SMALL", "Batch", "Partition", "Sending", "pack", "pack_plain", "stamp_of"]
 
 EPOCH_MAX: Final = 32766  # the broker keeps the last one for itself
 SEQUENCES: Final = 1 << 31
@@ -79,6 +79,7 @@ class Batch:
         "on_cancel",
         "partition",
         "payload",
+        "plain",
         "sent",
         "works",
     )
@@ -92,6 +93,7 @@ class Batch:
         self.bytes = 0  # of those that somebody waits for
         self.due = NEVER  # the earliest deadline of them
         self.sent = False  # on its way
+        self.plain = True  # no headers, no timestamps of their own, all `SMALL`, in the order of submission
         self.maybe_written = False  # an earlier attempt's fate is not known
         self.cause: BaseException | None = None  # why the last attempt failed
         self.payload: bytes | bytearray | None = None  # packed records, once it was sent
@@ -141,7 +143,12 @@ class Batch:
                 self.compact()
             works = self.works
             self.count = len(works)
-            records, self.first_ms, self.last_ms = pack(works, clock)
+            short = self.plain and self.count <= len(VARINTS)
+            try:
+                packed = pack_plain(works, clock) if short else pack(works, clock)
+            except IndexError:
+                packed = pack(works, clock)
+            records, self.first_ms, self.last_ms = packed
             self.payload = codec.compress(records)
 
     def seal(self, codec: Codec, transactional: bool) -> bytes:
@@ -171,8 +178,9 @@ class Batch:
         return halves
 
     def take(self, work: Sending) -> None:
-        """Add a message."""
+        """Add a message, of whatever kind."""
         work.batch = self
+        self.plain = False
         self.works.append(work)
         self.bytes += work.unit.size
         self.due = min(self.due, work.deadline)
@@ -209,6 +217,14 @@ class Partition:
     def __repr__(self) -> str:
         return f"<Partition {self.topic}/{self.index}, {len(self.queue)} batches>"
 
+    def take_unsent(self) -> list[Batch]:
+        """Out of the queue: batches that no broker has, or may have."""
+        unsent = [batch for batch in self.queue if not batch.fixed]
+        for batch in unsent:
+            self.queue.remove(batch)
+        self.open = None
+        return unsent
+
     def identify(self, producer: int, epoch: int) -> None:
         """Who writes from now on: the sequence begins."""
         self.producer, self.epoch, self.sequence = producer, epoch, 0
@@ -229,41 +245,37 @@ class Partition:
 
 
 def pack(works: list[Sending], clock: float) -> tuple[bytearray, int, int]:
-    """The records of these messages, and the first and the latest timestamp. One long loop on purpose: it is
-    where a batch's time goes.
+    """The records of these messages, and the first and the latest timestamp."""
+    out = bytearray()
+    stamps = [stamp_of(work, clock) for work in works]
+    first = stamps[0]
+    for number, (work, stamp) in enumerate(zip(works, stamps, strict=True)):
+        unit = work.unit
+        append_record(out, number, stamp - first, unit.key, unit.value, unit.headers)
+    return out, first, max(stamps)
+
+
+def pack_plain(works: list[Sending], clock: float) -> tuple[bytearray, int, int]:
+    """The same for `plain` messages, in one loop written out: it is where a batch's time goes. Raises
+    `IndexError` for what spans more milliseconds than the table.
     """
     out = bytearray()
     known = VARINTS
-    given = works[0].unit.timestamp
-    first = last = int((works[0].since + clock) * 1000) if given is None else given
-    for number, work in enumerate(works):
+    first = stamp_of(works[0], clock)
+    for work, number in zip(works, known, strict=False):
         unit: Any = work.unit
-        value, key, stamp = unit.value, unit.key, unit.timestamp
-        if stamp is None:
-            stamp = int((work.since + clock) * 1000)
-        if stamp > last:
-            last = stamp
-        delta = stamp - first
-        if (
-            value is None
-            or unit.headers
-            or not 0 <= delta < SMALL
-            or number >= SMALL
-            or len(value) + (0 if key is None else len(key)) >= SMALL
-        ):
-            append_record(out, number, delta, key, value, unit.headers)
-            continue
+        value, key = unit.value, unit.key
+        delta = known[int((work.since + clock) * 1000) - first]
         if key is None:
-            body = b"\0%b%b\1%b%b\0" % (known[delta], known[number], known[len(value)], value)
+            body = b"\0%b%b\1%b%b\0" % (delta, number, known[len(value)], value)
         else:
-            body = b"\0%b%b%b%b%b%b\0" % (
-                known[delta],
-                known[number],
-                known[len(key)],
-                key,
-                known[len(value)],
-                value,
-            )
+            body = b"\0%b%b%b%b%b%b\0" % (delta, number, known[len(key)], key, known[len(value)], value)
         out += known[len(body)]
         out += body
-    return out, first, last
+    return out, first, stamp_of(works[-1], clock)
+
+
+def stamp_of(work: Sending, clock: float) -> int:
+    """A message's timestamp (milliseconds): the one it was given, or when it was submitted."""
+    given = work.unit.timestamp
+    return int((work.since + clock) * 1000) if given is None else given

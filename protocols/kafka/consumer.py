@@ -74,8 +74,10 @@ class Consumer(Machine["Consumer"]):
         "_error",
         "_fetcher",
         "_finish_by",
+        "_held_over",
         "_index",
         "_last_stored",
+        "_loaded_as",
         "_member",
         "_missing",
         "_position",
@@ -130,6 +132,8 @@ class Consumer(Machine["Consumer"]):
             0  # the reader has those before `_index`, and has finished those before `_start`
         )
         self._behind = 0  # the offset behind all of `_ready`
+        self._loaded_as: Membership | None = None  # who we were when these were loaded
+        self._held_over: dict[TopicPartition, int] = {}  # given back or lost while the reader is at it
         self._delivered = 0
         self._ended = False
         self._error: BaseException | None = None
@@ -193,6 +197,7 @@ class Consumer(Machine["Consumer"]):
     def _load(self) -> bool:
         """The next messages in place of those that are finished."""
         self._finish()
+        self._held_over.clear()
         self._scope.wake()  # there is room, or the end can go on
         if self._ended:
             return False
@@ -204,6 +209,7 @@ class Consumer(Machine["Consumer"]):
         if taken is None:
             return False
         self._position, self._ready, self._behind = taken
+        self._loaded_as = self._member.membership if self._member is not None else None
         return True
 
     def _finish(self) -> None:
@@ -233,7 +239,8 @@ class Consumer(Machine["Consumer"]):
         group has given the partitions to others. Raises `Misuse` without a group.
         """
         if not records:
-            return self._store(self.positions())
+            self._in_group()
+            return self._store(self._positions())
         offsets: dict[TopicPartition, int] = {}
         for record in records:
             key = TopicPartition(record.topic, record.partition)
@@ -241,18 +248,25 @@ class Consumer(Machine["Consumer"]):
         return self._store(offsets)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """By partition, the offset behind all that was delivered."""
+        """By partition, the offset behind all that was delivered; also of a partition that the group has
+        taken away while the reader is at its messages.
+        """
         self._check_spawned()
+        return self._positions() | self._held_over
+
+    def _positions(self) -> dict[TopicPartition, int]:
         self._mark()
         positions = self._fetcher.positions.items()
         return {key: position.delivered for key, position in positions if position.delivered >= 0}
 
     @property
     def membership(self) -> Membership:
-        """Who this is in its group, by which a broker checks the offsets that a transaction stores. Raises
-        `Misuse` without a group.
+        """Who this is in its group, by which a broker checks the offsets that a transaction stores: for what
+        the group has taken away meanwhile, who it was when the messages were delivered. Raises `Misuse`
+        without a group.
         """
-        return self._in_group().membership
+        member = self._in_group()
+        return self._loaded_as if self._held_over and self._loaded_as is not None else member.membership
 
     @property
     def assignment(self) -> tuple[TopicPartition, ...]:
@@ -486,11 +500,15 @@ class Consumer(Machine["Consumer"]):
         self._fetcher.buffer.drop(position)
 
     def _release(self, keys: Iterable[TopicPartition]) -> None:
+        """They are ours no longer, or not for long. What the reader has of them it may still finish."""
         for key in keys:
             position = self._fetcher.positions.get(key)
             if position is not None:
+                at_it = self._position is position and self._index > 0
                 self._drop(position)
                 position.paused = True
+                if at_it:
+                    self._held_over[key] = position.delivered
 
     def _done(self, keys: Iterable[TopicPartition]) -> Offsets:
         """What is finished and not stored, if it is to be stored without being asked."""
@@ -546,10 +564,7 @@ class Consumer(Machine["Consumer"]):
                 self._refused.pop(name, None)
         counts = {name: 0 if topic.error else len(topic.partitions) for name, topic in cluster.topics.items()}
         if counts != self._counts:
-            known = self._counts.items() <= counts.items()  # only new topics: nobody has decided on them yet
-            self._counts = counts
-            if self._member is not None and not known:
-                self._member.topics_changed(now)
+            self._counts = counts  # another object: the member compares only then
         if self._member is None and self.manual is None:
             keys = [TopicPartition(name, at) for name in self.topics for at in range(counts.get(name, 0))]
             self._fetcher.add(key for key in keys if key not in self._fetcher.positions)

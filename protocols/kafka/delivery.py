@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "Gate"]
 
+NO_LEADER: Final = 5
 REQUESTS: Final = 5  # as max.in.flight.requests.per.connection of Java's client
 REQUEST_BYTES: Final = 1 << 20  # of batches in one request, as max.request.size of Java's client
 PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms there
@@ -130,7 +131,9 @@ class Delivery:
                 leaders.setdefault(partition.leader, []).append(partition)
         for partition in idle:
             del self.busy[partition]
-        if leaders.pop(-1, None):
+        for partition in leaders.pop(-1, ()):
+            if partition.queue[0].cause is None:
+                partition.queue[0].cause = error_of(NO_LEADER, about=f"{partition.topic}/{partition.index}")
             self._pool.cluster.refresh()
         for node, partitions in leaders.items():
             self._send_to(node, partitions)

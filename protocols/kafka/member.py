@@ -55,6 +55,7 @@ class Member:
         "_asked",
         "_asks",
         "_cluster",
+        "_decided",
         "_failed",
         "_failures",
         "_fetcher",
@@ -114,6 +115,7 @@ class Member:
         self._failures = 0
         self._not_before = 0.0
         self._asked = False  # the group has a question under way
+        self._decided: Mapping[str, int] = {}  # what was known of the topics when the leader decided
         self._giving_back: tuple[TopicPartition, ...] | None = None
         self._leaving: Reply[Any] | None = None
         self._looking_up = False
@@ -141,6 +143,7 @@ class Member:
         self._finish_giving_back(now)
         due = self._find(now)
         if self.group is not None and not self._asked:
+            self._look_at_topics(self.group, now, counts)
             due = min(due, self._ask(self.group, now, counts))
         if not self._looking_up:
             due = min(due, self._look_up(now))
@@ -195,6 +198,8 @@ class Member:
             return group.due if group.due > now else NEVER
         self._asked = True
         timeout = self._cluster.settings.request_timeout
+        if group.state is State.SYNCING:
+            self._decided = counts
         if group.state is not State.STABLE:
             timeout += group.settings.rebalance_timeout
         self._asks.ask(pool.submit(Call(request), timeout), self._answered)
@@ -282,10 +287,12 @@ class Member:
         if self._on_rebalance is not None:
             self._on_rebalance(change)
 
-    def topics_changed(self, now: float) -> None:
-        """A topic has other partitions than when the leader decided."""
-        group = self.group
-        if group is not None and group.leading and group.state is State.STABLE and self._giving_back is None:
+    def _look_at_topics(self, group: Group, now: float, counts: Mapping[str, int]) -> None:
+        """Whether a topic has other partitions than when the leader decided: then it decides anew."""
+        if counts is self._decided or group.state is not State.STABLE or self._giving_back is not None:
+            return
+        decided, self._decided = self._decided, counts
+        if group.leading and any(counts.get(topic, 0) != decided.get(topic, 0) for topic in group.topics):
             group.rebalance(now)
             self._give_back(group.held if group.eager else ())
 

@@ -24,7 +24,7 @@ from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Ti
 from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 
-from .batches import Batch, Partition, Sending
+from .batches import SMALL, Batch, Partition, Sending, stamp_of
 from .cluster import Cluster, Settings
 from .compression import Codec
 from .delivery import Delivery
@@ -65,6 +65,38 @@ class ProducerStatistics(msgspec.Struct, frozen=True):
 
 class KafkaPool(Machine["KafkaPool"]):
     """Made by `kafka.pool`; `loop.spawn` gives it back."""
+
+    __slots__ = (
+        "_due",
+        "_failed",
+        "_failure_seen",
+        "_missing",
+        "_refreshes_seen",
+        "_stopped",
+        "_swept_until",
+        "_topics",
+        "acks",
+        "batch_bytes",
+        "batches",
+        "cluster",
+        "codec",
+        "delivery",
+        "draining_now",
+        "held",
+        "idempotent",
+        "linger",
+        "loop",
+        "message_bytes",
+        "name",
+        "queue_bytes",
+        "room",
+        "scope",
+        "settings",
+        "submitted",
+        "succeeded",
+        "timeout_default",
+        "transactional",
+    )
 
     drain_phase = 1
 
@@ -158,9 +190,11 @@ class KafkaPool(Machine["KafkaPool"]):
             plain = not unit.headers and unit.partition is None and unit.timestamp is None
             if plain and value.__class__ is bytes and (key is None or key.__class__ is bytes):
                 size = RECORD_OVERHEAD + len(value) + (len(key) if key is not None else 0)
+                plain = size < SMALL
             else:
                 check(unit)
                 size = unit.size
+                plain = False
             topic = self._topics.get(unit.topic)
         except AttributeError:
             check(unit)
@@ -176,7 +210,7 @@ class KafkaPool(Machine["KafkaPool"]):
         if held > self.room or size > self.message_bytes:
             return self._refused(unit, size, now, due)
         partition: Partition | None
-        if key is None and plain and topic.sticky_bytes > 0:
+        if key is None and topic.sticky_bytes > 0 and unit.partition is None:
             topic.sticky_bytes -= size
             partition = topic.sticky
         else:
@@ -191,6 +225,8 @@ class KafkaPool(Machine["KafkaPool"]):
         work = Sending(unit, batch, now, due)
         batch.works.append(work)
         batch.bytes += size
+        if not plain:
+            batch.plain = False
         if due < batch.due:
             batch.due = due
             if due < self._due:
@@ -370,7 +406,11 @@ class KafkaPool(Machine["KafkaPool"]):
             if known.error or not known.partitions:
                 self._not_there(topic, known.error or ELECTING, now)
                 continue
-            topic.learn(known, self.cluster.nodes)
+            for batch in topic.learn(known, self.cluster.nodes):
+                topic.holding = topic.holding or Batch(None, now, self._cancelled)
+                for work in batch.works:
+                    if not work.settled:
+                        topic.holding.take(work)
             if topic.holding is not None:
                 self._route(topic, now)
 
@@ -418,7 +458,7 @@ class KafkaPool(Machine["KafkaPool"]):
                     work,
                     error_of(
                         UNKNOWN_TOPIC,
-                        f"the topic has {len(topic.partitions)} partitions, from 0 on",
+                        f"the topic has {topic.count} partitions, from 0 on",
                         about=f"{topic.name}/{work.unit.partition}",
                     ),
                 )
@@ -437,15 +477,14 @@ class KafkaPool(Machine["KafkaPool"]):
         self.batches += 1
         batch.on_cancel = self._cancelled_late
         topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
-        step = 1 if offset >= 0 else 0
+        step, plain = 1 if offset >= 0 else 0, batch.plain
         works, batch.works = batch.works, []  # else they would hold each other, for the collector to find
         for work in works:
             if not work._state:
-                stamp = timestamp
-                if stamp < 0:
-                    stamp = work.unit.timestamp  # type: ignore[assignment]
-                    if stamp is None:
-                        stamp = int((work.since + clock) * 1000)
+                if timestamp >= 0:
+                    stamp = timestamp
+                else:
+                    stamp = int((work.since + clock) * 1000) if plain else stamp_of(work, clock)
                 work._value = RecordMetadata(topic, partition, offset, stamp)
                 work._state = VALUE  # as Reply.settle, written out
                 waiters: Any = work._waiters

@@ -21,7 +21,7 @@ from typing import Final
 
 from .assignors import TopicPartition
 from .fetch_api import AbortedTransaction
-from .records import ABORT, Batch, Record, batches, control_type, read_records, whole_batches
+from .records import ABORT, Batch, Record, batches, control_type, record_pieces, whole_batches
 
 __all__ = ["Position", "ReadAhead"]
 
@@ -85,7 +85,7 @@ class Position:
 class _Chunk:
     """What one answer had for one partition."""
 
-    __slots__ = ("aborted", "batches", "position", "rolled_back", "size")
+    __slots__ = ("aborted", "batches", "pieces", "position", "rolled_back", "size")
 
     def __init__(self, position: Position, data: bytes, aborted: Iterable[AbortedTransaction]) -> None:
         self.position = position
@@ -93,6 +93,7 @@ class _Chunk:
         self.batches: Iterator[Batch] = batches(data)
         self.aborted = deque(sorted(aborted, key=lambda transaction: transaction.first_offset))
         self.rolled_back: set[int] = set()  # producers whose transaction here comes to nothing
+        self.pieces = self._pieces()
 
     def wanted(self, batch: Batch) -> bool:
         """Whether its messages are to be delivered."""
@@ -103,6 +104,19 @@ class _Chunk:
                 self.rolled_back.discard(batch.producer_id)
             return False
         return not (batch.transactional and batch.producer_id in self.rolled_back)
+
+    def _pieces(self) -> Iterator[tuple[list[Record], int]]:
+        """Records, and the offset behind them."""
+        position = self.position
+        for batch in self.batches:
+            wanted = self.wanted(batch)
+            if batch.last_offset < position.delivered:
+                continue
+            if wanted:
+                for records in record_pieces(batch, position.topic, position.partition, position.delivered):
+                    if records:
+                        yield records, records[-1].offset + 1
+            yield [], batch.last_offset + 1  # some of them may be gone
 
 
 class ReadAhead:
@@ -166,12 +180,8 @@ class ReadAhead:
         position = chunk.position
         records: list[Record] = []
         behind = position.delivered
-        for batch in chunk.batches:
-            wanted = chunk.wanted(batch)
-            if batch.last_offset >= position.delivered:
-                behind = batch.last_offset + 1
-                if wanted:
-                    records += read_records(batch, position.topic, position.partition, position.delivered)
+        for piece, behind in chunk.pieces:
+            records += piece
             if len(records) >= ENOUGH:
                 return records, behind
         self._chunks.popleft()

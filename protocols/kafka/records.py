@@ -37,11 +37,13 @@ __all__ = [
     "batches",
     "control_type",
     "read_records",
+    "record_pieces",
     "seal",
     "whole_batches",
 ]
 
 HEADER_BYTES: Final = 61
+PIECE: Final = 10_000  # records that are made of bytes at a time
 MAGIC: Final = 2
 COMPRESSION: Final = 0b111  # attributes
 LOG_APPEND_TIME: Final = 1 << 3
@@ -255,14 +257,35 @@ def _check(magic: int, length: int) -> None:
 
 def read_records(batch: Batch, topic: str, partition: int, first: int = 0) -> list[Record]:
     """The records of a batch from offset `first` on. Raises `BadMessage`."""
+    records: list[Record] = []
+    for piece in record_pieces(batch, topic, partition, first):
+        records = records + piece if records else piece
+    return records
+
+
+def record_pieces(batch: Batch, topic: str, partition: int, first: int = 0) -> Iterator[list[Record]]:
+    """The same, at most `PIECE` at a time: a megabyte that was compressed can hold millions. Raises
+    `BadMessage`.
+    """
     data = batch.records()
+    at = start = 0
     try:
-        return _read(batch, data, topic, partition, first)
+        while start < batch.count:
+            stop = min(start + PIECE, batch.count)
+            records, at = _read(batch, data, topic, partition, at, start, stop)
+            start = stop
+            if start == batch.count and at != len(data):
+                break
+            yield records if first <= batch.base_offset else [r for r in records if r.offset >= first]
     except (IndexError, UnicodeDecodeError) as error:
         raise _unreadable(batch, "is cut short") from error
+    if at != len(data):
+        raise _unreadable(batch, f"has {len(data) - at} bytes behind its records")
 
 
-def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> list[Record]:
+def _read(
+    batch: Batch, data: bytes, topic: str, partition: int, at: int, start: int, stop: int
+) -> tuple[list[Record], int]:
     make, long = Record, _varint
     base, base_ms = batch.base_offset, batch.base_timestamp
     out: list[Record] = []
@@ -270,8 +293,7 @@ def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> 
     two_bytes_from = three_bytes_from = base
     if batch.last_offset - base + 1 == batch.count:  # no gaps: offsets are known, and only passed over
         two_bytes_from, three_bytes_from = base + 64, base + 8192
-    at = 0
-    for offset in range(base, base + batch.count):
+    for offset in range(base + start, base + stop):
         size = data[at]
         if size < 128:
             at += 1
@@ -331,12 +353,10 @@ def _read(batch: Batch, data: bytes, topic: str, partition: int, first: int) -> 
             raise _unreadable(batch, "has sizes that do not fit")
     if out and out[-1].offset > batch.last_offset:
         raise _unreadable(batch, f"holds offset {out[-1].offset}, which is behind its end")
-    if at != len(data):
-        raise _unreadable(batch, f"has {len(data) - at} bytes behind its records")
     if batch.attributes & LOG_APPEND_TIME:
         stamped = batch.max_timestamp
         out = [msgspec.structs.replace(record, timestamp=stamped) for record in out]
-    return out if first <= base else [record for record in out if record.offset >= first]
+    return out, at
 
 
 def _read_headers(data: bytes, at: int) -> tuple[tuple[Header, ...], int]:

@@ -29,11 +29,12 @@ STICKY_BYTES: Final = 16384  # as batch.size of Java's client, by which its stic
 class Topic:
     """One topic's partitions, as far as they are known."""
 
-    __slots__ = ("error", "holding", "missing_since", "name", "partitions", "sticky", "sticky_bytes")
+    __slots__ = ("count", "error", "holding", "missing_since", "name", "partitions", "sticky", "sticky_bytes")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.partitions: list[Partition] = []
+        self.partitions: list[Partition] = []  # all that there ever were
+        self.count = 0  # how many there are: a topic that was made anew may have fewer
         self.sticky: Partition | None = None  # where messages without a key go now
         self.sticky_bytes = 0  # how many more
         self.holding: Batch | None = None  # what waits for the partitions
@@ -41,14 +42,19 @@ class Topic:
         self.error = 0  # what it said last
 
     def __repr__(self) -> str:
-        return f"<Topic {self.name}, {len(self.partitions)} partitions>"
+        return f"<Topic {self.name}, {self.count} partitions>"
 
-    def learn(self, known: TopicMetadata, alive: Container[int]) -> None:
-        """Take what the cluster says of it. `alive`: the brokers that there are."""
+    def learn(self, known: TopicMetadata, alive: Container[int]) -> list[Batch]:
+        """Take what the cluster says of it. `alive`: the brokers that there are. Returns what waits for
+        partitions that are there no more, and has never been sent.
+        """
         self.missing_since = None
         self.error = 0
         by_index = {partition.index: partition for partition in known.partitions}
-        while len(self.partitions) < len(by_index):
+        self.count = len(by_index)
+        if self.sticky is not None and self.sticky.index >= self.count:
+            self.sticky, self.sticky_bytes = None, 0
+        while len(self.partitions) < self.count:
             self.partitions.append(Partition(self.name, len(self.partitions)))
         for partition in self.partitions:
             heard = by_index.get(partition.index)
@@ -56,15 +62,16 @@ class Topic:
             if leader != partition.leader:
                 partition.leader = leader
                 partition.retry_at = 0.0  # somebody else is asked: no need to wait
+        return [batch for partition in self.partitions[self.count :] for batch in partition.take_unsent()]
 
     def route(self, unit: Push, source: random.Random) -> Partition | None:
         """Where a message goes; None if the partitions are not known, or it names one that is not there."""
-        if not self.partitions:
+        if not self.count:
             return None
         if unit.partition is not None:
-            return self.partitions[unit.partition] if 0 <= unit.partition < len(self.partitions) else None
+            return self.partitions[unit.partition] if 0 <= unit.partition < self.count else None
         if unit.key is not None:
-            return self.partitions[partition_for(unit.key, len(self.partitions))]
+            return self.partitions[partition_for(unit.key, self.count)]
         return self.stick(unit.size, source)
 
     def stick(self, size: int, source: random.Random) -> Partition:
@@ -72,10 +79,10 @@ class Topic:
         if self.sticky is None or self.sticky_bytes <= 0:
             usable = [
                 partition
-                for partition in self.partitions
+                for partition in self.partitions[: self.count]
                 if partition.leader >= 0 and not partition.failures and partition is not self.sticky
             ]
-            self.sticky = source.choice(usable or self.partitions)
+            self.sticky = source.choice(usable or self.partitions[: self.count])
             self.sticky_bytes = STICKY_BYTES
         self.sticky_bytes -= size
         return self.sticky

@@ -64,6 +64,22 @@ PRODUCER_FENCED: Final = 90
 class TransactionalPool(KafkaPool):
     """Made by `kafka.pool` with a `transactional_id`: a producer whose messages belong to transactions."""
 
+    __slots__ = (
+        "_begun",
+        "_coordinators",
+        "_join_asked",
+        "_joined",
+        "_joining",
+        "_known",
+        "_last",
+        "_lost_count",
+        "_name",
+        "_quiet",
+        "fenced",
+        "open",
+        "transaction_timeout",
+    )
+
     def __init__(
         self, *arguments: Any, transactional: str, transaction_timeout: float, **options: Any
     ) -> None:

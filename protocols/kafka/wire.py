@@ -125,7 +125,7 @@ class KafkaWire(Wire):
                 return None
         if at:
             self.transport.consume(at)
-        return ANYTHING if wanted == 4 else Bytes(wanted)
+        return ANYTHING if at == size else Bytes(wanted)
 
     def _answer(self, correlation: int, body: bytes) -> None:
         if not self._expected:

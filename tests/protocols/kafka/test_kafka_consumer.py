@@ -240,6 +240,24 @@ def test_in_asyncio_by_batches(kafka_broker: KafkaCluster) -> None:
     assert asyncio.run(main()) == sent
 
 
+def test_from_a_thread(kafka_broker: KafkaCluster) -> None:
+    topic = kafka_broker.create_topic(fresh("thread"))
+    sent = written(kafka_broker.bootstrap(), topic, 10)
+    with Loop.in_thread() as loop:
+        options: Any = {"group": fresh("g"), "auto_offset_reset": "earliest"}
+        clicks = loop.spawn(kafka.consumer(kafka_broker.bootstrap(), topic, **options))
+        got = [loop.spawn(clicks.receive()).result(timeout=10)]
+        while len(got) < 10:
+            got += loop.spawn(clicks.receive_many()).result(timeout=10)
+        assert [record.value for record in got] == sent
+
+        async def finish() -> None:
+            await clicks.commit()
+            await clicks.close()
+
+        loop.spawn(finish()).result(timeout=10)
+
+
 def test_of_a_transaction_only_what_is_committed(loop: Loop, kafka_broker: KafkaCluster) -> None:
     topic = kafka_broker.create_topic(fresh("txn"))
     producer = confluent_kafka.Producer(

@@ -12,7 +12,7 @@ import pools
 from actors import Misuse
 from protocols import kafka
 from protocols.kafka import api
-from protocols.kafka.batches import EPOCH_MAX, Batch
+from protocols.kafka.batches import EPOCH_MAX, Batch, Sending, pack, pack_plain
 from tests.protocols.kafka.fake_kafka import HANG, LOSE, RESET, FakeKafka, refusing
 
 
@@ -34,6 +34,29 @@ def test_messages_of_one_turn_go_in_one_batch_in_their_order() -> None:
     assert [reply.result().offset for reply in replies] == list(range(500))
     assert fake.values() == [b"%d" % number for number in range(500)]
     assert fake.pool.statistics().batches == 1
+
+
+def test_a_batch_that_has_waited_for_long_keeps_its_timestamps() -> None:
+    fake = FakeKafka(linger=40.0, timeout=100.0)
+    early = fake.send(b"1")
+    fake.advance(30)
+    late = fake.send(b"2")
+    fake.advance(20)
+    assert late[0].result().timestamp - early[0].result().timestamp == 30_000
+    assert [record.timestamp for record in fake.log["t", 0]] == [
+        early[0].result().timestamp,
+        late[0].result().timestamp,
+    ]
+
+
+@given(st.lists(st.tuples(st.binary(max_size=300), st.none() | st.binary(max_size=20)), min_size=1))
+def test_the_short_loop_packs_as_the_careful_one(messages: list[tuple[bytes, bytes | None]]) -> None:
+    batch = Batch(None, 0.0, lambda batch, work: None)
+    works = [
+        Sending(kafka.message("t", value, key), batch, 1000.0 + number / 7, 2000.0)
+        for number, (value, key) in enumerate(messages)
+    ]
+    assert pack_plain(works, 1e9) == pack(works, 1e9)
 
 
 def test_what_comes_while_a_batch_is_on_its_way_gathers_in_the_next() -> None:

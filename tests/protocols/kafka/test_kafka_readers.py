@@ -19,6 +19,7 @@ from protocols.kafka.group_api import (
     LeaveGroup,
     OffsetCommit,
     OffsetFetch,
+    SyncGroup,
 )
 from tests.protocols.kafka.fake_group import FakeGroup, batch, committed
 from tests.protocols.kafka.fake_kafka import HANG, RESET
@@ -99,6 +100,21 @@ def test_who_is_expelled_has_lost_everything_and_stores_nothing() -> None:
     assert offsets(fake.receive(1)) == [0]
 
 
+@pytest.mark.parametrize("code", [25, 27])
+def test_a_transaction_over_what_is_taken_away_meanwhile_is_one_of_the_old_generation(code: int) -> None:
+    fake = FakeGroup(assignor="range", auto_commit=None)
+    fake.receive(4)
+    before = fake.consumer.membership
+    fake.script(Heartbeat, HeartbeatResponse(0, code))
+    fake.advance(3.0)
+    assert fake.consumer.statistics().generation == before.generation + 1
+    assert fake.consumer.membership == before  # which the broker refuses
+    assert fake.consumer.positions() == {T0: 4}
+    fake.advance(PATIENCE)
+    assert offsets(fake.receive(1)) == [0]
+    assert fake.consumer.membership.generation == before.generation + 1
+
+
 def test_the_coordinator_moves() -> None:
     fake = FakeGroup()
     fake.receive(1)
@@ -142,6 +158,17 @@ def test_new_partitions_of_a_topic_make_the_leader_decide_anew() -> None:
     fake.topics["t"] = [1, 2]
     fake.advance(10.5)
     assert set(fake.consumer.assignment) == {T0, TopicPartition("t", 1)}
+
+
+def test_partitions_that_come_while_the_leader_decides_are_not_forgotten() -> None:
+    fake = FakeGroup(metadata_age=10.0, heartbeat=3.0)
+    fake.receive(1)
+    fake.topics["t"] = [1, 2]
+    fake.script(SyncGroup, HANG)
+    fake.advance(10.5)  # two are known, and the leader has decided, but its answer is late
+    fake.topics["t"] = [1, 2, 1]
+    fake.advance(100.0)
+    assert len(fake.consumer.assignment) == 3
 
 
 # -- commits -----------------------------------------------------------------------------------------------
