@@ -148,25 +148,26 @@ async def produce(host: Host, pool: kafka.KafkaPool, ledger: Ledger, name: str) 
 
 
 class Reading:
-    """What one consumer hears: in order, from where a partition was given to it."""
+    """What one consumer hears: of its partitions alone, in order from where each was given to it."""
 
     def __init__(self, world: World, ledger: Ledger) -> None:
         self.world = world
         self.ledger = ledger
-        self.last: dict[int, int] = {}
+        self.last: dict[int, int | None] = {}  # by partition that is its own
 
     def changed(self, change: kafka.Rebalance) -> None:
         """Partitions come and go."""
-        for key in (*change.assigned, *change.revoked, *change.lost):
+        for key in (*change.revoked, *change.lost):
             self.last.pop(key.partition, None)
+        for key in change.assigned:
+            self.last[key.partition] = None
 
     def heard(self, record: Record) -> None:
         """A message."""
-        last = self.last.get(record.partition)
-        if last is not None:
-            self.world.check(
-                record.offset == last + 1, f"{record.partition}: {record.offset} came after {last}"
-            )
+        name = f"{record.partition}/{record.offset}"
+        self.world.check(record.partition in self.last, f"{name} was delivered to who does not own it")
+        last = self.last[record.partition]
+        self.world.check(last is None or record.offset == last + 1, f"{name} came after {last}")
         self.last[record.partition] = record.offset
         place = (record.partition, record.offset)
         self.world.count("heard" if place not in self.ledger.heard else "heard again")
