@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fake_transport", "manual_clock", "manual_kernel", "simulation", "windlass_seed"]
 
-SEED_MAX = 1 << 32
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--windlass-seed`."""
@@ -38,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def windlass_seed(pytestconfig: pytest.Config) -> int:
     """The seed of this session: what `--windlass-seed` says, or a fresh one."""
     given: int | None = pytestconfig.getoption("windlass_seed")
-    return int.from_bytes(os.urandom(4)) % SEED_MAX if given is None else given
+    return int.from_bytes(os.urandom(4)) if given is None else given
 
 
 @pytest.fixture

@@ -41,6 +41,10 @@ DOORS = {
         {"time", "random", "secrets", "socket", "select", "threading"},
         "it bars them from a simulated program",
     ),
+    "actors.simulation.reality*": (
+        {"time", "socket", "select", "random"},
+        "it runs scenarios on the real kernel: its subject is the system's own sockets and time",
+    ),
     "actors.simulation.decisions*": ({"random"}, "every generator of a simulation, seeded"),
     "actors.addresses*": ({"socket"}, "address families are constants of the socket module"),
     "protocols.command*": (

@@ -12,7 +12,8 @@ from .explore import Tally, explore
 from .faults import CALM, KINDS, PRESETS, ROUGH, STORM, Act, Faults
 from .guard import guard
 from .hosts import Host
-from .scenarios import Report, Scenario, load_scenario, scenario, simulate
+from .reality import REAL_KINDS, RealWorld
+from .scenarios import Report, Scenario, load_scenario, rehearse, scenario, simulate
 from .shrink import Shrunk, as_test, shrink
 from .world import World
 
@@ -20,12 +21,14 @@ __all__ = [
     "CALM",
     "KINDS",
     "PRESETS",
+    "REAL_KINDS",
     "ROUGH",
     "STORM",
     "Act",
     "Broken",
     "Faults",
     "Host",
+    "RealWorld",
     "RealityReached",
     "Report",
     "Scenario",
@@ -36,6 +39,7 @@ __all__ = [
     "explore",
     "guard",
     "load_scenario",
+    "rehearse",
     "scenario",
     "shrink",
     "simulate",

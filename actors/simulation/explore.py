@@ -30,16 +30,16 @@ class Tally(msgspec.Struct):
     failed: list[Report] = msgspec.field(default_factory=list)
     hits: Counter[str] = msgspec.field(default_factory=Counter)
     outcomes: Counter[str] = msgspec.field(default_factory=Counter)
-    seconds: float = 0.0  # simulated, both runs of each seed
+    seconds: float = 0.0  # simulated, of all runs
     events: int = 0
 
-    def add(self, report: Report) -> None:
+    def add(self, report: Report, runs: int = 2) -> None:
         """One seed more."""
         self.seeds += 1
         self.hits.update(report.hits)
         self.outcomes.update(report.outcomes)
-        self.seconds += 2 * report.seconds
-        self.events += 2 * report.events
+        self.seconds += runs * report.seconds
+        self.events += runs * report.events
         if report.failure is not None:
             self.failed.append(report)
 

@@ -21,9 +21,9 @@ from actors.outcomes import NEVER
 from actors.replies import Reply
 
 from .errors import Broken
-from .kernel import SimulatedKernel
 
 if TYPE_CHECKING:
+    from .kernel import SimulatedKernel
     from .world import World
 
 __all__ = ["Host", "Program"]
@@ -123,8 +123,8 @@ class Host:
         """The reply must settle exactly once, at the latest after the network was healed.
 
         `check(value)` looks at the value; it returns False or raises `AssertionError` if it is another's.
-        `within`: seconds in which it must settle come what may. `may_fail`: whether an
-        error will do.
+        `within`: seconds in which it must settle come what may. `may_fail`: whether an error will do; while
+        the host drains it will in any case.
         """
         expected = Expected(self, reply, what, check, may_fail)
         self._open[expected] = None
@@ -150,7 +150,7 @@ class Host:
         self.world.note(f"{self.name}: boots")
         before = enter_loop(None)
         try:
-            self.kernel = SimulatedKernel(self)
+            self.kernel = self.world.kernel(self)
             self.loop = Loop(kernel=self.kernel)
             self.loop.log.send_to(HostLog(self))
             self.program(self)
@@ -278,7 +278,7 @@ class Expected:
             return
         error = reply.error
         world.count(f"{'value' if error is None else type(error).__name__}")
-        if error is not None and not self._may_fail:
+        if error is not None and not (self._may_fail or host.loop.draining):
             world.fail(f"{host.name}: {self.what} has failed: {error!r}")
         if error is None and self._check is not None:
             try:

@@ -281,7 +281,7 @@ def _hide(things: Sequence[SimulatedSocket]) -> Undo:
     def undo() -> None:
         for thing in things:
             thing.hidden -= 1
-            if thing.fd >= 0:
+            if thing.fileno() >= 0:
                 thing.changed()
 
     return undo

@@ -193,10 +193,6 @@ class SimulatedKernel:
         if self.things.pop(thing.fd, None) is not None:
             heappush(self._free, thing.fd)
 
-    def streams(self) -> list[StreamSocket]:
-        """The connections that have a descriptor here."""
-        return [thing for thing in self.things.values() if isinstance(thing, StreamSocket)]
-
     def touch_all(self) -> None:
         """A fault that concerns every socket has begun or is over."""
         for thing in list(self.things.values()):

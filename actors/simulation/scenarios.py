@@ -22,9 +22,10 @@ import msgspec
 from .errors import Broken
 from .faults import CALM, ROUGH, Act, Faults
 from .guard import guard
+from .reality import RealWorld
 from .world import SETTLE_SECONDS, World
 
-__all__ = ["Report", "Scenario", "load_scenario", "scenario", "simulate"]
+__all__ = ["Report", "Scenario", "load_scenario", "rehearse", "scenario", "simulate"]
 
 TAIL: Final = 40  # lines of the trace that a report keeps
 
@@ -112,32 +113,52 @@ def simulate(
     seconds: float | None = None,
 ) -> Report:
     """One run of a scenario, with its own faults, with others, or with those of a script."""
-    if not isinstance(scenario, Scenario):
-        scenario = Scenario(scenario, name_of(scenario), 5.0, CALM, SETTLE_SECONDS)
-    failure: str | None = None
-    faulty = scenario.seconds if seconds is None else seconds
+    scenario = as_scenario(scenario)
     with guard():
         world = World(
             seed,
             scenario.faults if faults is None else faults,
             None if script is None else list(script),
         )
-        try:
-            scenario(world)
-            world.injector.start()
-            world.run(faulty)
-            world.heal()
-            world.settle(scenario.settle)
-            world.drain()
-        except Broken as error:
-            failure = str(error)
-        except Exception as error:
-            failure = "".join(traceback.format_exception(error)).rstrip()
-        digest = world.trace.hash()
-        try:
-            world.close()
-        except Exception as error:
-            failure = failure or "".join(traceback.format_exception(error)).rstrip()
+        return run_in(world, scenario, seed, scenario.seconds if seconds is None else seconds)
+
+
+def rehearse(
+    scenario: Scenario | Setup, seed: int = 0, *, faults: Faults | None = None, seconds: float | None = None
+) -> Report:
+    """One run of a scenario in real time, on the real kernel over loopback, with those of its faults that can
+    be made there (`REAL_KINDS`)."""
+    scenario = as_scenario(scenario)
+    world = RealWorld(seed, scenario.faults if faults is None else faults)
+    return run_in(world, scenario, seed, scenario.seconds if seconds is None else seconds)
+
+
+def as_scenario(scenario: Scenario | Setup) -> Scenario:
+    """A bare function is a scenario without faults."""
+    if isinstance(scenario, Scenario):
+        return scenario
+    return Scenario(scenario, name_of(scenario), 5.0, CALM, SETTLE_SECONDS)
+
+
+def run_in(world: World, scenario: Scenario, seed: int, seconds: float) -> Report:
+    """The faults, the heal, the rest, the drain."""
+    failure: str | None = None
+    try:
+        scenario(world)
+        world.injector.start()
+        world.run(seconds)
+        world.heal()
+        world.settle(scenario.settle)
+        world.drain()
+    except Broken as error:
+        failure = str(error)
+    except Exception as error:
+        failure = "".join(traceback.format_exception(error)).rstrip()
+    digest = world.trace.hash()
+    try:
+        world.close()
+    except Exception as error:
+        failure = failure or "".join(traceback.format_exception(error)).rstrip()
     return Report(
         scenario=scenario.name,
         seed=seed,
@@ -147,7 +168,7 @@ def simulate(
         hits=dict(world.injector.hits),
         outcomes=dict(world.outcomes),
         seconds=world.now,
-        faulty=faulty,
+        faulty=seconds,
         events=world.events,
         tail=world.trace.tail(TAIL),
     )

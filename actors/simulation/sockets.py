@@ -323,7 +323,7 @@ class StreamSocket(SimulatedSocket):
 class ListeningSocket(SimulatedSocket):
     """Connections that wait to be accepted, at most `backlog` of them."""
 
-    __slots__ = ("address", "backlog", "host_name", "queue")
+    __slots__ = ("address", "backlog", "queue")
 
     def __init__(self, kernel: SimulatedKernel, address: str | tuple[str, int], backlog: int) -> None:
         super().__init__(kernel)

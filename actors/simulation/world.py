@@ -23,6 +23,7 @@ from .errors import Broken
 from .faults import CALM, Act, Faults
 from .hosts import Host, Program
 from .injector import Injector
+from .kernel import SimulatedKernel
 from .network import Network
 from .trace import Trace
 
@@ -164,12 +165,20 @@ class World:
     def _run_until(self, until: float) -> None:
         events = self._events
         while events and events[0][0] <= until:
-            self.now, _, function, argument = heappop(events)
-            self.events += 1
-            function(argument)
-            if self.failure is not None:
-                raise self.failure
+            self.now = events[0][0]
+            self._next_event()
         self.now = until
+
+    def _next_event(self) -> None:
+        _, _, function, argument = heappop(self._events)
+        self.events += 1
+        function(argument)
+        if self.failure is not None:
+            raise self.failure
+
+    def kernel(self, host: Host) -> SimulatedKernel:
+        """What a host boots on."""
+        return SimulatedKernel(host)
 
     # -- the three parts -------------------------------------------------------------------------------------
 

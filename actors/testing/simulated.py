@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Final
 
-from actors.simulation import CALM, Act, Faults, Report, Scenario, World, guard, simulate
+from actors.simulation import CALM, Act, Faults, Report, Scenario, World, guard, scenario, shrink, simulate
+from actors.simulation.shrink import as_code
 
 __all__ = ["Simulation", "SimulationFailed"]
+
+SHRINK_RUNS_MAX: Final = 100  # of a run that has failed, before it is told
 
 
 class SimulationFailed(AssertionError):
@@ -26,7 +30,7 @@ class Simulation:
 
     def run(
         self,
-        scenario: Scenario | Callable[[World], object],
+        story: Scenario | Callable[[World], object],
         *,
         faults: Faults | None = None,
         script: Sequence[Act] | None = None,
@@ -36,16 +40,18 @@ class Simulation:
         """Run a scenario with this seed, twice: the traces must be the same. Returns the last report.
 
         `runs`: how many seeds, one after the other. `faults`, `script`, `seconds` are those of `simulate`.
-        Raises `SimulationFailed`; `seed` is then the one that has failed.
+        Raises `SimulationFailed`, with the few faults that it takes; `seed` is then the one that has failed.
         """
+        if not isinstance(story, Scenario):
+            story = scenario(faults=CALM)(story)
         report: Report | None = None
         for seed in range(self.seed, self.seed + runs):
             self.seed = seed
             report, again = (
-                simulate(scenario, seed, faults=faults, script=script, seconds=seconds) for _ in range(2)
+                simulate(story, seed, faults=faults, script=script, seconds=seconds) for _ in range(2)
             )
             if report.failure is not None:
-                raise SimulationFailed(f"seed {seed}: {report.failure}")
+                raise SimulationFailed(f"seed {seed}: {report.failure}\n{shortest(story, report)}")
             if report.hash != again.hash:
                 raise SimulationFailed(
                     f"seed {seed}: two runs are not the same; something is not the kernel's "
@@ -67,3 +73,12 @@ class Simulation:
     def close(self) -> None:
         """The end of the test: worlds are closed, reality is back."""
         self._open.close()
+
+
+def shortest(story: Scenario, report: Report) -> str:
+    """The faults that it takes, as an argument for `run`."""
+    shrunk = shrink(story, report, runs_max=SHRINK_RUNS_MAX)
+    if shrunk is None or not shrunk.acts:
+        return "it takes no faults" if shrunk is not None else "its faults alone do not make it fail"
+    acts = "".join(f"\n    {as_code(act)}," for act in shrunk.acts)
+    return f"it takes: script=[{acts}\n]"

@@ -42,7 +42,7 @@ from .bench import Bench
 __all__ = ["Exchange", "check_wire"]
 
 STATES_MAX: Final = 32  # of the bytes of the answers, those after which things happen; all are cut at
-CUTS_MAX: Final = 512
+CUTS_MAX: Final = 256
 CALLS_MAX: Final = 8  # of each handler of the wire, those that are made to raise
 TIMEOUT: Final = 5.0  # seconds: the units' deadline
 GARBAGE: Final = b"\xff\x00}{ what?\r\n\r\n\n"

@@ -28,6 +28,7 @@ from actors.simulation import (
     as_test,
     explore,
     load_scenario,
+    rehearse,
     shrink,
 )
 from actors.simulation.explore import run_twice
@@ -74,12 +75,14 @@ def run_sim(argv: Sequence[str]) -> int:
         near = closest(reference, SCENARIOS)
         parser.fail(f"there is no scenario {reference!r}; did you mean {near}?" if near else str(error))
     begun = time.perf_counter()
-    if options.seed is not None:
+    if options.real:
+        tally = really(scenario, options)
+    elif options.seed is not None:
         tally = Tally()
         tally.add(one(scenario, options))
     else:
         tally = many(reference, options)
-    sys.stdout.write(summary(scenario, tally, time.perf_counter() - begun))
+    sys.stdout.write(summary(scenario, tally, time.perf_counter() - begun, real=options.real))
     for report in tally.failed[:1]:
         tell_failure(reference, scenario, report, options)
     return 1 if tally.failed else 0
@@ -109,6 +112,11 @@ def sim_parser() -> Parser:
         type=seconds(0.0, 86_400),
         metavar="S",
         help="simulated seconds of faults (the scenario's)",
+    )
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="in real time, on the real kernel over loopback, one after the other",
     )
     parser.add_argument(
         "--keep", metavar="FILE", help="where the test of a failing run goes (default test_SCENARIO_SEED.py)"
@@ -169,6 +177,21 @@ def many(reference: str, options: argparse.Namespace) -> Tally:
     return tally
 
 
+def really(scenario: Scenario, options: argparse.Namespace) -> Tally:
+    """On the real kernel, until one fails or Ctrl-C."""
+    tally = Tally()
+    seeds = range(options.first, options.first + options.runs)
+    try:
+        for seed in seeds if options.seed is None else [options.seed]:
+            report = rehearse(scenario, seed, faults=faults_of(options), seconds=options.seconds)
+            tally.add(report, runs=1)
+            if tally.failed:
+                break
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was run so far:\n")
+    return tally
+
+
 def begin_worker() -> None:
     """Ctrl-C is the parent's business, and what was imported is not the collector's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -187,12 +210,13 @@ def run_batch(reference: str, seeds: range, faults: Faults | None, seconds: floa
     return explore(loaded(reference), seeds, faults=faults, seconds=seconds)
 
 
-def summary(scenario: Scenario, tally: Tally, real: float) -> str:
+def summary(scenario: Scenario, tally: Tally, took: float, *, real: bool = False) -> str:
     """What was run, what was hit, what became of it."""
-    rate = tally.seconds / real if real else 0.0
+    rate = tally.seconds / took if took else 0.0
+    simulated = f"{tally.seconds:,.0f} simulated seconds in {took:,.1f} s, {rate:,.0f} per second"
     return (
-        f"{scenario.name}: {tally.seeds:,} seeds, each run twice, {len(tally.failed)} failed; "
-        f"{tally.seconds:,.0f} simulated seconds in {real:,.1f} s, {rate:,.0f} per second\n"
+        f"{scenario.name}: {tally.seeds:,} seeds, {'' if real else 'each run twice, '}"
+        f"{len(tally.failed)} failed; {f'{took:,.1f} s on the real kernel' if real else simulated}\n"
         f"faults: {counted(tally.hits)}\n"
         f"outcomes: {counted(tally.outcomes)}\n"
     )
@@ -208,6 +232,9 @@ def tell_failure(reference: str, scenario: Scenario, report: Report, options: ar
     told = (("--faults", options.faults), ("--seconds", options.seconds))
     further = "".join(f" {name} {value}" for name, value in told if value is not None)
     sys.stdout.write(f"\nseed {report.seed} failed: {report.failure}\n")
+    if options.real:
+        sys.stdout.write("".join(f"  {line}\n" for line in report.tail))
+        return
     sys.stdout.write(f"again: windlass sim {reference} --seed {report.seed}{further}\n")
     shrunk = shrink(scenario, report)
     if shrunk is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from actors import Listener, Reply, sleep
+from actors import Listener, Reply, gather, sleep
 from actors.simulation import Faults, Host, World, scenario
 from pools import BackendDown, DeadlineExceeded, Pool, QueueFull
 from pools.simulation import watch
@@ -29,8 +29,8 @@ PATIENCE: Final = 0.5
 
 FAULTS: Final = Faults(
     lag=4.0,
-    reset=1.5,
-    half_close=0.7,
+    reset=6.0,
+    half_close=2.0,
     vanish=0.3,
     partition=0.1,
     one_way=0.1,
@@ -38,11 +38,11 @@ FAULTS: Final = Faults(
     short_reads=0.5,
     short_writes=0.5,
     full_buffers=0.3,
-    refuse=0.3,
+    refuse=0.1,
     slow_accept=0.2,
     resolve_failure=0.1,
-    kill=0.5,
-    crash=0.2,
+    kill=0.3,
+    crash=0.1,
     jump=0.1,
     stall=0.3,
     slow_consumer=0.3,
@@ -122,6 +122,8 @@ async def client(host: Host, pool: Pool, books: Books, number: int) -> None:
         host.expect(moved, f"transfer {id}")
         echo = pool.submit(postgres.fetch_value("select $1::int", turn, idempotent=True))
         host.expect(echo, f"the echo of {turn}", partial(int.__eq__, turn))
+        if random.random() < 0.3:  # the first that fails has the other cancelled
+            host.expect(gather(moved, echo), f"transfer and echo {id}")
         if random.random() < 0.3:
             host.expect(pool.submit(report()), f"report {id}", ([ACCOUNTS * DEPOSIT] * 2).__eq__)
         if random.random() < 0.1:
@@ -131,7 +133,7 @@ async def client(host: Host, pool: Pool, books: Books, number: int) -> None:
             moved.cancel()
 
 
-@scenario(seconds=3.0, faults=FAULTS)
+@scenario(name="postgres", seconds=3.0, faults=FAULTS)
 def bank(world: World) -> None:
     """Transfers on a PostgreSQL that comes and goes; the money stays, and nobody is told what is not so."""
     books = Books()

@@ -21,7 +21,7 @@ from actors import (
     sleep,
 )
 from actors.simulation import Faults, Host, World, scenario
-from pools import BackendError, Pool, Unit, Wire, Work
+from pools import BackendError, Exchanges, Held, Pool, Unit, Wire, Work
 from pools.simulation import watch
 
 __all__ = ["Question", "QuestionWire", "Responder", "flapping"]
@@ -61,14 +61,37 @@ FAULTS: Final = Faults(
 class Question(Unit[bytes]):
     """One question. Its answer is the same text with `re:` before it."""
 
-    __slots__ = ("idempotent", "text")
+    __slots__ = ("idempotent", "pipelinable", "text")
 
-    def __init__(self, text: bytes, idempotent: bool) -> None:
+    def __init__(self, text: bytes, idempotent: bool, pipelinable: bool = True) -> None:
         self.text = text
         self.idempotent = idempotent
+        self.pipelinable = pipelinable
 
     def __repr__(self) -> str:
         return f"<Question {self.text.decode()}>"
+
+
+class Conversation(Exchanges[bytes]):
+    """Two questions on one connection, the second when the first is answered. The second's answer is its
+    own."""
+
+    __slots__ = ("_text", "idempotent")
+
+    def __init__(self, text: bytes, idempotent: bool) -> None:
+        self._text = text
+        self.idempotent = idempotent
+
+    def __repr__(self) -> str:
+        return f"<Conversation {self._text.decode()}>"
+
+    async def body(self, held: Held) -> bytes:
+        """Ask twice."""
+        before = self._text + b" before"
+        answer = await held.submit(Question(before, self.idempotent))
+        if answer != b"re:" + before:
+            return answer
+        return await held.submit(Question(self._text, self.idempotent))
 
 
 class QuestionWire(Wire):
@@ -158,7 +181,10 @@ async def asker(host: Host, pool: Pool, number: int, questions: int = QUESTIONS)
             idempotent = random.random() < 0.6
             text = b"%s %d.%d" % (b"again" if idempotent else b"once", number, asked)
             patience = PATIENCE * random.uniform(0.2, 1.5)
-            reply = pool.submit(Question(text, idempotent), timeout=patience)
+            unit: Unit[bytes] = Question(text, idempotent, random.random() < 0.9)
+            if random.random() < 0.1:
+                unit = Conversation(text, idempotent)
+            reply = pool.submit(unit, patience, random.choice((0, 0, 0, 3)))
             what = f"the answer to {text.decode()}"
             replies.append(host.expect(reply, what, partial(answers, text), within=patience))
         await reminder
@@ -202,8 +228,11 @@ def flapping(world: World) -> None:
             connect_timeout=0.5,
             idle_timeout=random.choice((0.2, 600.0)),
             lifetime=random.choice((0.5, 1800.0)),
+            warm=random.choice((0, 0, 1)),
         )
         watch(host, host.loop.spawn(pool))
+        if random.random() < 0.1:
+            world.at(random.uniform(0.5, 2.0), pool.drain)
         for number in range(ASKERS):
             host.expect(host.loop.spawn(asker(host, pool, number)), f"asker {number}", may_fail=False)
 

@@ -11,36 +11,32 @@ from typing import Final
 
 from actors import (
     ANYTHING,
-    Connector,
     Listener,
     Outcome,
-    Reply,
     Stop,
     StreamProtocol,
     TcpAddress,
     Timeout,
     Transport,
-    sleep,
 )
 from actors.simulation import Faults, Host, World, scenario
 from pools.simulation import watch
 from protocols import http
 from protocols.http.bodies import BodyDecoder, body_decoder
-from protocols.http.errors import BadRequest, BadResponse
-from protocols.http.head import RequestHead, ResponseHead, parse_request_head, parse_response_head
+from protocols.http.errors import BadRequest
+from protocols.http.head import RequestHead, parse_request_head
 from protocols.http.limits import DEFAULT_LIMITS
 
-__all__ = ["Caller", "Origin", "body_for", "proxy"]
+from .callers import PROTOCOL, SWITCHING, body_for, client
+
+__all__ = ["Origin", "proxy"]
 
 PORT: Final = 8080
 ORIGIN_PORT: Final = 9000
 ORIGINS: Final = 2
 CLIENTS: Final = 4
-CONNECTIONS: Final = 5  # of each client, one after the other
-PATIENCE: Final = 3.0  # seconds, that a client waits for an answer
 EARLY_CHANCE: Final = 0.02  # for each part of a request's body
 IDLE_SECONDS: Final = 10.0
-REFUSALS: Final = (408, 502, 503, 504)
 
 FAULTS: Final = Faults(
     lag=3.0,
@@ -65,10 +61,19 @@ FAULTS: Final = Faults(
 )
 
 
-def body_for(target: str) -> bytes:
-    """The only body that is right for a target, which ends with its size."""
-    size = int(target.rpartition("/")[2])
-    return (target.encode() * (size // len(target) + 1))[:size]
+class Echo(StreamProtocol):
+    """What a backend's connection is after an upgrade: it says what it hears."""
+
+    __slots__ = ()
+
+    def received(self, transport: Transport) -> Outcome:
+        """The same back."""
+        transport.write(transport.take(len(transport.input)))
+        return Timeout(self, transport.scope.now + IDLE_SECONDS, ANYTHING)
+
+    def timeout(self, transport: Transport) -> Outcome:
+        """Nobody says anything."""
+        return Stop()
 
 
 class Origin(StreamProtocol):
@@ -104,6 +109,10 @@ class Origin(StreamProtocol):
                     if transport.scope.kernel.random().random() < EARLY_CHANCE:
                         return self._answer_early(transport)
                     break
+            if self._head.upgrade == PROTOCOL:
+                transport.input = data[start:]
+                transport.write(SWITCHING)
+                return Timeout(Echo(), transport.scope.now + IDLE_SECONDS, ANYTHING)
             self._answer(transport, self._head)
             self._head = None
         transport.input = data[start:]
@@ -155,105 +164,6 @@ class Origin(StreamProtocol):
         return Timeout(self, self._later[0][0] if self._later else now + IDLE_SECONDS)
 
 
-class Caller(StreamProtocol):
-    """One connection of a client: some requests, perhaps ahead of the answers, each of which it checks."""
-
-    __slots__ = ("_asked", "_body", "_decoder", "_done", "_head", "_host", "_sent")
-
-    def __init__(
-        self, host: Host, asked: list[tuple[str, str, bytes]], ahead: bool, done: Reply[int]
-    ) -> None:
-        self._host = host
-        self._asked = asked  # method, target, the request's bytes; what was answered is taken off
-        self._sent = len(asked) if ahead else 1
-        self._done = done
-        self._head: ResponseHead | None = None
-        self._decoder: BodyDecoder | None = None
-        self._body: list[bytes] = []
-
-    def connected(self, transport: Transport) -> Outcome:
-        """Ask."""
-        for _, _, request in self._asked[: self._sent]:
-            transport.write(request)
-        return Timeout(self, transport.scope.now + PATIENCE, ANYTHING)
-
-    def received(self, transport: Transport) -> Outcome:
-        """Answers, or parts of one."""
-        data, start = transport.input, 0
-        deadline = transport.scope.now + PATIENCE
-        while start < len(data):
-            if not self._asked:
-                self._wrong(f"{bytes(data[start : start + 64])!r}, more than was asked for")
-                return Stop()
-            method, target, _ = self._asked[0]
-            if self._head is None:
-                head = parse_response_head(data, start, DEFAULT_LIMITS, method)
-                if head is None:
-                    break
-                start = head.end
-                if head.status < 200:
-                    continue
-                self._head, self._body = head, []
-                self._decoder = body_decoder(head.length, DEFAULT_LIMITS, BadResponse)
-            assert self._decoder is not None
-            if self._head.length:
-                start = self._decoder.feed(data, start, self._body)
-                if not self._decoder.done:
-                    break
-            self._check(method, target, self._head)
-            self._asked.pop(0)
-            if not self._head.keep_alive or not self._asked:
-                return Stop()
-            self._head = None
-            if self._sent == 1:
-                transport.write(self._asked[0][2])
-        transport.input = data[start:]
-        return Timeout(self, deadline)
-
-    def _check(self, method: str, target: str, head: ResponseHead) -> None:
-        self._host.world.count(f"status {head.status}")
-        if head.status == 200:
-            if head.headers.get("x-target") != target:
-                self._wrong(f"the answer to {head.headers.get('x-target')}")
-            elif method != "HEAD" and b"".join(self._body) != body_for(target):
-                self._wrong(f"a body of {sum(map(len, self._body))} bytes that is not the right one")
-        elif head.status not in REFUSALS:
-            self._wrong(f"status {head.status}")
-
-    def _wrong(self, what: str) -> None:
-        asked = self._asked[0][:2] if self._asked else "nothing"
-        self._host.world.fail(f"{self._host.name} asked for {asked} and got {what}")
-
-    def stopped(self, transport: Transport, error: BaseException | None) -> None:
-        """The connection is over; what was not answered never will be."""
-        self._done.settle(len(self._asked))
-
-
-async def client(host: Host, number: int) -> None:
-    """Some connections, one after the other."""
-    random = host.world.random(f"client {number}")
-    for turn in range(CONNECTIONS):
-        await sleep(random.expovariate(1 / 0.3))
-        asked = []
-        for count in range(random.randrange(1, 5)):
-            method = random.choice(("GET", "GET", "GET", "HEAD", "PUT", "POST"))
-            target = f"/{number}.{turn}.{count}/{random.choice((1, 100, 3000, 20_000, 150_000))}"
-            body = random.randbytes(random.choice((0, 5, 30_000, 100_000))) if method[0] == "P" else b""
-            head = f"{method} {target} HTTP/1.1\r\nHost: a\r\n"
-            if method[0] != "P":
-                request = f"{head}\r\n".encode()
-            elif body and random.random() < 0.5:
-                request = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode()
-                request += body + b"\r\n0\r\n\r\n"
-            else:
-                request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-            asked.append((method, target, request))
-        done: Reply[int] = Reply()
-        caller = Caller(host, asked, random.random() < 0.4, done)
-        host.loop.spawn(Connector(TcpAddress("proxy", PORT), caller, timeout=2.0))
-        await host.expect(done, f"connection {turn} of {host.name}", may_fail=False)
-
-
 @scenario(seconds=3.0, faults=FAULTS)
 def proxy(world: World) -> None:
     """The reverse proxy between clients and backends; no answer is another's, and none is cut unseen."""
@@ -281,7 +191,11 @@ def proxy(world: World) -> None:
 
     def call(number: int) -> None:
         def program(host: Host) -> None:
-            host.expect(host.loop.spawn(client(host, number)), f"client {number}", may_fail=False)
+            host.expect(
+                host.loop.spawn(client(host, number, TcpAddress("proxy", PORT))),
+                f"client {number}",
+                may_fail=False,
+            )
 
         world.host(f"client{number}", program)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from functools import partial
 from typing import Any, Final
 
-from actors import Listener, Reply, sleep
+from actors import Listener, Reply, gather, sleep
 from actors.simulation import Faults, Host, World, scenario
 from pools import BackendDown, DeadlineExceeded, PoolClosed, QueueFull
 from pools.simulation import watch
@@ -28,8 +28,8 @@ PATIENCE: Final = 0.4
 
 FAULTS: Final = Faults(
     lag=4.0,
-    reset=1.5,
-    half_close=0.7,
+    reset=5.0,
+    half_close=2.0,
     vanish=0.3,
     partition=0.1,
     one_way=0.1,
@@ -37,11 +37,11 @@ FAULTS: Final = Faults(
     short_reads=0.5,
     short_writes=0.5,
     full_buffers=0.3,
-    refuse=0.3,
+    refuse=0.1,
     slow_accept=0.2,
     resolve_failure=0.1,
-    kill=0.4,
-    crash=0.2,
+    kill=0.3,
+    crash=0.1,
     jump=0.1,
     stall=0.3,
     slow_consumer=0.3,
@@ -122,8 +122,12 @@ async def client(host: Host, pool: redis.RedisPool, account: Account, number: in
         pushed.when_settled(partial(account.answered, mark))
         host.expect(pushed, f"mark {mark.decode()}")
         key = f"key{random.randrange(5)}"
-        host.expect(pool.submit(redis.set(key, f"{key}={turn}"), timeout=patience), f"set {key}")
-        host.expect(pool.submit(redis.get(key), timeout=patience), f"get {key}", partial(of, key))
+        written = pool.submit(redis.set(key, f"{key}={turn}"), timeout=patience)
+        host.expect(written, f"set {key}")
+        read = pool.submit(redis.get(key), timeout=patience)
+        host.expect(read, f"get {key}", partial(of, key))
+        if random.random() < 0.3:  # the first that fails has the others cancelled
+            host.expect(gather(pushed, written, read), f"all of {mark.decode()}")
         if random.random() < 0.5:
             moved = pool.submit(move(random.randrange(1, 300)), timeout=patience)
             host.expect(moved, f"move {mark.decode()}", range(MONEY + 1).__contains__)
@@ -152,7 +156,7 @@ async def listen(host: Host, news: redis.Subscription, until: Reply[Any]) -> Non
         await sleep(0.02)
 
 
-@scenario(seconds=3.0, faults=FAULTS)
+@scenario(name="redis", seconds=3.0, faults=FAULTS)
 def store(world: World) -> None:
     """Counters, transactions, queues and messages on a Redis that comes and goes; nothing is done twice."""
     account = Account(world)

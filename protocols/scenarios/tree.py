@@ -21,6 +21,7 @@ from actors import (
     Stop,
     Supervisor,
     Timeout,
+    sleep,
 )
 from actors.simulation import Faults, Host, World, scenario
 
@@ -167,15 +168,19 @@ class Branch:
         return self.family is not None and permanent <= self.family.alive
 
 
+async def complete(host: Host, branches: list[Branch]) -> None:
+    """Until the trouble is over and every permanent worker runs."""
+    while host.world.now < SECONDS or not all(branch.complete() for branch in branches):
+        await sleep(0.1)
+
+
 @scenario(seconds=SECONDS, faults=FAULTS)
 def tree(world: World) -> None:
     """Supervisors of workers that fail; none runs twice, none without what it needs, all run in the end."""
-    branches: list[Branch] = []
 
     def boot(host: Host) -> None:
         line = Branch(host, "line", dict.fromkeys(LINE, "permanent"), True)
         pool = Branch(host, "pool", POOL, False)
-        branches[:] = [line, pool]
         top = Supervisor(
             Child("line", line),
             Child("pool", pool),
@@ -185,6 +190,7 @@ def tree(world: World) -> None:
             name="top",
         )
         host.loop.spawn(top)
+        settled = host.loop.spawn(complete(host, [line, pool]))
+        host.expect(settled, "every permanent worker runs", may_fail=False)
 
     world.host("service", boot, crashes=True, tolerates=TOLERATED)
-    world.eventually("every permanent worker runs", lambda: all(branch.complete() for branch in branches))

@@ -37,7 +37,8 @@ def now_and_then(world: World) -> None:
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester) -> pytest.Pytester:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others' plugins take seconds to import anew
     pytester.makepyfile(scenarios=SCENARIO)
     pytester.syspathinsert()
     return pytester
@@ -77,6 +78,24 @@ def test_of_several_seeds_the_one_that_failed_is_shown(run: pytest.Pytester) -> 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*seed 44 is unlucky*", "*--windlass-seed=44"])
     outcome(run, body, "--windlass-seed=45").assert_outcomes(passed=1)
+
+
+def test_the_faults_that_it_takes_are_shown(run: pytest.Pytester) -> None:
+    body = """
+from actors.simulation import Faults
+
+def killed(world):
+    work(world)
+    world.host("weak", lambda host: host.world.check(host.boots < 2, "it was killed"), crashes=True)
+
+def test_it(simulation):
+    simulation.run(killed, faults=Faults(kill=5.0, jump=5.0), seconds=3)
+"""
+    result = outcome(run, body, "--windlass-seed=1")
+    result.stdout.fnmatch_lines(["*it was killed", "*it takes: script=[[]", '*Act(at=*kind="kill"*'])
+    assert result.stdout.str().count("Act(at=") == 1
+    calm = outcome(run, "def test_it(simulation):\n    simulation.run(broken, seconds=0.1)\n")
+    calm.stdout.fnmatch_lines(["*it takes no faults"])
 
 
 def test_what_is_not_the_same_twice_is_found(run: pytest.Pytester) -> None:

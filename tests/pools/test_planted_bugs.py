@@ -36,11 +36,15 @@ def forget(member: Member, work: Work[Any]) -> None:
 def fifo_not_kept_on_cancel(patch: Patch) -> None:
     """redis-py#2665: the next one gets the answer of the one that was cancelled."""
 
+    real = Member.cancelled
+
     def cancelled(self: Member, work: Work[Any]) -> None:
-        if work.stage == SENT:
+        if work.stage == SENT and self.driver is None:
             self.pool.count_failure(work)
             forget(self, work)
             self.update()
+        else:
+            real(self, work)
 
     patch.setattr(Member, "cancelled", cancelled)
 
@@ -130,12 +134,15 @@ def member_kept_after_a_deadline(patch: Patch) -> None:
     real = Member.expire
 
     def expire(self: Member, now: float) -> None:
-        if self.state is State.HANDSHAKING:
+        if self.state is State.HANDSHAKING or self.driver is not None:
             real(self, now)
             return
         for work in list(self._fifo):
-            if work.deadline <= now and work.stage != ABANDONED and not work.settled:
-                self.pool.fail(work, TimeoutError())
+            if work.deadline <= now:
+                if work.stage == ABANDONED:
+                    self._orphans -= 1
+                else:
+                    self.pool.fail(work, TimeoutError())
                 forget(self, work)
         self.update()
 

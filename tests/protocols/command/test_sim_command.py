@@ -114,6 +114,16 @@ def test_many_seeds_in_several_processes(mine: Path, capsys: pytest.CaptureFixtu
     assert run_batch("mine.py:fine", range(3), None, 0.1).seeds == 3
 
 
+def test_on_the_real_kernel(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sim(["mine.py:fine", "--real", "--runs", "2", "--seconds", "0.01"]) == 0
+    assert capsys.readouterr().out.startswith("fine: 2 seeds, 0 failed; ")
+    assert run_sim(["mine.py:mine", "--real", "--seed", "1", "--seconds", "0.95", "--faults", "calm"]) == 0
+    assert run_sim(["mine.py:mine", "--real", "--seed", "1", "--seconds", "0.95"]) == 1
+    out = capsys.readouterr().out
+    assert "seed 1 failed: it was stalled" in out
+    assert "shrunk" not in out
+
+
 def test_ctrl_c_ends_with_the_summary_so_far() -> None:
     command = [sys.executable, "-u", "-c", INTERRUPTED]
     process = subprocess.Popen(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from actors import Outcome, StreamProtocol, Transport, sleep
+from actors import Channel, ChannelClosed, Outcome, StreamProtocol, Transport, current_loop, sleep
 from actors.testing.conformance import Conversation, check_protocol
 from actors.testing.events import END, EXPIRE
 from protocols import http
 from protocols.http.connections import ServerConnection
+from tests.protocols.http.harness import read_answers
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -72,3 +74,36 @@ def test_a_connection_keeps_the_kits_rules(handler: Any, story: str) -> None:
 def test_a_client_that_waits_to_be_told_to_go_on() -> None:
     go_on = b"HTTP/1.1 100 Continue\r\n\r\n"  # not said to a client that has not waited
     check_protocol(served_by(answer), [[(WAITING, go_on), (b"hello", None)]], clones=False, together=False)
+
+
+@http.streaming
+async def echo_back(request: http.Request) -> http.StreamingResponse:
+    """The body in capitals, as it comes, no faster than it is taken; then how much there was."""
+    body: Channel[bytes] = Channel(8, weigh=len)
+
+    async def pump() -> None:
+        total = 0
+        with suppress(ChannelClosed):  # the client has gone
+            async for piece in request.stream:
+                total += len(piece)
+                await body.send(piece.upper())
+            await body.send(f" {total}".encode())
+            body.close()
+
+    loop = current_loop()
+    assert loop is not None
+    loop.spawn(pump())
+    return http.StreamingResponse(200, {"X-Kind": "echo"}, body)
+
+
+def bodies(sent: bytes) -> list[tuple[int, bytes, bool]]:
+    """What a client reads: chunks are cut as the pieces come."""
+    return [(answer.status, answer.body, answer.complete) for answer in read_answers(sent, ended=True)]
+
+
+@pytest.mark.parametrize("told", [[POST, GET, CHUNKED], [GET, POST], [CHUNKED, LAST]])
+def test_bodies_that_are_streamed_both_ways(told: list[bytes]) -> None:
+    tally = check_protocol(
+        served_by(echo_back), [[(request, None) for request in told]], reads=bodies, clones=False
+    )
+    assert tally["cuts"] > 100

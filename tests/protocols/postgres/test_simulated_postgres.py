@@ -293,6 +293,29 @@ def test_limits() -> None:
     assert kinds(driver.sent()) == "3Z"
 
 
+@postgres.transaction(read_only=True)
+async def report(tx: postgres.Transaction) -> tuple[int, list[int]]:
+    balance: int = await tx.fetch_value(BALANCE, 1)
+    return balance, [await reply for reply in [tx.fetch_value("select $1::int", n) for n in range(2)]]
+
+
+def test_transactions_under_the_kit() -> None:
+    settings = Settings("me", None, "db", {}, {})
+
+    def prepared() -> SimulatedPostgres:
+        nonlocal statements
+        statements = Statements(0)
+        return SimulatedPostgres(Database({"accounts": {1: 5}}))
+
+    statements = Statements(0)
+    units = [
+        (report(), (5, [0, 1])),
+        (swallows(), postgres.RolledBack),
+        (postgres.fetch_value("select $1::int", 8), 8),
+    ]
+    check_wire(lambda: PostgresWire(settings, statements, 1 << 20), units, server=prepared)
+
+
 def test_the_wire_against_it() -> None:
     settings = Settings("me", None, "db", {}, {})
 

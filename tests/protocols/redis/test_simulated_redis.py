@@ -261,12 +261,32 @@ def test_who_waits_first_is_served_first() -> None:
     assert "0 wait" in repr(server)
 
 
-def test_the_wire_against_it() -> None:
-    def prepared() -> SimulatedRedis:
-        store = Store()
-        store.put(b"a", b"1")
-        return SimulatedRedis(store)
+def prepared() -> SimulatedRedis:
+    store = Store()
+    store.put(b"a", b"1")
+    return SimulatedRedis(store)
 
+
+@redis.transaction
+async def look(tx: redis.Transaction) -> bytes | None:
+    await tx.watch("a")
+    found = await tx.submit(redis.get("a"))
+    tx.queue(redis.mget("a", "no"))
+    return found
+
+
+@redis.transaction
+async def give_up(tx: redis.Transaction) -> None:
+    await tx.watch("a")
+    raise KeyError("a")
+
+
+def test_transactions_under_the_kit() -> None:
+    units = [(look(), b"1"), (give_up(), KeyError), (redis.get("a"), b"1")]
+    check_wire(lambda: RedisWire(Login(), REPLY_BYTES_MAX), units, server=prepared)
+
+
+def test_the_wire_against_it() -> None:
     values = [
         (redis.set("b", 1), True),
         (redis.get("a"), b"1"),
