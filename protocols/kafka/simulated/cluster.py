@@ -75,12 +75,16 @@ class Partition:
             self.log.commit(self._copying.popleft()[1])
         return self._copying[0][0] if self._copying else NEVER
 
-    def lead(self, leader: int, source: random.Random) -> None:
-        """Another leader, or none. What is not committed it has, or has not, unless it led before."""
+    @property
+    def ends(self) -> list[int]:
+        """Where the log of a replica in sync may end."""
+        log = self.log
+        return [log.committed, *(entry.behind for entry in log.entries if entry.behind > log.committed)]
+
+    def lead(self, leader: int, end: int) -> None:
+        """Another leader, or none. It has what is before `end`, or everything if it led before."""
         if leader >= 0:
-            log = self.log
-            ends = [log.committed, *(entry.behind for entry in log.entries if entry.behind > log.committed)]
-            log.cut(log.end if leader == self._last else source.choice(ends))
+            self.log.cut(self.log.end if leader == self._last else end)
             self._last = leader
         self._copying.clear()
         self.leader = leader
@@ -91,9 +95,10 @@ class SimulatedKafka:
     """A cluster. `brokers`: where each is reached (`host:port`), by its number; `topics`: how many partitions
     each has.
 
-    `lag`: seconds by which replicas, and what brokers know, are behind at most. `batch_bytes`: the largest
-    batch that is taken. `partitions`: of a topic that is made by asking for it; 0: none is. `join_seconds`:
-    for which a group's first member waits for others.
+    `lag`: seconds by which replicas, and what brokers know, are behind. `batch_bytes`: the largest batch that
+    is taken. `partitions`: of a topic that is made by asking for it; 0: none is. `join_seconds`: for which a
+    group's first member waits for others. `source` decides what is chance: who is elected, what its log has
+    beyond what is committed, and how late, up to `lag`; without it the first is, nothing, and all of it.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class SimulatedKafka:
         self.batch_bytes = batch_bytes
         self.partitions = partitions
         self.join_seconds = join_seconds
-        self.random = source or random.Random(0)
+        self._source = source
         self.topics: dict[str, list[Partition]] = {}
         self.groups: dict[str, Group] = {}
         self.coordinators: dict[str, int] = {}
@@ -167,7 +172,7 @@ class SimulatedKafka:
         partition = self.topics[topic][index]
         others = sorted(partition.in_sync & self.up - {partition.leader})
         if others:
-            partition.lead(self.random.choice(others), self.random)
+            partition.lead(self._any(others), self._any(partition.ends))
             self._changed()
 
     def _changed(self) -> None:
@@ -179,9 +184,16 @@ class SimulatedKafka:
 
     def _elect(self, partition: Partition) -> None:
         ready = sorted(partition.in_sync & self.up)
-        partition.lead(self.random.choice(ready) if ready else -1, self.random)
+        partition.lead(self._any(ready) if ready else -1, self._any(partition.ends))
+
+    def _any(self, these: list[int]) -> int:
+        return these[0] if self._source is None else self._source.choice(these)
 
     # -- for brokers -----------------------------------------------------------------------------------------
+
+    def late(self) -> float:
+        """Some seconds of the lag."""
+        return self.lag if self._source is None or not self.lag else self._source.uniform(0, self.lag)
 
     def view(self) -> View:
         """The cluster now."""

