@@ -319,7 +319,8 @@ WITH_CODE = [page for page in PAGES if any(block.kind == "python" for block in b
 def test_code_runs_as_it_stands(page: Path, stage: Stage, request: pytest.FixtureRequest) -> None:
     for fixture, port in SERVERS.get(page.stem, {}).items():
         server = request.getfixturevalue(fixture)
-        stage.ports[port] = stage.ports[server.port] = server.port  # where a broker says that it can be reached
+        stage.ports[port] = server.port
+        stage.ports[server.port] = server.port  # where a broker says that it can be reached
         stage.ports |= {own: own for own in getattr(server, "ports", ())}  # as a cluster's nodes name them
         stage.quiet_seconds = SERVER_SECONDS
     namespace: dict[str, Any] = {"__name__": page.stem.replace("-", "_")}
