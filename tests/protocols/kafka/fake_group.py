@@ -62,7 +62,8 @@ class FakeGroup(FakeKafka):
             joined = [group_api.JoinedMember(member, None, offered.metadata)]
             return group_api.JoinGroupResponse(0, 0, self.generation, offered.name, member, member, joined)
         if kind is group_api.SyncGroup:
-            return group_api.SyncGroupResponse(0, 0, request.assignments[0].assignment)
+            given = request.assignments[0].assignment if request.assignments else b""
+            return group_api.SyncGroupResponse(0, 0, given)
         if kind is group_api.Heartbeat:
             return group_api.HeartbeatResponse(0, 0)
         if kind is group_api.LeaveGroup:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from actors.testing import FakeSocket
 from protocols import kafka
-from protocols.kafka import api
+from protocols.kafka import api, fetch_api, group_api
+from tests.protocols.kafka.fake_group import FakeGroup
 from tests.protocols.kafka.fake_kafka import Connection, FakeKafka, written
 
 Answerer = Callable[[type[Any], bytes], bytes]
@@ -61,11 +62,9 @@ class Hostile(FakeKafka):
         assert not self.pool.waiting
 
 
-@settings(max_examples=150)
-@given(st.data())
-def test_garbled_answers(data: st.DataObject) -> None:
-    kinds = st.sampled_from([api.ApiVersions, api.Metadata, api.InitProducerId, api.Produce])
-    victim = data.draw(kinds)
+def garbling(data: st.DataObject, victims: Any) -> Answerer:
+    """A twist: the first few answers to one kind of request are not what they were."""
+    victim = data.draw(st.sampled_from(victims))
     left = data.draw(st.integers(1, 4))
 
     def twist(kind: Any, frame: bytes) -> bytes:
@@ -86,10 +85,41 @@ def test_garbled_answers(data: st.DataObject) -> None:
             return frame + data.draw(st.binary(min_size=1, max_size=20))
         return struct.pack(">i", data.draw(INT32)) + frame[4:]
 
-    fake = Hostile(twist)
+    return twist
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_garbled_answers(data: st.DataObject) -> None:
+    fake = Hostile(garbling(data, [api.ApiVersions, api.Metadata, api.InitProducerId, api.Produce]))
     replies = fake.send(b"one", b"two")
     fake.advance(1)
     fake.comes_to_an_end(*replies, *fake.send(b"three"))
+
+
+READING = [
+    *(group_api.JoinGroup, group_api.SyncGroup, group_api.Heartbeat, group_api.OffsetFetch),
+    *(group_api.OffsetCommit, fetch_api.ListOffsets, fetch_api.Fetch, api.FindCoordinator, api.Metadata),
+]
+
+
+class HostileGroup(Hostile, FakeGroup):
+    """The same, with a consumer in a group."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_garbled_answers_for_a_consumer(data: st.DataObject) -> None:
+    fake = HostileGroup(garbling(data, READING))
+    reading = fake.reading(10)
+    fake.advance(100)
+    if reading.settled and reading.error is None:
+        offsets = [record.offset for record in reading.result()]
+        assert offsets == sorted(set(offsets))
+    closed = fake.consumer.close()
+    fake.advance(100)
+    assert closed.settled
+    assert fake.loop.statistics().crashed == 0
 
 
 BROKERS = st.lists(st.builds(api.BrokerAddress, INT32, TEXT, INT32, st.none()), max_size=3)
@@ -138,7 +168,7 @@ PRODUCED = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(METADATA, min_size=1, max_size=3), st.lists(IDENTITY, max_size=2), st.lists(PRODUCED, max_size=3)
 )
