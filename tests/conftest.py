@@ -129,6 +129,7 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
         yield cluster
 
 
+@pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """A real Kafka of one broker for the whole session."""
     with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka")) as cluster:

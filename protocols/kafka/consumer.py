@@ -225,6 +225,13 @@ class Consumer(Machine["Consumer"]):
             position.done = ready[self._start].offset
             position.delivered = ready[self._index].offset if self._index < len(ready) else self._behind
 
+    def _cut(self) -> None:
+        """Nothing more of what is in place; the reader has still to finish what it was given of it."""
+        self._mark()
+        if self._position is not None:
+            self._behind = self._position.delivered
+            del self._ready[self._index :]
+
     def _forget(self) -> None:
         self._delivered += self._index
         self._position = None
@@ -295,7 +302,9 @@ class Consumer(Machine["Consumer"]):
         """Deliver nothing of these until `resume`."""
         for partition in partitions:
             position = self._own(partition)
-            self._drop(position)
+            if self._position is position:
+                self._cut()
+            self._fetcher.buffer.drop(position)
             position.paused = True
 
     def resume(self, *partitions: TopicPartition) -> None:
@@ -460,10 +469,7 @@ class Consumer(Machine["Consumer"]):
     def _end(self, error: BaseException | None) -> None:
         if self._ended:
             return
-        self._mark()
-        if self._position is not None:
-            self._behind = self._position.delivered
-            del self._ready[self._index :]
+        self._cut()
         self._ended = True
         self._error = error
         self._finish_by = self._scope.loop.time() + FINISH_SECONDS
@@ -534,7 +540,7 @@ class Consumer(Machine["Consumer"]):
             self._commits += 1
             for key, position in positions.items():
                 if position is not None:
-                    position.committed = max(position.committed, offsets[key])
+                    position.committed = offsets[key]  # perhaps less than before, after a `seek`
 
         reply.when_settled(settled)
         return reply

@@ -25,6 +25,7 @@ __all__ = ["events"]
 PORT: Final = 9092
 NODES: Final = (1, 2, 3)
 PARTITIONS: Final = 4
+GROWN: Final = 6  # partitions, in some runs
 TOPIC: Final = "events"
 GROUP: Final = "readers"
 PRODUCERS: Final = 2
@@ -34,6 +35,7 @@ KEYS: Final = 5
 PATIENCE: Final = 1.0
 QUEUE_BYTES: Final = 8000  # about sixteen messages
 LOOK_SECONDS: Final = 0.1  # between two looks of the controller
+LEAVE_SECONDS: Final = 5.0  # in which a consumer must have left its group
 GONE_SECONDS: Final = 0.3  # a broker that stands still for longer is taken for gone
 
 FAULTS: Final = Faults(
@@ -97,7 +99,7 @@ class Ledger:
         world, places = self.world, {}
         last: dict[tuple[bytes, ...], bytes] = {}
         order = {value: number for number, value in enumerate(self.submitted)}
-        for index, partition in enumerate(self.cluster.topics[TOPIC]):
+        for index, partition in enumerate(self.cluster.topics.get(TOPIC, ())):
             for record in partition.log.records(TOPIC, index):
                 value = record.value or b""
                 world.check(value not in places, f"{value.decode()} is in the log twice")
@@ -105,7 +107,7 @@ class Ledger:
                 places[value] = (index, record.offset)
                 if record.key is None:
                     continue
-                line = (*value.split(b".")[:2], record.key)  # of one boot of a producer
+                line = (*value.split(b".")[:2], record.key, b"%d" % index)  # of one boot of a producer
                 before = last.setdefault(line, value)
                 world.check(order[before] <= order[value], f"{value!r} stands behind {before!r}")
                 last[line] = value
@@ -117,7 +119,7 @@ class Ledger:
     def caught_up(self) -> bool:
         """Whether everything was heard, and is stored."""
         group = self.cluster.groups.get(GROUP)
-        for index, partition in enumerate(self.cluster.topics[TOPIC]):
+        for index, partition in enumerate(self.cluster.topics.get(TOPIC, ())):
             end = partition.log.end
             if group is None or group.offsets.get((TOPIC, index), 0) != end:
                 return False
@@ -144,7 +146,6 @@ async def produce(host: Host, pool: kafka.KafkaPool, ledger: Ledger, name: str) 
         for reply in replies:
             if random.random() < 0.05:
                 reply.cancel()
-    replies.clear()
 
 
 class Reading:
@@ -174,13 +175,32 @@ class Reading:
         self.ledger.heard[place] += 1
 
 
-async def consume(host: Host, consumer: kafka.Consumer, reading: Reading) -> None:
-    """Read to the end."""
-    random = host.world.random(f"consumer {host.name}")
-    async for record in consumer:
-        reading.heard(record)
-        if random.random() < 0.1:
-            await sleep(random.expovariate(1 / 0.02))
+async def consume(host: Host, make: Callable[[Reading], kafka.Consumer], ledger: Ledger) -> None:
+    """Read to the end; sometimes go back, hold, store, or leave and come again."""
+    world = host.world
+    random = world.random(f"consumer {host.name}")
+    while not host.loop.draining:
+        reading = Reading(world, ledger)
+        consumer = host.loop.spawn(make(reading))
+        async for record in consumer:
+            reading.heard(record)
+            chance = random.random()
+            key = kafka.TopicPartition(record.topic, record.partition)
+            if chance < 0.1:
+                await sleep(random.expovariate(1 / 0.02))
+            elif chance < 0.12:
+                consumer.seek(key, max(0, record.offset - 3))
+                reading.last[record.partition] = None
+            elif chance < 0.14:
+                consumer.pause(key)
+                await sleep(random.expovariate(1 / 0.05))
+                if key in consumer.assignment:
+                    consumer.resume(key)
+            elif chance < 0.17:
+                host.expect(consumer.commit(record), f"{key} stored up to {record.offset}")
+            elif chance < 0.18:
+                host.expect(consumer.close(), f"{host.name} leaves", within=LEAVE_SECONDS, may_fail=False)
+                break
 
 
 def control(
@@ -209,9 +229,10 @@ def control(
 def events(world: World) -> None:
     """Producers and a group of readers on Kafka brokers that come and go; nothing is lost or doubled."""
     random = world.random("events")
+    missing, grows = random.random() < 0.2, random.random() < 0.3
     cluster = SimulatedKafka(
         {node: f"broker{node}:{PORT}" for node in NODES},
-        {TOPIC: PARTITIONS},
+        {} if missing else {TOPIC: PARTITIONS},
         lag=random.choice((0.0, 0.01, 0.1)),
         batch_bytes=random.choice((300, 1 << 20)),
         join_seconds=0.05,
@@ -241,26 +262,28 @@ def events(world: World) -> None:
         boot = host.boots
         world.eventually(f"{host.name} is at rest", lambda: host.boots != boot or not pool.waiting)
 
-    def read(host: Host) -> None:
-        reading = Reading(world, ledger)
-        consumer = host.loop.spawn(
-            kafka.consumer(
-                bootstrap,
-                TOPIC,
-                group=GROUP,
-                assignor=assignor,
-                auto_offset_reset="earliest",
-                auto_commit=random.choice((0.1, 0.5)),
-                on_rebalance=reading.changed,
-                session_timeout=2.0,
-                heartbeat=0.3,
-                rebalance_timeout=1.5,
-                fetch_wait=random.choice((0.05, 0.3)),
-                connect_timeout=0.5,
-                request_timeout=1.0,
-            )
+    def make(reading: Reading) -> kafka.Consumer:
+        return kafka.consumer(
+            bootstrap,
+            TOPIC,
+            group=GROUP,
+            assignor=assignor,
+            auto_offset_reset="earliest",
+            auto_commit=random.choice((0.1, 0.5)),
+            on_rebalance=reading.changed,
+            session_timeout=2.0,
+            heartbeat=0.3,
+            rebalance_timeout=1.5,
+            fetch_wait=random.choice((0.05, 0.3)),
+            partition_bytes=random.choice((300, 1 << 20)),
+            buffer_bytes=random.choice((1000, 64 << 20)),
+            connect_timeout=0.5,
+            request_timeout=1.0,
+            metadata_age=1.0 if grows else 300.0,
         )
-        host.loop.spawn(consume(host, consumer, reading))
+
+    def read(host: Host) -> None:
+        host.loop.spawn(consume(host, make, ledger))
 
     assignor = random.choice(("range", "cooperative-sticky"))
     brokers = {node: world.host(f"broker{node}", partial(serve, node), crashes=True) for node in NODES}
@@ -269,6 +292,10 @@ def events(world: World) -> None:
     for number in range(CONSUMERS):
         world.host(f"consumer{number}", read, crashes=number == 0)
     world.at(LOOK_SECONDS, control(world, cluster, brokers, until=4.0))
+    if missing:
+        world.at(0.3, lambda: cluster.create(TOPIC, PARTITIONS))
+    if grows:
+        world.at(2.0, lambda: cluster.create(TOPIC, GROWN))
     world.always(ledger.check_stored)
     world.eventually("everything was read", ledger.caught_up)
     world.at_rest(ledger.check_log)

@@ -137,11 +137,12 @@ class SimulatedKafka:
         self.addresses[node] = _address(address)
 
     def create(self, name: str, partitions: int) -> bool:
-        """Make a topic. Whether there was room, and that is a name."""
+        """Make a topic, or give it more partitions. Whether there was room, and that is a name."""
         if len(self.topics) >= TOPICS_MAX or LEGAL_NAME.fullmatch(name) is None:
             return False
-        up = sorted(self.up) or [-1]
-        self.topics[name] = [Partition(up[index % len(up)], self.up) for index in range(partitions)]
+        made, up = self.topics.setdefault(name, []), sorted(self.up)
+        for index in range(len(made), partitions):
+            made.append(Partition(up[index % len(up)] if up else -1, up or self.addresses))
         return True
 
     def stop(self, node: int) -> None:
@@ -169,9 +170,9 @@ class SimulatedKafka:
 
     def move(self, topic: str, index: int) -> None:
         """Another replica leads, if there is one."""
-        partition = self.topics[topic][index]
-        others = sorted(partition.in_sync & self.up - {partition.leader})
-        if others:
+        partition = self.partition(topic, index)
+        others = sorted(partition.in_sync & self.up - {partition.leader}) if partition is not None else []
+        if partition is not None and others:
             partition.lead(self._any(others), self._any(partition.ends))
             self._changed()
 
