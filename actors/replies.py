@@ -103,10 +103,11 @@ class Reply(Waitable, Generic[T]):
         waiters: Any = self._waiters
         if waiters is not None:
             self._waiters = None
-            if waiters.__class__ is Scope:  # nearly always
-                waiters.wake()
-            else:
+            if waiters.__class__ is not Scope:
                 self._notify(waiters)
+            elif not waiters.woken:  # nearly always; `wake`, written out
+                waiters.woken = True
+                waiters.loop.woken.append(waiters)
         return True
 
     def fail(self, error: BaseException) -> bool:
@@ -205,6 +206,14 @@ class Reply(Waitable, Generic[T]):
             if host is not None:
                 return host(self)
         return self._wait_in_flow()
+
+    def _wait_in_flow(self) -> Generator[Any, Any, T]:
+        while not self._state:
+            yield self
+        if self._state == VALUE:
+            value: T = self._value
+            return value
+        raise self._value
 
     def _add(self, waiter: Any) -> None:
         if self._waiters is None:

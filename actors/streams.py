@@ -221,7 +221,8 @@ class Stream(Transport, Machine[int]):
             outcome = self._see_to(pending)
             if outcome is not UNCHANGED or scope.machine is None:
                 return outcome
-        return self.follow(self.protocol.wakeup(self))
+        outcome = self.protocol.wakeup(self)
+        return outcome if outcome is UNCHANGED else self.follow(outcome)
 
     def _see_to(self, pending: int) -> Outcome:
         if pending & BROKEN:

@@ -438,9 +438,16 @@ class Pool(StreamOwner, Machine["Pool"]):
             backend.connections > backend.opening for backend in self.backends
         )
         if connecting:
-            return DeadlineExceeded(
-                f"{self.name} could not be connected to before the deadline; not sent", "connecting"
+            greeting = any(
+                member.state is State.HANDSHAKING for backend in self.backends for member in backend.members
             )
+            what = (
+                "took the connection, and did not finish its handshake before the deadline (is it that kind "
+                "of server, and does it want TLS?)"
+                if greeting
+                else "could not be connected to before the deadline"
+            )
+            return DeadlineExceeded(f"{self.name} {what}; not sent", "connecting")
         return DeadlineExceeded(
             f"no connection to {self.name} was free before the deadline; not sent", "queued"
         )

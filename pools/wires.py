@@ -41,8 +41,9 @@ it needs another expectation, call `self.member.wake()` and return it from `wake
 - `ready()`: the handshake is done, units may come. `start` calls it by default.
 - `current`: the `Work` whose answer comes next (None if nothing is in flight). `current.unit` is the unit;
   `current.settled` says that nobody waits: read the answer off the wire all the same, but need not keep it.
-- `settle(value)` / `fail(error)`: the answer of the current unit, complete; the next one becomes current.
-  `fail` is for the backend's own answer (derive from `BackendError`); the connection goes on.
+- `settle(value)` / `fail(error)`: the answer of the current unit, complete; the next one becomes current
+  (`settle` returns it). `fail` is for the backend's own answer (derive from `BackendError`); the connection
+  goes on.
 - `answer(value)`: settles the reply, but the unit stays current (a streamed body follows); `finish()` ends
   it. From `answer` on the unit has no deadline and is not sent again; guard what follows with the wire's own
   `deadline`.

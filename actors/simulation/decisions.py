@@ -12,7 +12,10 @@ from __future__ import annotations
 import random
 from hashlib import blake2b
 
-__all__ = ["Decisions"]
+__all__ = ["Decisions", "Stream"]
+
+Stream = random.Random
+"""A generator of one purpose."""
 
 
 class Decisions:
@@ -22,15 +25,15 @@ class Decisions:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._streams: dict[str, random.Random] = {}
+        self._streams: dict[str, Stream] = {}
 
     def __repr__(self) -> str:
         return f"<Decisions of seed {self.seed}, {len(self._streams)} streams>"
 
-    def stream(self, name: str) -> random.Random:
+    def stream(self, name: str) -> Stream:
         """The generator of this name: the same object at each call."""
         stream = self._streams.get(name)
         if stream is None:
             digest = blake2b(f"{self.seed}/{name}".encode(), digest_size=8).digest()
-            stream = self._streams[name] = random.Random(int.from_bytes(digest))
+            stream = self._streams[name] = Stream(int.from_bytes(digest))
         return stream

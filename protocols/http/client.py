@@ -23,7 +23,7 @@ from .head import CHUNKED, ResponseHead
 from .headers import NO_HEADERS, Headers, HeadersLike
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Response, encode_request_head, encode_valid_request, validate_method, validate_target
-from .wire import BodyChannel, HttpUnit, HttpWire, Upload
+from .wire import BodyChannel, HttpUnit, HttpWire, KeptHeads, Upload
 
 __all__ = [
     "Fetch",
@@ -309,7 +309,7 @@ def pool(
     """
     targets = [parse_url(url, tls) for url in ([urls] if isinstance(urls, str) else urls)]
     hosts = {str(backend.address): host for backend, host in targets}
-    heads: dict[bytes, ResponseHead] = {}
+    heads = KeptHeads()
     return Pool(
         lambda: HttpWire(hosts, limits, body_timeout, heads), [backend for backend, _ in targets], **options
     )

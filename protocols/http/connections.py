@@ -11,8 +11,9 @@ Rules:
    answer.
 5. The client's FIN while its request is being answered means that it has gone, and cancels the work (nginx
    and Envoy do so too); a server made with `half_close=True` answers all the same.
-6. The idle deadline is moved at most once a second (`IDLE_GRAIN`), and the connection is closed that much
-   later: so a request in a row of many costs no outcome.
+6. A request in a row of many costs no outcome. The stream's timer is a lower bound: when it fires, `timeout`
+   looks what is due, and goes on if nothing is. And while an exchange wants no input, the stream may go on
+   expecting some (`listening`), until some comes.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ ONLY_FLUSH: Final = (SLEEP, Flush(0))
 class ServerConnection(StreamProtocol):
     """Reads heads; answers at once what can be, and makes an `Exchange` for what cannot."""
 
-    __slots__ = ("deadline", "exchange", "left", "scanned", "server", "settled_until")
+    __slots__ = ("deadline", "exchange", "idle_until", "left", "listening", "scanned", "server")
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -62,7 +63,8 @@ class ServerConnection(StreamProtocol):
         self.scanned = 0  # how much of an incomplete head was looked at
         self.left = server.requests_max  # how many more requests this connection may make
         self.deadline = NEVER  # of the head that is being received
-        self.settled_until = 0.0  # until then the stream expects ANYTHING and its deadline is far enough away
+        self.listening = False  # the stream expects ANYTHING; there was no FIN; its timer will not be late
+        self.idle_until = NEVER  # when it is closed if nothing comes
 
     def __repr__(self) -> str:
         doing = repr(self.exchange) if self.exchange else "receiving a head" if self.scanned else "idle"
@@ -70,7 +72,16 @@ class ServerConnection(StreamProtocol):
 
     def connected(self, transport: Transport) -> Outcome:
         """A client: its first request is due."""
-        return Timeout(self, transport.scope.now + self.server.timeouts.idle, ANYTHING)
+        return self.listen(transport, self.server.idle)
+
+    def listen(self, transport: Transport, seconds: float) -> Outcome:
+        """Nothing is at hand: the next request may come for so many seconds."""
+        scope = transport.scope
+        self.idle_until = due = scope.loop.now + seconds
+        if self.listening and scope.deadline <= due and not transport.input:
+            return UNCHANGED
+        self.listening = not transport.ended
+        return Timeout(self, due, ANYTHING)  # if more has come already, the stream delivers it at once
 
     def received(self, transport: Transport) -> Outcome:
         """Bytes: of the body of the request at hand, or of heads. The hot path of a server: answers the
@@ -79,11 +90,17 @@ class ServerConnection(StreamProtocol):
             return self.exchange.received(transport)
         server = self.server
         data = transport.input
+        size = len(data)
         start = 0
-        small = len(data) <= HEAD_KEPT_BYTES and data.__class__ is bytes
-        head = server.heads.get(data) if small else None
+        head = server.heads.get(data) if size <= HEAD_KEPT_BYTES and data.__class__ is bytes else None
         while True:
-            if head is None:
+            if head is not None:
+                start = size
+            elif data.startswith(server.last, start):  # of requests in a row that are the same
+                head = server.last_head
+                start += len(server.last)
+                self.scanned = 0
+            else:
                 try:
                     head = parse_request_head(data, start, server.limits, self.scanned)
                 except BadRequest as refusal:
@@ -91,15 +108,16 @@ class ServerConnection(StreamProtocol):
                 if head is None:
                     return self._incomplete(transport, start)
                 self.scanned = 0
-                if small and start == 0 and head.end == len(data) and not head.length:
-                    server.remember(data, head)
-            start = head.end
+                if not head.length and head.end - start <= HEAD_KEPT_BYTES:
+                    server.remember(bytes(data[start : head.end]), head)
+                start = head.end
             self.left -= 1
             request = Request(head.method, head.target, head, transport, b"", head.minor)
             route = server.route
             if route is None:
                 route = server.router.match(request)
             if head.length and not route.streams:
+                transport.consume(start)
                 return self._begin(transport, head, request, route, GATHER)
             server.requests += 1
             try:
@@ -107,6 +125,10 @@ class ServerConnection(StreamProtocol):
             except Exception as error:
                 answer = server.failed(request, error)
             if answer.__class__ is not Response:
+                if start == size:
+                    transport.input = b""
+                else:
+                    transport.consume(start)
                 return self._begin(transport, head, request, route, answer)
             now = transport.scope.loop.now
             lines = server.date if now < server.date_until else server.date_line()
@@ -122,21 +144,21 @@ class ServerConnection(StreamProtocol):
                 transport.write(encode_response(answer, lines, head.method, head.minor))
             if server.access_log is not None:
                 server.access_log.add(transport, request, answer.status, len(answer.body), 0.0)
-            if start == len(data):
+            if start == size:
                 transport.input = b""
             if not staying or transport.unsent >= SENDING_MIN:
+                transport.consume(start)
                 return self._after(transport, head, request, route)
             if not transport.input:
-                if now < self.settled_until:
-                    return UNCHANGED
-                self.settled_until = now + server.idle_grain
-                return Timeout(self, now + server.idle, ANYTHING)
+                if not self.listening:
+                    return self.listen(transport, server.idle)
+                self.idle_until = now + server.idle
+                return UNCHANGED
             head = None
 
     def _after(self, transport: Transport, head: RequestHead, request: Request, route: Route) -> Outcome:
         """Answered, but not ready for the next request: the connection ends, or the client must take the
         answer first."""
-        transport.consume(head.end)
         if head.length:
             transport.linger = True  # answered before the body was read: let the client see that
             return Stop()
@@ -146,7 +168,7 @@ class ServerConnection(StreamProtocol):
 
     def _incomplete(self, transport: Transport, start: int) -> Outcome:
         transport.consume(start)
-        self.settled_until = 0.0
+        self.listening = False
         if not self.scanned:
             self.deadline = transport.scope.now + self.server.timeouts.head_receiving
         self.scanned = len(transport.input)
@@ -155,11 +177,6 @@ class ServerConnection(StreamProtocol):
     def _begin(
         self, transport: Transport, head: RequestHead, request: Request, route: Route, answer: Any
     ) -> Outcome:
-        if head.end == len(transport.input):
-            transport.input = b""
-        else:
-            transport.consume(head.end)
-        self.settled_until = 0.0
         server = self.server
         timeouts = server.timeouts if route.timeouts is None else server.timeouts_for(route, request)
         self.exchange = exchange = Exchange(self, transport, head, request, route, timeouts)
@@ -167,7 +184,7 @@ class ServerConnection(StreamProtocol):
 
     def sending(self, transport: Transport, timeouts: Timeouts) -> Outcome:
         """A large answer: take up the next request when the client has taken this one."""
-        self.settled_until = 0.0
+        self.listening = False
         due = transport.scope.now + timeouts.response_sending + transport.unsent / timeouts.body_rate_min
         return Timeout(self, due, ONLY_FLUSH)
 
@@ -178,8 +195,7 @@ class ServerConnection(StreamProtocol):
             return Stop()
         if transport.unsent >= SENDING_MIN:
             return self.sending(transport, timeouts)
-        # if more has come already, the stream delivers it at once
-        return Timeout(self, transport.scope.now + self.server.timeouts.idle, ANYTHING)
+        return self.listen(transport, self.server.idle)
 
     def refuse(self, transport: Transport, refusal: BadRequest, request: Request | None = None) -> Outcome:
         """Answer what cannot be served, and close."""
@@ -213,6 +229,8 @@ class ServerConnection(StreamProtocol):
         """One of the timeout classes."""
         if self.exchange is not None:
             return self.exchange.timeout(transport.scope.now)
+        if self.listening and transport.scope.now < self.idle_until:
+            return Timeout(self, self.idle_until)
         if transport.unsent:
             self.server.timed_out("response_sending")
             return Stop(TimeoutError("the client did not take the response in time"))
@@ -231,7 +249,8 @@ class ServerConnection(StreamProtocol):
         patience = transport.scope.loop.patience
         if not patience or over or transport.unsent >= SENDING_MIN:
             return Stop()
-        return Timeout(self, transport.scope.now + patience, ANYTHING)
+        self.listening = False  # sooner than what the stream was told
+        return self.listen(transport, patience)
 
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """Whoever was answering is told."""

@@ -42,7 +42,6 @@ from .messages import (
     KEEP_ALIVE_LINE,
     Request,
     Response,
-    encode_parts,
     encode_response,
     encode_response_head,
     text_response,
@@ -109,16 +108,14 @@ class Exchange:
         self.route = route
         self.timeouts = timeouts
         self._responder: Responder | None = None
-        self._decoder: BodyDecoder | None = None
+        self._decoder: BodyDecoder | None = None  # of the request's body
         if head.length:
             self._decoder = body_decoder(head.length, connection.server.limits, BadRequest)
-        self._body: list[bytes] | None = None  # gathered for a handler that wants it whole
-        self._undecoded = 0  # bytes of the input that the decoder needs more behind, to make sense of
-        self._continue = head.expect_continue  # the client waits for a 100
-        self._answered = False  # the final head is written
+            self._body: list[bytes] | None = None  # gathered for a handler that wants it whole
+            self._undecoded = 0  # bytes of the input that the decoder needs more behind, to make sense of
+            self._continue = head.expect_continue  # the client waits for a 100
+        self._answered = False  # the final head is written; `_chunked`, `_bodiless` and `_left` are set
         self._finished = False  # and the last byte
-        self._chunked = self._bodiless = False  # how the answer's body goes
-        self._left = UNKNOWN  # bytes of the announced body that were not sent yet
         self._close = not head.keep_alive
         self._error: BaseException | None = None  # set by `abort`
         self._switched: StreamProtocol | None = None
@@ -187,7 +184,7 @@ class Exchange:
 
     def proceed(self) -> None:
         """Send 100 Continue if the client waits for it (RFC 9110 section 10.1.1)."""
-        if self._continue and not self._answered:
+        if self._decoder is not None and self._continue and not self._answered:
             self._continue = False
             if not self.transport.input:  # it has not waited
                 self.transport.write(CONTINUE)
@@ -217,8 +214,7 @@ class Exchange:
         if length < 0 and self.head.minor == 0:
             length = UNTIL_CLOSE
         self._chunked = length == CHUNKED and not self._bodiless
-        if length >= 0 and not self._bodiless:
-            self._left = length
+        self._left = length if length >= 0 and not self._bodiless else UNKNOWN
         if length == UNTIL_CLOSE and not self._bodiless:
             self._close = True
         lines = self._connection_line() if status != 101 else b""  # the block says what it becomes
@@ -270,16 +266,19 @@ class Exchange:
             size = len(response.body)
             server.access_log.add(self.transport, self.request, response.status, size, self._taken())
 
-    def relay(self, status: int, block: bytes, body: bytes, reason: str = "", *, dated: bool = False) -> None:
-        """A whole final answer from validated parts, in one write: `send_head`, `send` and `finish`. Raises
-        `Misuse` after another head."""
+    def relay(self, status: int, head: bytes, body: bytes, *, dated: bool = False) -> None:
+        """A whole final answer in one write: `send_head`, `send` and `finish`. `head`: what
+        `encode_response_head` makes, with the body's length. Raises `Misuse` after another head."""
         if self._answered:
             raise Misuse(f"{self!r} has an answer already")
         server = self._connection.server
         lines = self._connection_line()
         if not dated:
             lines = server.date_line() + lines
-        self.transport.write(encode_parts(status, block, body, lines, reason, self.head.method))
+        if lines:
+            first = head.index(b"\n") + 1
+            head = head[:first] + lines + head[first:]
+        self.transport.write(head if self.head.method == "HEAD" else head + body)
         self._answered = self._finished = True
         if server.access_log is not None:
             server.access_log.add(self.transport, self.request, status, len(body), self._taken())
@@ -334,8 +333,12 @@ class Exchange:
     def begin(self, answer: Any) -> Outcome:
         """Go on with what the handler has returned, or receive the body that it wants whole (`GATHER`)."""
         if isinstance(answer, Responder):  # a proxy's: the shortest way for the most frequent one
+            self._responder = answer
             try:
-                self._set_out(answer)
+                answer.begin(self)
+                decoder = self._decoder
+                if (decoder is None or decoder.done) and not self._finished and self._error is None:
+                    answer.body_ended(self, self.request.trailers)
             except Exception as error:
                 self._failed(error)
             return self._outcome()
@@ -347,13 +350,6 @@ class Exchange:
         self._body = []
         self.proceed()
         return self._outcome()
-
-    def _set_out(self, responder: Responder) -> None:
-        self._responder = responder
-        responder.begin(self)
-        decoder = self._decoder
-        if (decoder is None or decoder.done) and not self._finished and self._error is None:
-            responder.body_ended(self, self.request.trailers)
 
     def _start(self, answer: Any) -> None:
         streams = self.route.streams
@@ -367,7 +363,11 @@ class Exchange:
             self._responder.body_ended(self, self.request.trailers)
 
     def received(self, transport: Transport) -> Outcome:
-        """More of the body."""
+        """More of the body; or of what comes after it, which waits until this is answered."""
+        connection = self._connection
+        if connection.listening:
+            connection.listening = False
+            return self._outcome()
         decoder = self._decoder
         assert decoder is not None
         pieces: list[bytes] = []
@@ -381,7 +381,7 @@ class Exchange:
         if self._body is None:
             return self._guard(self._pass_on, pieces, decoder)
         self._body += pieces
-        limit = self._connection.server.limits.body_bytes
+        limit = connection.server.limits.body_bytes
         if limit is not None and decoder.received > limit:
             return self._refuse(BadRequest(f"the body is larger than {limit} bytes", 413))
         if not decoder.done:
@@ -389,7 +389,7 @@ class Exchange:
         self.request.body = b"".join(self._body)
         self._body = None
         self._received = transport.scope.now
-        self._connection.server.requests += 1
+        connection.server.requests += 1
         return self._guard(self._call)
 
     def _call(self) -> None:
@@ -422,7 +422,9 @@ class Exchange:
 
     def ended(self) -> Outcome:
         """The client's FIN: with the request incomplete it has gone; else see the connection's rule 5."""
-        if self._connection.server.half_close and (self.body_complete or self.body_held):
+        connection = self._connection
+        if connection.server.half_close and (self.body_complete or self.body_held):
+            connection.listening = False
             return self._outcome()
         error = ConnectionAbortedError("the client has gone")
         self.drop(error)
@@ -442,7 +444,9 @@ class Exchange:
             status = 503 if self._responder is None else self._responder.late_status
             self._abandon(TimeoutError("the answer was not produced in time"))
             return self._guard(self.respond, text_response("the answer took too long\n", status))
-        return self._outcome() if self._responder is None else self._guard(self._responder.timeout, self)
+        if self._responder is None or now < self._responder.deadline:
+            return self._outcome()
+        return self._guard(self._responder.timeout, self)
 
     def drop(self, error: BaseException | None) -> None:
         """The connection is over, or the request is: the responder is told, unless it has finished."""
@@ -510,10 +514,14 @@ class Exchange:
             due = responder.deadline
         decoder = self._decoder
         reading = decoder is not None and not decoder.done and self._held_since == NEVER
+        sending = self._sending_due != NEVER or transport.unsent > HIGH_WATERMARK
+        if connection.listening and not reading and not sending:
+            return UNCHANGED if transport.scope.deadline <= due else Timeout(connection, due)
+        connection.listening = False
         wanted = Bytes(self._undecoded + 1) if reading else SLEEP
+        if not sending:
+            return Timeout(connection, due, wanted)
         if self._sending_due == NEVER:
-            if transport.unsent <= HIGH_WATERMARK:
-                return Timeout(connection, due, wanted)
             timeouts = self.timeouts
             needed = timeouts.response_sending + transport.unsent / timeouts.body_rate_min
             self._sending_due = transport.scope.now + needed

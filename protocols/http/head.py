@@ -126,6 +126,8 @@ class RequestHead(msgspec.Struct, gc=False):
     connection: tuple[bytes, ...]
     """Names in Connection that `forwardable` must strip, beside those it always does."""
     _headers: Headers | None = None
+    forwarded: tuple[object, str, bytes] | None = None
+    """A proxy's note, for a head that comes again: who has made what of it, for a client at which address."""
 
     @property
     def headers(self) -> Headers:
@@ -158,6 +160,8 @@ class ResponseHead(msgspec.Struct, gc=False):
     connection: tuple[bytes, ...]
     """Names in Connection that `forwardable` must strip, beside those it always does."""
     _headers: Headers | None = None
+    forwarded: tuple[object, bytes, bool] | None = None
+    """A proxy's note, for a head that comes again: who has made what of it, and whether it has a Date."""
 
     @property
     def headers(self) -> Headers:

@@ -29,7 +29,6 @@ __all__ = [
     "Request",
     "Response",
     "date_line",
-    "encode_parts",
     "encode_request",
     "encode_request_head",
     "encode_response",
@@ -312,18 +311,6 @@ def encode_response_head(
     if status < 200 or status == 204 or status == 304:
         length = None
     return b"%b%b%b%b" % (_status_line(status, reason), lines, block, _framing(length))
-
-
-def encode_parts(status: int, block: bytes, body: bytes, lines: bytes, reason: str, method: str) -> bytes:
-    """A whole response from validated parts, see `encode_response_head`. The hot path of a proxy."""
-    length = len(body)
-    if status < 200 or status == 204 or status == 304:
-        framing, body = b"\r\n", b""
-    else:
-        framing = _LENGTHS[length] if length < _LENGTHS_KEPT else _framing(length)
-        if method == "HEAD":
-            body = b""
-    return b"".join((_status_line(status, reason), lines, block, framing, body))
 
 
 def encode_response(response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1) -> bytes:

@@ -20,6 +20,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+
 from actors import NotSettled, Reply
 from pools import DeadlineExceeded, Pool, PoolClosed, QueueFull
 
@@ -28,7 +30,7 @@ from .connections import Exchange
 from .errors import BadRequest, BadResponse
 from .head import CHUNKED, UNTIL_CLOSE, ResponseHead
 from .headers import NO_HEADERS, Headers, forwardable
-from .messages import Request, Response, text_response
+from .messages import Request, Response, encode_response_head, text_response
 from .responders import Responder
 from .spool import Spool
 from .tunnels import TunnelEnd, tunnel
@@ -50,30 +52,29 @@ _is_h2c = re.compile(r"(?i)(?:^|[, \t])h2c?(?:$|[, \t])").search
 _quoted = re.compile(r"[^!#$%&\'*+\-.^_`|~0-9A-Za-z]").search
 
 
-class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
+class Forward(
+    HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]], msgspec.Struct, frozen=True, eq=False
+):
     """A request to be forwarded: its head (or all of it) as bytes already."""
 
-    __slots__ = ("_end", "_exchange", "idempotent", "method", "pipelinable", "raw", "size", "upload")
+    method: str
+    raw: bytes
+    size: int
+    idempotent: bool
+    pipelinable: bool
+    exchange: Exchange
+    upload: Upload | None = None
+    end: TunnelEnd | None = None
+    """The backend's end of a tunnel, if an upgrade is asked for."""
 
     streamed = True
-
-    def __init__(
-        self, method: str, raw: bytes, upload: Upload | None, exchange: Exchange, end: TunnelEnd | None
-    ) -> None:
-        self.method = method
-        self.raw = raw
-        self.upload = upload
-        self.size = len(raw)
-        self.idempotent = self.pipelinable = upload is None and end is None and method in IDEMPOTENT
-        self._exchange = exchange
-        self._end = end  # the backend's end of a tunnel, if an upgrade is asked for
 
     def __repr__(self) -> str:
         return f"<Forward {self.raw[:64].partition(b' HTTP/')[0].decode('latin-1')}>"
 
     def encode(self, host_line: bytes) -> bytes:
         """As it was made. A client of HTTP/1.0 need not name a host, a backend must be told one."""
-        if self._exchange.head.host:
+        if self.exchange.head.host:
             return self.raw
         line, _, rest = self.raw.partition(b"\r\n")
         return b"%b\r\n%b%b" % (line, host_line, rest)
@@ -90,15 +91,15 @@ class Forward(HttpUnit[tuple[ResponseHead, bytes, BodyChannel | None]]):
 
     def interim(self, head: ResponseHead) -> None:
         """1xx are passed on."""
-        if not self._exchange.finished:
+        if not self.exchange.finished:
             block = forwardable(head.block, head.connection, framing=True)
-            self._exchange.send_interim(head.status, block)
+            self.exchange.send_interim(head.status, block)
 
     def switched(self, head: ResponseHead) -> tuple[tuple[ResponseHead, bytes, None], TunnelEnd]:
         """The backend's end takes its connection."""
-        if self._end is None:
+        if self.end is None:
             raise BadResponse("the backend switches protocols unasked")
-        return (head, b"", None), self._end
+        return (head, b"", None), self.end
 
 
 class Proxy:
@@ -128,7 +129,9 @@ class Proxy:
         self.tunnel_idle = tunnel_idle
         self._proto = "https" if secure else "http"
         self._trusted = [ipaddress.ip_network(network) for network in trusted]
-        # Clients and backends repeat themselves. Both are pure functions, bounded in number and size.
+        # Clients and backends repeat themselves. These are pure functions, bounded in number and size; what
+        # is made of a whole head is noted with the head, which a server and a pool keep for some time.
+        self.mark = object()
         self._small_request_block = lru_cache(maxsize=512)(self._make_request_block)
         self._small_response_block = lru_cache(maxsize=512)(self._make_response_block)
 
@@ -184,6 +187,13 @@ class Proxy:
             return self._small_response_block(head.block, head.connection, head.minor, framing)
         return self._make_response_block(head.block, head.connection, head.minor, framing)
 
+    def response_head(self, head: ResponseHead) -> tuple[bytes, bool]:
+        """The head that goes to the client with a whole answer, and whether there is a Date in it."""
+        block, dated = self.response_block(head, framing=True)
+        raw = encode_response_head(head.status, block, head.length, reason=head.reason)
+        head.forwarded = self.mark, raw, dated
+        return raw, dated
+
     def _make_response_block(
         self, block: bytes, connection: tuple[bytes, ...], minor: int, framing: bool
     ) -> tuple[bytes, bool]:
@@ -225,16 +235,33 @@ class ProxyResponder(Responder):
 
     def begin(self, exchange: Exchange) -> None:
         """Submit the request."""
+        proxy, head, transport = self._proxy, exchange.head, exchange.transport
+        note = head.forwarded
+        peer = transport.peer
+        upload = end = None
+        if note is not None and note[0] is proxy.mark and note[1] == peer:
+            raw = note[2]
+        else:
+            made = self._make(exchange, peer)
+            if made is None:
+                return
+            raw, upload, end = made
+        plain = upload is None and end is None and head.method in IDEMPOTENT
+        unit = Forward(head.method, raw, len(raw), plain, plain, exchange, upload, end)
+        self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
+        reply.attach(transport.scope)
+
+    def _make(self, exchange: Exchange, peer: str) -> tuple[bytes, Upload | None, TunnelEnd | None] | None:
+        """The request as it goes on, with the body that comes and the backend's end of a tunnel; None if it
+        was answered here."""
         proxy, head = self._proxy, exchange.head
-        block = proxy.request_block(
-            head.block, head.connection, exchange.transport.peer, head.host, head.minor
-        )
+        block = proxy.request_block(head.block, head.connection, peer, head.host, head.minor)
         end = upload = None
         framing = b"\r\n"
         if head.length:
             if proxy.body_max is not None and head.length > proxy.body_max:
                 exchange.respond(text_response(f"the body is larger than {proxy.body_max} bytes\n", 413))
-                return
+                return None
             framing, upload = self._request_body(exchange)
         elif head.method in ANNOUNCED:
             framing = b"Content-Length: 0\r\n\r\n"
@@ -247,10 +274,11 @@ class ProxyResponder(Responder):
             if left < 0:
                 last = text_response("this is the last hop\n", 405, ALLOW)
                 exchange.respond(Response(200) if method == "OPTIONS" else last)
-                return
+                return None
         raw = b"%b %b HTTP/1.1\r\n%b%b" % (method.encode(), head.target.encode(), block, framing)
-        self._reply = reply = proxy.pool.submit(Forward(method, raw, upload, exchange, end), proxy.timeout)
-        reply.attach(exchange.transport.scope)
+        if not head.length and end is None:
+            head.forwarded = proxy.mark, peer, raw
+        return raw, upload, end
 
     def _request_body(self, exchange: Exchange) -> tuple[bytes, Upload | None]:
         """The end of the head, with a small body that is there already; others come through a channel."""
@@ -321,7 +349,11 @@ class ProxyResponder(Responder):
                 exchange.respond(self._proxy.refusal(error))
                 return
             self._reply = None
-            self._relay(exchange, head, body, channel)
+            note = head.forwarded
+            if note is not None and channel is None and note[0] is self._proxy.mark:
+                exchange.relay(head.status, note[1], body, dated=note[2])  # as `_relay` did before
+            else:
+                self._relay(exchange, head, body, channel)
         elif self._body is not None:
             self._move(exchange)
 
@@ -352,14 +384,17 @@ class ProxyResponder(Responder):
         if head.status == 101:
             self._switch(exchange, head)
             return
-        bodiless = exchange.head.method == "HEAD" or head.status == 304
-        block, dated = self._proxy.response_block(head, framing=not bodiless)
-        if bodiless:  # its Content-Length tells of a body that does not follow
+        proxy = self._proxy
+        if exchange.head.method == "HEAD" or head.status == 304:
+            # its Content-Length tells of a body that does not follow
+            block, dated = proxy.response_block(head, framing=False)
             exchange.send_head(head.status, block, UNTIL_CLOSE, head.reason, dated=dated)
             exchange.finish()
         elif channel is None:
-            exchange.relay(head.status, block, body, head.reason, dated=dated)
+            raw, dated = proxy.response_head(head)
+            exchange.relay(head.status, raw, body, dated=dated)
         else:
+            block, dated = proxy.response_block(head, framing=True)
             length = CHUNKED if head.length == UNTIL_CLOSE else head.length
             exchange.send_head(head.status, block, length, head.reason, dated=dated)
             self._body = channel

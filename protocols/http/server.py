@@ -20,7 +20,6 @@ from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 __all__ = ["AccessSink", "Server", "ServerStatistics", "server"]
 
 
-IDLE_GRAIN: Final = 1.0  # seconds; how much later an idle connection may be closed, see `ServerConnection`
 REQUESTS_MAX: Final = 1 << 29  # of a connection without a limit: two months at 100 a second; cheap to count
 
 _secret = re.compile(
@@ -62,7 +61,8 @@ class Server(Listener):
         "half_close",
         "heads",
         "idle",
-        "idle_grain",
+        "last",
+        "last_head",
         "limits",
         "refused",
         "requests",
@@ -101,9 +101,10 @@ class Server(Listener):
         self.route = None if isinstance(handler, Router) else _route(handler)
         self.limits = limits
         self.timeouts = timeouts
-        self.idle_grain = min(IDLE_GRAIN, timeouts.idle / 8)
-        self.idle = timeouts.idle + self.idle_grain
+        self.idle = timeouts.idle
         self.heads: dict[bytes | bytearray, RequestHead] = {}  # small heads that came before, byte for byte
+        self.last: bytes | tuple[()] = ()  # the newest of them; () is what nothing starts with
+        self.last_head: RequestHead
         self.requests_max = requests_per_connection or REQUESTS_MAX
         self.half_close = half_close
         self.access_log = access_log
@@ -114,9 +115,9 @@ class Server(Listener):
         self.date = b""
         self.date_until = 0.0
 
-    def remember(self, data: bytes | bytearray, head: RequestHead) -> None:
-        """Keep a head of at most `HEAD_KEPT_BYTES` that came alone: whoever polls, or calls again and again,
-        sends the same bytes again.
+    def remember(self, data: bytes, head: RequestHead) -> None:
+        """Keep a head of at most `HEAD_KEPT_BYTES`: whoever polls, or calls again and again, sends the same
+        bytes again.
 
         Nothing with credentials is kept, so that nobody can learn by timing whether he has guessed another's.
         """
@@ -124,6 +125,7 @@ class Server(Listener):
             if len(self.heads) >= HEADS_KEPT:
                 self.heads.clear()
             self.heads[data] = head
+            self.last, self.last_head = data, head
 
     def date_line(self) -> bytes:
         """The Date header of this second (RFC 9110 section 6.6.1)."""

@@ -35,7 +35,7 @@ from .head import HEAD_KEPT_BYTES, HEADS_KEPT, ResponseHead, parse_response_head
 from .headers import NO_HEADERS, Headers
 from .limits import Limits
 
-__all__ = ["BodyChannel", "HttpUnit", "HttpWire", "Upload"]
+__all__ = ["BodyChannel", "HttpUnit", "HttpWire", "KeptHeads", "Upload"]
 
 T = TypeVar("T")
 
@@ -111,6 +111,32 @@ class HttpUnit(Unit[T]):
         raise BadResponse("the backend switches protocols unasked")
 
 
+class KeptHeads:
+    """Small heads that came before, shared by a pool's connections: within a second a backend says the same
+    of the same thing, byte for byte. Nothing that sets a cookie is kept."""
+
+    __slots__ = ("_by_bytes", "last", "last_head")
+
+    def __init__(self) -> None:
+        self._by_bytes: dict[bytes, ResponseHead] = {}
+        self.last: bytes | tuple[()] = ()  # the one that came last, as bytes; () is what nothing starts with
+        self.last_head: ResponseHead
+
+    def find(self, data: bytes) -> ResponseHead | None:
+        """The head that these bytes are, if it was kept."""
+        head = self._by_bytes.get(data)
+        if head is not None:
+            self.last, self.last_head = data, head
+        return head
+
+    def keep(self, data: bytes, head: ResponseHead) -> None:
+        """Keep it, if it is small and tells no secret."""
+        if len(data) <= HEAD_KEPT_BYTES and _secret(data) is None:
+            if len(self._by_bytes) >= HEADS_KEPT:
+                self._by_bytes.clear()
+            self._by_bytes[data] = head
+
+
 class HttpWire(Wire):
     """HTTP/1.1 over one connection of a pool."""
 
@@ -137,10 +163,10 @@ class HttpWire(Wire):
         hosts: Mapping[str, bytes],
         limits: Limits,
         body_timeout: float,
-        heads: dict[bytes, ResponseHead],
+        heads: KeptHeads,
     ) -> None:
         super().__init__()
-        self._heads = heads  # small heads that came before, shared by the pool's connections
+        self._heads = heads
         self._hosts = hosts
         self._host_line = b""
         self._limits = limits
@@ -243,28 +269,22 @@ class HttpWire(Wire):
         heads = self._heads
         size = len(data)
         start = 0
+        work = member.current
         while start < size:
-            work = member.current
             if work is None:
                 raise BadResponse(f"the backend sent {bytes(data[start : start + 64])!r} unasked")
             unit: HttpUnit[Any] = work.unit
-            end = data.find(BLANK_LINE, start)
-            comparable = end > 0 and unit.method != "HEAD"
-            lines = bytes(data[start:end]) if comparable else b""
-            head = heads.get(lines) if comparable else None
-            if head is not None:
-                self._scanned = 0
-                start = end + 4
+            if data.startswith(heads.last, start) and unit.method != "HEAD":
+                head = heads.last_head
+                start += len(heads.last)
             else:
-                head = parse_response_head(data, start, self._limits, unit.method, self._scanned)
-                if head is None:
+                found = self._next_head(data, start, unit.method)
+                if found is None:
                     transport.consume(start)
                     self._scanned = size - start
                     return None
-                self._scanned = 0
-                start = head.end
-                if comparable:
-                    self._remember(lines, head)
+                head, start = found
+            self._scanned = 0
             if head.status < 200:
                 if head.status == 101:
                     transport.consume(start)
@@ -273,28 +293,40 @@ class HttpWire(Wire):
                     unit.interim(head)
                 continue
             length = head.length
-            if length < 0 or start + length > size or length > self._gather_max:
+            end = start + length
+            if length < 0 or end > size or length > self._gather_max:
                 transport.consume(start)
                 self._begin_body(work, head)
                 return self._read_body()
-            body = bytes(data[start : start + length]) if length else b""
-            start += length
+            body: Any = data[start:end]
+            if body.__class__ is bytearray:
+                body = bytes(body)
+            start = end
             reusable = head.keep_alive and self._upload is None
-            if not reusable or start == size:
+            if start == size:
+                transport.input = b""
+            elif not reusable:
                 transport.consume(start)
-            member.settle(None if work.settled else unit.whole(head, body), reusable)
+            work = member.settle(None if work.settled else unit.whole(head, body), reusable)
             if not reusable:
                 return None
-        if start:
-            transport.consume(start)
+        transport.input = b""
         return None
 
-    def _remember(self, lines: bytes, head: ResponseHead) -> None:
-        """Keep a small head: within a second a backend says the same of the same thing, byte for byte."""
-        if len(lines) <= HEAD_KEPT_BYTES and _secret(lines) is None:
-            if len(self._heads) >= HEADS_KEPT:
-                self._heads.clear()
-            self._heads[lines] = head
+    def _next_head(self, data: bytes | bytearray, start: int, method: str) -> tuple[ResponseHead, int] | None:
+        """The head at `start`, one that came before or a new one, and its end; None if it is incomplete."""
+        end = data.find(BLANK_LINE, start) + len(BLANK_LINE)
+        if end < len(BLANK_LINE) or method == "HEAD":  # whose answers are framed otherwise
+            head = parse_response_head(data, start, self._limits, method, self._scanned)
+            return None if head is None else (head, head.end)
+        lines = bytes(data[start:end])
+        head = self._heads.find(lines)
+        if head is None:
+            head = parse_response_head(data, start, self._limits, method, self._scanned)
+            if head is None:
+                return None
+            self._heads.keep(lines, head)
+        return head, end
 
     def _begin_body(self, work: Work[Any], head: ResponseHead) -> None:
         self._head = head

@@ -199,11 +199,8 @@ class KafkaPool(Machine["KafkaPool"]):
         except AttributeError:
             check(unit)
             raise
-        now = loop.time()
-        due = now + (self.timeout_default if timeout is None else timeout)
-        inherited = loop.inherited_deadline
-        if inherited < due:
-            due = inherited
+        due = loop.deadline_in(self.timeout_default if timeout is None else timeout)
+        now = loop.now
         if topic is None:
             return self._hold(unit, size, now, due)
         held = self.held + size + OBJECT_BYTES
@@ -487,7 +484,7 @@ class KafkaPool(Machine["KafkaPool"]):
                     stamp = int((work.since + clock) * 1000) if plain else stamp_of(work, clock)
                 work._value = RecordMetadata(topic, partition, offset, stamp)
                 work._state = VALUE  # as Reply.settle, written out
-                waiters: Any = work._waiters
+                waiters = work._waiters
                 if waiters is not None:
                     work._waiters = None
                     work._notify(waiters)

@@ -8,7 +8,7 @@ of a type that somebody has added (an enum, say) a `str` is its label, and `byte
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from .errors import BadMessage, UnreadableValue
@@ -17,13 +17,26 @@ from .rows import compile_codecs
 from .types import CODECS, Codec
 from .types.scalars import encode_text
 
-__all__ = ["HEADER", "TRAILER", "record_decoder", "record_encoder", "records_in"]
+__all__ = [
+    "HEADER",
+    "TRAILER",
+    "Gather",
+    "compile_records",
+    "gather_bytes",
+    "record_decoder",
+    "record_encoder",
+    "records_in",
+]
 
 SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
 HEADER: Final = SIGNATURE + bytes(8)  # no flags, no extension
 TRAILER: Final = b"\xff\xff"
 NULL: Final = b"\xff\xff\xff\xff"
+ITEM_COST: Final = 16  # bytes that an item counts besides its own, lest many small ones hold up the loop
 FIRST_ADDED: Final = 16384  # the OID from which types are not the server's own
+
+Gather = Callable[[Iterator[Any], list[bytes], int], bool]
+"""Appends to the parts until about so many bytes are there; whether the items have come to their end."""
 
 _length = struct.Struct("!i").pack
 
@@ -83,18 +96,81 @@ def record_encoder(columns: Sequence[Column]) -> Callable[[Any], bytes]:
             parts.append(encoded)
         return b"".join(parts)
 
-    if not count or not all(codec.plain for codec in codecs):
-        return encode
-    pack = struct.Struct("!h" + "".join(f"i{codec.code}" for codec in codecs)).pack
-    sizes = [codec.size for codec in codecs]
+    return encode
 
-    def encode_plain(record: Any) -> bytes:
-        try:
-            return pack(count, *[part for pair in zip(sizes, record, strict=True) for part in pair])
-        except (struct.error, ValueError, TypeError):
-            return encode(record)  # a None, or what it can say more about
 
-    return encode_plain
+def compile_records(columns: Sequence[Column]) -> Gather:
+    """A function that takes records of these columns from an iterator until there are bytes enough: made from
+    source, as the decoder of rows is, with one `struct` per stretch up to a column that varies. What does not
+    fit that, such as a NULL where sizes are fixed, is `record_encoder`'s.
+    """
+    codecs = [codec_of(column) for column in columns]
+    names: dict[str, Any] = {"slow": record_encoder(columns)}
+    lines: list[str] = []
+    pieces: list[str] = []
+    form, values = "!h", [str(len(codecs))]
+
+    def pack() -> None:
+        nonlocal form, values
+        name = f"pack{len(pieces)}"
+        names[name] = struct.Struct(form).pack
+        pieces.append(f"{name}({', '.join(values)})")
+        form, values = "!", []
+
+    for number, codec in enumerate(codecs):
+        value, encode = f"v{number}", f"encode{number}"
+        names[encode] = codec.encode
+        if codec.code:
+            form += "i" + (codec.code if codec.plain else f"{codec.size}s")
+            values += [str(codec.size), value if codec.plain else f"{encode}({value})"]
+            continue
+        lines.append(f"if {value} is None: b{number} = b''; n{number} = -1")
+        if codec.encode is encode_text:
+            lines.append(f"elif {value}.__class__ is not str or zero in {value}: raise TypeError")
+            lines.append(f"else: b{number} = {value}.encode(); n{number} = len(b{number})")
+        else:
+            lines.append(f"else: b{number} = {encode}({value}); n{number} = len(b{number})")
+        form += "i"
+        values.append(f"n{number}")
+        pack()
+        pieces.append(f"b{number}")
+    if values:
+        pack()
+    targets = "".join(f"v{number}, " for number in range(len(codecs)))
+    names["zero"] = "\0"
+    source = "def gather(items, parts, room):\n    append = parts.append\n    for record in items:\n"
+    source += "        try:\n            kind = record.__class__\n"
+    source += "            if kind is not tuple and kind is not list: raise TypeError\n"
+    source += f"            [{targets}] = record\n" + "".join(f"            {line}\n" for line in lines)
+    whole = pieces[0] if len(pieces) == 1 else f"join(({', '.join(pieces)}))"
+    source += f"            part = {whole}\n"
+    source += "        except Exception:\n            part = slow(record)\n"
+    source += f"        append(part)\n        room -= len(part) + {ITEM_COST}\n"
+    source += "        if room <= 0: return False\n    return True\n"
+    names["join"] = b"".join
+    exec(source, names)
+    gather: Gather = names["gather"]
+    return gather
+
+
+def gather_bytes(items: Iterator[Any], parts: list[bytes], room: int) -> bool:
+    """The same, of data that is bytes as it is."""
+    for item in items:
+        part = bytes_of(item)
+        parts.append(part)
+        room -= len(part) + ITEM_COST
+        if room <= 0:
+            return False
+    return True
+
+
+def bytes_of(item: Any) -> bytes:
+    """A piece of the data as it is."""
+    if item.__class__ is bytes:
+        return item
+    if isinstance(item, bytearray | memoryview):
+        return bytes(item)
+    raise TypeError(f"a copy's data is bytes, not {item!r:.80}")
 
 
 def records_in(body: bytes, first: bool) -> bytes:

@@ -18,6 +18,7 @@ from .wire import PostgresWire
 __all__ = ["parse_url", "pool", "settings_of"]
 
 PORT: Final = 5432
+ENCODED: Final = "percent-encode what stands in a password, or give it as password="
 SSL_MODES: Final = ("disable", "require", "verify-full")
 
 
@@ -45,6 +46,8 @@ def pool(
     """
     if statements < 0:
         raise ValueError(f"statements={statements}; write 0 or more")
+    if result_bytes < 1:
+        raise ValueError(f"result_bytes={result_bytes}; write 1 or more")
     address, made = settings_of(url, user, password, database, settings, tls)
     shared = Statements(statements)
     return Pool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
@@ -65,7 +68,7 @@ def settings_of(
         user=who_user,
         password=password if password is not None else who["password"],
         database=database or who["database"] or who_user,
-        parameters={**who["parameters"], **(settings or {})},
+        parameters=parameters_of({**who["parameters"], **(settings or {})}),
         keys={},
         tls=who["tls"] if isinstance(address, TcpAddress) else None,  # a Unix socket leads nowhere else
         server_hostname=address.host if isinstance(address, TcpAddress) else None,
@@ -73,9 +76,19 @@ def settings_of(
     )
 
 
+def parameters_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a session as text. Raises `ValueError` for one that is not the caller's."""
+    if any(name.lower() == "client_encoding" for name in settings):
+        raise ValueError("client_encoding is UTF8 on every connection; leave it out of the settings")
+    return {name: str(value) for name, value in settings.items()}
+
+
 def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Address, dict[str, Any]]:
     """The address, and who connects to what."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{hidden(url)!r} cannot be read; {ENCODED}") from None
     if parts.scheme not in ("postgresql", "postgres"):
         raise ValueError(
             f"{hidden(url)!r} is not a URL like postgresql://user:password@127.0.0.1:5432/database"
@@ -84,11 +97,15 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Address, dic
     try:
         port = parts.port or PORT
     except ValueError:
-        raise ValueError(f"{hidden(url)!r} has a port that is not a number from 1 to 65535") from None
+        raise ValueError(
+            f"{hidden(url)!r} has a port that is not a number from 1 to 65535; {ENCODED}"
+        ) from None
     host = given.pop("host", None) or parts.hostname or "127.0.0.1"
     mode = given.pop("sslmode", "verify-full" if tls is not None else "disable")
     if mode not in SSL_MODES:
         raise ValueError(f"sslmode={mode}; write one of {', '.join(SSL_MODES)}")
+    if mode == "disable" and tls is not None:
+        raise ValueError("sslmode=disable, and tls= besides; leave one of them out")
     unknown = given.keys() - {"application_name", "options"}
     if unknown or parts.fragment:
         raise ValueError(

@@ -25,6 +25,7 @@ from actors.channels import ChannelStatistics
 from pools import Unit
 
 from . import binary, messages
+from .binary import Gather
 from .messages import Column
 from .names import column_list, table
 
@@ -49,24 +50,13 @@ Records = Iterable[Sequence[Any]] | Channel[Any]
 Format = Literal["text", "csv", "binary"]
 
 PIECE: Final = 1 << 15  # bytes of a CopyData message, about
-ITEMS_MAX: Final = 256  # of the source in one piece
 BYTES: Final = (bytes, bytearray, memoryview)
-NOTHING: Final = object()
 STREAM_CAPACITY: Final = 1 << 18  # bytes between a connection and a stream's reader
 
 _is_copy = re.compile(r"\s*copy\s", re.IGNORECASE).match
 
 
 # -- in -------------------------------------------------------------------------------------------
-
-
-def bytes_of(item: Any) -> bytes:
-    """A piece of the data as it is."""
-    if item.__class__ is bytes:
-        return item
-    if isinstance(item, bytearray | memoryview):
-        return bytes(item)
-    raise TypeError(f"a copy's data is bytes, not {item!r:.80}")
 
 
 def slices(data: bytes | bytearray | memoryview) -> Iterator[bytes]:
@@ -77,16 +67,16 @@ def slices(data: bytes | bytearray | memoryview) -> Iterator[bytes]:
 
 
 class Feed:
-    """The data of one copy as it is sent. `encode` makes bytes of each of the source's items."""
+    """The data of one copy as it is sent. `gather` makes bytes of the source's items."""
 
-    __slots__ = ("_channel", "_encode", "_head", "_items", "_over", "_rest", "_tail")
+    __slots__ = ("_channel", "_gather", "_head", "_items", "_over", "_rest", "_tail")
 
     def __init__(
-        self, source: Any, encode: Callable[[Any], bytes], head: bytes = b"", tail: bytes = b""
+        self, source: Any, gather: Gather = binary.gather_bytes, head: bytes = b"", tail: bytes = b""
     ) -> None:
         self._channel = source if isinstance(source, Channel) else None
         self._items: Iterator[Any] = iter(()) if self._channel is not None else iter(source)
-        self._encode = encode
+        self._gather = gather
         self._head = head
         self._tail = tail
         self._rest = memoryview(b"")
@@ -105,44 +95,35 @@ class Feed:
         raises.
         """
         if not self._rest:
-            data = self._gather()
+            data = self._gathered()
             if not data:
                 return messages.COPY_DONE if self._over else None
             self._rest = memoryview(data)
         piece, self._rest = self._rest[: 2 * PIECE], self._rest[2 * PIECE :]
         return messages.copy_data(bytes(piece))
 
-    def _gather(self) -> bytes:
+    def _gathered(self) -> bytes:
         """What is there, about a piece of it."""
         if self._over:
             return b""
         parts = [self._head]
-        size = len(self._head)
         self._head = b""
-        take = self._iterated if self._channel is None else self._received
-        while size < PIECE and len(parts) <= ITEMS_MAX and (item := take()) is not NOTHING:
-            part = self._encode(item)
-            parts.append(part)
-            size += len(part)
+        if self._channel is None:
+            self._over = self._gather(self._items, parts, PIECE)
+        else:
+            self._gather(self._received(self._channel), parts, PIECE)
         if self._over:
             parts.append(self._tail)
         return b"".join(parts)
 
-    def _iterated(self) -> Any:
-        item = next(self._items, NOTHING)
-        self._over = item is NOTHING
-        return item
-
-    def _received(self) -> Any:
-        channel = self._channel
-        assert channel is not None
-        if len(channel):
-            return channel.take()
+    def _received(self, channel: Channel[Any]) -> Iterator[Any]:
+        """What is in the channel now."""
+        while len(channel):
+            yield channel.take()
         if channel.ended:
             if channel.error is not None:
                 raise channel.error
             self._over = True
-        return NOTHING
 
 
 class CopyIn(Unit[int]):
@@ -189,9 +170,9 @@ class CopyIn(Unit[int]):
             raise Misuse("the data of this copy was used up by another submission; make a unit for each")
         self._opened = True
         if self.sql:
-            return Feed(self._data, binary.record_encoder(columns), binary.HEADER, binary.TRAILER)
+            return Feed(self._data, binary.compile_records(columns), binary.HEADER, binary.TRAILER)
         data = self._data
-        return Feed(slices(data) if isinstance(data, BYTES) else data, bytes_of)
+        return Feed(slices(data) if isinstance(data, BYTES) else data)
 
     def dropped(self) -> None:
         """No more of the data is wanted: tell who feeds it."""

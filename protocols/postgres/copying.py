@@ -61,7 +61,7 @@ class Outgoing:
             self._feed = self._unit.open(self._columns)
             self._feed.attach(scope)
         except Exception as error:
-            self._feed = Feed((), bytes)
+            self._feed = Feed(())
             self.failure = error
 
     def pump(self, stream: Transport, under: Transport) -> bool:

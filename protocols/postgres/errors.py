@@ -12,10 +12,22 @@ from collections.abc import Mapping
 
 from pools import BackendError
 
-__all__ = ["BadMessage", "LeftOpen", "PostgresError", "RolledBack", "UnreadableValue", "is_stale"]
+__all__ = [
+    "BadMessage",
+    "LeftOpen",
+    "PostgresError",
+    "RolledBack",
+    "UnreadableValue",
+    "is_invalid",
+    "is_outdated",
+]
 
 INVALID_NAME = "26000"
 NOT_SUPPORTED = "0A000"
+OUTDATED = frozenset({"08P01", "42703", "42704", "42804", "42846", "42883", "42P01", "XX000"})
+"""What the server says of a statement whose types or columns are others than when it was described: a message
+that does not fit it; no such column, type, function, table; types that do not match; a failed look-up.
+"""
 
 
 class PostgresError(BackendError):
@@ -35,6 +47,7 @@ class PostgresError(BackendError):
         position = fields.get("P", "")
         self.position = int(position) if position.isdecimal() and len(position) < 12 else None
         self.constraint = fields.get("n")
+        self.stale = False  # only because what was known of the statement was no longer true
         super().__init__(self.fields)
 
     def __str__(self) -> str:
@@ -48,13 +61,20 @@ class PostgresError(BackendError):
         return "; ".join(parts)
 
 
-def is_stale(error: PostgresError) -> bool:
-    """Whether a prepared statement has to be prepared anew: the server has forgotten it, or its result has
-    changed. It was not executed.
+def is_invalid(error: PostgresError) -> bool:
+    """Whether a prepared statement is none any more: the server has forgotten it, or its result has changed.
+    It was not executed.
     """
     return error.sqlstate == INVALID_NAME or (
         error.sqlstate == NOT_SUPPORTED and error.fields.get("R") == "RevalidateCachedQuery"
     )
+
+
+def is_outdated(error: PostgresError) -> bool:
+    """Whether it may be that a statement has failed because tables or types were changed since it was
+    described.
+    """
+    return error.sqlstate in OUTDATED
 
 
 class LeftOpen(BackendError):

@@ -81,7 +81,7 @@ class Handshake:
         elif kind == "E":
             raise self._refused(messages.read_error(body))
         elif kind == "S":
-            messages.read_status(body)
+            messages.check_status(body)
         elif kind == "K" and self._trusted and len(body) == 8:
             self.process, self.secret = struct.unpack("!iI", body)
         elif kind == "Z" and self._trusted:

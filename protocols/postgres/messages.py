@@ -21,6 +21,7 @@ __all__ = [
     "TERMINATE",
     "Column",
     "cancel_request",
+    "check_status",
     "close_statement",
     "copy_data",
     "copy_fail",
@@ -82,7 +83,7 @@ def cancel_request(process: int, secret: int) -> bytes:
 def parse(name: bytes, sql: str, types: Iterable[int] = ()) -> bytes:
     """Parse: a statement of this name; types that are 0 or not given are the server's to find."""
     types = tuple(types)
-    body = name + b"\0" + text(sql) + struct.pack(f"!h{len(types)}I", len(types), *types)
+    body = name + b"\0" + text(sql) + struct.pack(f"!H{len(types)}I", len(types), *types)
     return message(b"P", body)
 
 
@@ -156,7 +157,7 @@ def read_parameters(body: bytes) -> tuple[int, ...]:
     if len(body) < 2 or (len(body) - 2) % 4:
         raise BadMessage("a description of parameters that cannot be read")
     types = struct.unpack(f"!{(len(body) - 2) // 4}I", body[2:])
-    if len(types) != int.from_bytes(body[:2]):
+    if len(types) & 0xFFFF != int.from_bytes(body[:2]):  # a server counts more than it can say
         raise BadMessage("a description of parameters that miscounts them")
     return types
 
@@ -179,6 +180,16 @@ def read_status(body: bytes) -> tuple[str, str]:
     if len(parts) != 3 or parts[2]:
         raise BadMessage("a setting that cannot be read")
     return parts[0].decode(errors="replace"), parts[1].decode(errors="replace")
+
+
+def check_status(body: bytes) -> None:
+    """ParameterStatus, of which one setting matters here. Raises `BadMessage` if text is no longer UTF-8."""
+    name, value = read_status(body)
+    if name == "client_encoding" and value.upper() not in ("UTF8", "UNICODE"):
+        raise BadMessage(
+            f"the session's client_encoding was set to {value}; text is UTF-8 here, which the server turns "
+            "into what its database has: leave client_encoding as it is"
+        )
 
 
 def read_notification(body: bytes) -> tuple[str, str, int]:

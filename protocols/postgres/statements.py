@@ -20,13 +20,14 @@ from .types.scalars import Encode
 __all__ = ["Statement", "Statements", "Store"]
 
 NULL: Final = b"\xff\xff\xff\xff"
+PARAMETERS_MAX: Final = 65_535  # of one statement: they are counted in 16 bits
 MESSAGE_MAX: Final = (1 << 30) - 1  # bytes: the server takes no more
 
 _length = struct.Struct("!i").pack
 
 
 class Statement:
-    """One SQL text with its types. `bind` is what using it costs."""
+    """One SQL text with its types. `bind` is what using it costs. Raises `ValueError` for too many types."""
 
     __slots__ = (
         "_encoders",
@@ -37,6 +38,7 @@ class Statement:
         "_tail",
         "columns",
         "decode_rows",
+        "described",
         "formats",
         "introduction",
         "name",
@@ -45,9 +47,22 @@ class Statement:
         "types",
     )
 
-    def __init__(self, name: bytes, sql: str, types: Sequence[int], columns: Sequence[Column]) -> None:
+    def __init__(
+        self,
+        name: bytes,
+        sql: str,
+        types: Sequence[int],
+        columns: Sequence[Column],
+        described: float = 0.0,
+    ) -> None:
+        if len(types) > PARAMETERS_MAX:
+            raise ValueError(
+                f"the statement takes {len(types)} parameters; the protocol has {PARAMETERS_MAX} at most: "
+                "give an array (= any($1), unnest($1)), or use execute_many"
+            )
         self.name = name
         self.sql = sql
+        self.described = described  # when the server has said so (monotonic seconds)
         self.types = tuple(types)
         self.columns = tuple(columns)
         self.names = tuple(column.name for column in columns)
@@ -59,7 +74,7 @@ class Statement:
         ]
         formats = [BINARY if oid in CODECS else TEXT for oid in self.types]
         count = len(self.types)
-        self._head = b"\0" + name + b"\0" + struct.pack(f"!h{count}hh", count, *formats, count)
+        self._head = b"\0" + name + b"\0" + struct.pack(f"!H{count}hH", count, *formats, count)
         self._tail = struct.pack(f"!h{len(self.formats)}h", len(self.formats), *self.formats)
         self._pack: Callable[..., bytes] | None = None
         self._packed_head = self._packed_tail = b""
@@ -91,7 +106,7 @@ class Statement:
         if self._pack is not None:
             try:
                 return self._packed_head + self._pack(*arguments) + self._packed_tail
-            except struct.error:
+            except (struct.error, OverflowError):
                 pass  # None, or what `bind_only` can say more about
         return self.bind_only(arguments) + messages.SYNC
 

@@ -10,9 +10,10 @@ Rules:
 1. The body may await what `tx` gives and nothing else (`HeldAcrossBackends`). Returning commits, raising
    rolls back; the reply settles with what was returned or raised.
 2. A serialization failure or a deadlock (SQLSTATE 40001, 40P01) has the server's word that nothing has
-   happened: the body is run anew, on the same connection, up to `attempts` times. So it may have no effects
-   but those in the database.
-3. A connection that is lost may have taken a commit with it: `ConnectionLost`, unless the transaction is
+   happened: the body is run anew, on the same connection, up to `attempts` times; likewise when a statement
+   is not what it was when it was prepared. So it may have no effects but those in the database.
+3. A body that has ended its transaction itself (`commit`) is told so by `Misuse`, and is not run anew.
+4. A connection that is lost may have taken a commit with it: `ConnectionLost`, unless the transaction is
    declared `idempotent`, or read only, which the server enforces.
 """
 
@@ -22,11 +23,12 @@ import functools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overload
 
+from actors import Misuse
 from pools import Exchange, Exchanges, Held, Unit
 
 from . import copies, units
 from .copies import Format
-from .errors import PostgresError, RolledBack, is_stale
+from .errors import PostgresError, RolledBack
 from .units import Command, Row
 
 __all__ = ["Isolation", "Transaction", "TransactionUnit", "transaction"]
@@ -37,6 +39,11 @@ T = TypeVar("T")
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 
 RETRIED: Final = frozenset({"40001", "40P01"})
+IDLE: Final = 73  # `I` in ReadyForQuery: outside of a transaction
+ENDED: Final = (
+    "the body of the transaction has ended it itself, with a commit or a rollback; what came after that was "
+    "executed by itself. Return to commit, raise to roll back; in between there are savepoints"
+)
 COMMIT: Final = Command("commit")
 ROLLBACK: Final = Command("rollback")
 LEVELS: Final = ("read committed", "repeatable read", "serializable")
@@ -140,11 +147,17 @@ class TransactionUnit(Exchanges[T]):
         """Begin, run, commit; again after a serialization failure."""
         for left in range(self._attempts - 1, -1, -1):
             await held.submit(self._begin)
+            committing = False
             try:
                 value = await self._run(Transaction(held))
+                if held.wire.status == IDLE:
+                    raise Misuse(ENDED)
+                committing = True
                 tag = await held.submit(COMMIT)
             except PostgresError as error:
-                if not left or not (error.sqlstate in RETRIED or is_stale(error)):
+                if held.wire.status == IDLE and not committing:
+                    raise Misuse(ENDED) from error
+                if not left or not (error.sqlstate in RETRIED or error.stale):
                     raise  # the wire's `restore` rolls back
                 await held.submit(ROLLBACK)
                 continue

@@ -6,9 +6,10 @@ Rules:
    a mark.
 3. A statement that the pool does not know is described first, by itself; meanwhile nothing else is sent.
    One that this connection does not know is introduced in the same write that uses it.
-4. A statement that the server has forgotten, or whose plan is no longer valid, has not been executed: the
-   unit goes back to the queue and is described anew. Inside a transaction, which such an error ends, it is
-   the unit's error.
+4. A statement that the server has forgotten, or that no longer fits the tables and types that it is about,
+   has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
+   transaction, which such an error ends, it is the unit's error.
+   So it is described anew when a parameter does not fit what was described some time ago.
 5. After a CancelRequest the connection takes nothing new. A neighbour that it hits all the same has not been
    executed either, and goes back to the queue.
 6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
@@ -30,18 +31,18 @@ from . import messages
 from .cancel import cancel
 from .copies import CopyIn, CopyOut
 from .copying import Incoming, Outgoing
-from .errors import BadMessage, LeftOpen, PostgresError, UnreadableValue, is_stale
+from .errors import BadMessage, LeftOpen, PostgresError, UnreadableValue, is_invalid, is_outdated
 from .handshake import Settings
 from .opening import Opening
 from .rows import RowDecoder, compile_rows, skip_rows
 from .statements import Statement, Statements, Store
-from .transactions import ROLLBACK
+from .transactions import IDLE, ROLLBACK
 from .units import Command, Fetch, Rows, SqlUnit
 
-__all__ = ["IDLE", "PostgresWire"]
+__all__ = ["PostgresWire"]
 
-IDLE: Final = 73  # `I`: ReadyForQuery outside of a transaction
 MESSAGE_MAX: Final = 1 << 30  # bytes: the server's own limit
+DOUBT_SECONDS: Final = 1.0  # so old a description is not believed when a parameter does not fit it
 SENDS_MAX: Final = 3  # of one unit whose statement is invalid each time
 
 DATA_ROW: Final = ord("D")
@@ -80,6 +81,7 @@ class PostgresWire(Wire):
 
     __slots__ = (
         "_backlog",
+        "_bound",
         "_cancelled",
         "_closing",
         "_columns",
@@ -126,6 +128,7 @@ class PostgresWire(Wire):
         self._sized = False  # a certain number of bytes is waited for, not just anything
         self.status = IDLE
         # of the answer that is being read:
+        self._bound = False
         self._types: tuple[int, ...] = ()
         self._columns: tuple[messages.Column, ...] = ()
         self._decode: RowDecoder | None = None
@@ -170,15 +173,23 @@ class PostgresWire(Wire):
         unit = work.unit
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
-        statement = self._known.get(unit.sql)
-        if statement is not None:
-            self._stream.write(unit.encode(statement))
+        known = self._known.get(unit.sql)
+        statement = known or self._statements.store.get(unit.sql)
+        if statement is None:
+            self._describe(unit.sql)
+            return
+        try:
+            encoded = unit.encode(statement)
+        except ValueError:
+            if self.transport.scope.now - statement.described < DOUBT_SECONDS:
+                raise
+            self._forget(statement)  # its types may have changed
+            self.send(work)
+            return
+        if known is not None:
+            self._stream.write(encoded)
         else:
-            statement = self._statements.store.get(unit.sql)
-            if statement is None:
-                self._describe(unit.sql)
-                return
-            self._introduce(statement, unit.encode(statement))
+            self._introduce(statement, encoded)
         self._jobs.append(statement)
 
     def _send_otherwise(self, work: Work[Any]) -> bool:
@@ -207,6 +218,7 @@ class PostgresWire(Wire):
                 self._describe(unit.sql)
                 return
             columns = statement.columns
+            self._statements.store.forget(unit.sql)  # the next copy asks anew: bytes of another type would do
         if work.settled:  # while it was being described
             raise work.error or Cancelled("the copy was cancelled by its asker")
         if isinstance(unit, CopyIn):
@@ -251,8 +263,13 @@ class PostgresWire(Wire):
             self.member.fail(error)
         else:
             name = self._statements.next_name()
-            self._statements.store.add(Statement(name, unit.sql, self._types, self._columns))
-            self._send_late(work)
+            try:
+                now = self.transport.scope.now
+                self._statements.store.add(Statement(name, unit.sql, self._types, self._columns, now))
+            except ValueError as unfit:
+                self.member.fail(unfit)
+            else:
+                self._send_late(work)
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -330,7 +347,9 @@ class PostgresWire(Wire):
                     return None
             elif kind == COPY_DATA and self._incoming is not None:
                 end = self._incoming.take(data, at, size)
-            elif kind != BIND_COMPLETE:
+            elif kind == BIND_COMPLETE:
+                self._bound = True
+            else:
                 self._take(chr(kind), data[at + 5 : end])
                 if member.over:
                     return None
@@ -425,7 +444,7 @@ class PostgresWire(Wire):
         elif kind == "E":
             self._take_error(messages.read_error(body))
         elif kind == "S":
-            messages.read_status(body)
+            messages.check_status(body)
         elif kind == "A":
             pass  # a notification that nobody listens for
         elif kind in "GHWdc":
@@ -481,8 +500,9 @@ class PostgresWire(Wire):
         self._gathered = 0
         count, self._count = self._count, 0
         self._decode = None
+        bound, self._bound = self._bound, False
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:
-            self._ready_otherwise(work, job, count)
+            self._ready_otherwise(work, job, count, bound)
         elif status != IDLE and work.stage != EXCHANGE:
             self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
         elif work.settled:
@@ -495,7 +515,7 @@ class PostgresWire(Wire):
             else:
                 self.member.settle(value)
 
-    def _ready_otherwise(self, work: Work[Any], job: Job, count: int) -> None:
+    def _ready_otherwise(self, work: Work[Any], job: Job, count: int, bound: bool) -> None:
         """An error, or no statement's answer."""
         error, self._error = self._error, None
         failure, self._failure = self._failure, None
@@ -504,7 +524,7 @@ class PostgresWire(Wire):
         elif isinstance(job, Outgoing | Incoming):
             self._end_copy(work, job, error, count)
         elif error is not None:
-            self._fail(work, job, error)
+            self._fail(work, job, error, bound)
         elif failure is not None:
             self.member.fail(failure)
         elif isinstance(job, Mark) and job.error is not None:
@@ -524,8 +544,6 @@ class PostgresWire(Wire):
         else:
             self._incoming = None
             failure = job.failure or error
-        if failure is not None and work.unit.sql:
-            self._statements.store.forget(work.unit.sql)  # its columns may have changed
         self._catch_up()
         reusable = self.status == IDLE or work.stage == EXCHANGE
         value: Any = count
@@ -543,12 +561,13 @@ class PostgresWire(Wire):
             job.fail(failure)
         self.member.fail(failure, reusable)
 
-    def _fail(self, work: Work[Any], job: Job, error: PostgresError) -> None:
+    def _fail(self, work: Work[Any], job: Job, error: PostgresError, bound: bool) -> None:
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
         again = error.sqlstate == CANCELED and self._cancelled
-        if isinstance(job, Statement) and is_stale(error):
+        if isinstance(job, Statement) and (is_invalid(error) or is_outdated(error)):
             self._forget(job)
-            again = True
+            error.stale = True
+            again = not bound or is_invalid(error)
         if again and work.stage == SENT and not work.settled and work.attempts < SENDS_MAX:
             self.member.take_back()
         else:

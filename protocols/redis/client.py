@@ -29,6 +29,7 @@ PORT: Final = 6379
 PIPELINE: Final = 1024  # units in flight on one connection
 QUEUE: Final = 16384  # units that wait: a pipeline drains them quickly
 NOBODY: Final = Login()
+ENCODED: Final = "percent-encode what stands in a password"
 FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 
@@ -137,6 +138,10 @@ def pool(
     system's trust. The other options are those of `pools.Pool`. Raises `ValueError` for a URL that is not of
     that form.
     """
+    limits = {"transactions": transactions, "blocking": blocking, "reply_bytes": reply_bytes}
+    for option, value in limits.items():
+        if value < 1:
+            raise ValueError(f"{option}={value}; write 1 or more")
     backend, login = parse_url(url, tls, Login(username, password, 0, name))
     return RedisPool(
         lambda: RedisWire(login, reply_bytes),
@@ -152,12 +157,19 @@ def pool(
 
 def parse_url(url: str, tls: ssl.SSLContext | None = None, given: Login = NOBODY) -> tuple[Backend, Login]:
     """Where a URL leads, and how to introduce oneself there; what is `given` goes before what it says."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"the URL cannot be read; {ENCODED}, and write {FORM}") from None
     query = parse_qs(parts.query)
     unix = parts.scheme == "unix"
     database = query.get("db", ["0"])[-1] if unix else parts.path.strip("/") or "0"
     if not (database.isascii() and database.isdigit() and len(database) < 6):
         raise ValueError(f"database {database!r} is not a number; write {FORM}")
+    if parts.fragment:
+        raise ValueError(f"a # in the URL; {ENCODED}, and write {FORM}")
+    if tls is not None and parts.scheme == "redis":
+        raise ValueError("tls= is for rediss://; with redis:// nothing would be encrypted")
     if query.keys() - ({"db"} if unix else set()):
         raise ValueError(
             f"options {sorted(query)} are not known here; write {FORM}, and options as arguments"
@@ -174,10 +186,10 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None, given: Login = NOBODY
         return Backend(UnixAddress(unquote(parts.path))), login
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         shown = f"{parts.scheme}://{parts.hostname or ''}"  # without the password
-        raise ValueError(f"{shown} is not the URL of a Redis server; write {FORM}")
+        raise ValueError(f"{shown} is not the URL of a Redis server; {ENCODED}, and write {FORM}")
     try:
         port = parts.port or PORT
     except ValueError:
-        raise ValueError(f"the port is not a number from 1 to 65535; write {FORM}") from None
+        raise ValueError(f"the port is not a number from 1 to 65535; {ENCODED}, and write {FORM}") from None
     context = (tls or ssl.create_default_context()) if parts.scheme == "rediss" else None
     return Backend(TcpAddress(parts.hostname, port), context, parts.hostname), login

@@ -33,9 +33,9 @@ from pools import (
 
 from .client import PIPELINE, QUEUE, RedisPool, parse_url
 from .codec import REPLY_BYTES_MAX, encode
-from .errors import BadReply, RedisError
+from .errors import BadReply, CrossSlot, RedisError
 from .handshake import Login
-from .slots import SLOTS, key_slot, parse_redirect, parse_slots
+from .slots import SLOTS, key_slot, parse_redirect, parse_slots, slot_of
 from .units import Command, Idempotent, Part, Pipeline, RedisUnit, unexpected
 from .wire import RedisWire
 
@@ -129,10 +129,16 @@ class Cluster(Router[RedisPool]):
         """As `pools.Pool.submit`. Units of several slots fail with `CrossSlot`, except pipelines. Raises
         `Misuse` for a command about the keys of one node alone: see `masters`.
         """
+        kind = unit.__class__
+        if (kind is Command or kind is Idempotent) and not (priority or self.draining_now):
+            pool = self._pool_of(unit)
+            if pool is not None:
+                return self.start_at(pool, unit, timeout)
         if not isinstance(unit, RedisUnit):
             raise Misuse(f"{unit!r} is no unit of protocols.redis; submit it to a pool of its own kind")
         due = self.due(unit.seconds_of(timeout, self.timeout_default))
-        self.check(priority)
+        if priority:
+            self.check(priority)
         if isinstance(unit, Pipeline):
             whole: Any = _Whole(self, unit, due, priority)
             return self.start_with(whole)
@@ -150,6 +156,14 @@ class Cluster(Router[RedisPool]):
         return None if pool is None else address_of(pool)
 
     # -- routing ---------------------------------------------------------------------------------------------
+
+    def _pool_of(self, unit: Any) -> RedisPool | None:
+        """By its slot, if that is all there is to say."""
+        try:
+            slot = slot_of(unit.data)
+        except CrossSlot:
+            return None
+        return None if slot is None else self._table[slot]
 
     def place(self, unit: Any) -> RedisPool | None:
         """By the slot; any master will do for a unit without a key."""
@@ -177,7 +191,7 @@ class Cluster(Router[RedisPool]):
         if isinstance(routed, _Whole):
             routed.begin()
         else:
-            super().go(routed)
+            Router.go(self, routed)
 
     def again(self, routed: Routed[Any], error: BaseException) -> None:
         """What a node has failed."""

@@ -9,7 +9,9 @@ that the protocol does not allow. Rules:
 3. A reply that is too large is `BadReply` before there is room made for it. Where later replies of an input
    begin is seen only when those before them were taken, so a spot that could be the head of such a reply is
    held back until then (`more`). Inside of a reply nothing is held against it: it may be text.
-4. After `BadReply` nothing more can be read from the decoder: where the next reply begins nobody knows.
+4. Attributes, which RESP3 allows in front of a reply, are `BadReply`: hiredis would take one for the reply
+   itself, and the reply for the next one's. No server sends them, but to DEBUG PROTOCOL.
+5. After `BadReply` nothing more can be read from the decoder: where the next reply begins nobody knows.
 """
 
 from __future__ import annotations
@@ -33,14 +35,22 @@ REPLY_BYTES_MAX: Final = 1 << 30  # Redis itself keeps values under 512 MiB
 ELEMENTS_MAX: Final = 1 << 24  # room is made for all of them when the first byte comes
 
 _pack = hiredis.pack_command
-_head = re.compile(rb"[*~>](\d{8,})")
-_later_head = re.compile(rb"\n[*~>](\d{8,})")  # every reply before it ends with a line
-_unfinished = re.compile(rb"(?:\A|\n)([*~>]\d{0,20}\r?)\Z")
+INT_BITS_MAX: Final = 4096  # of a number as an argument: Python refuses to write much longer ones as text
+
+_head = re.compile(rb"(?:[*~>](\d{8,})|\|\d{1,20}\r\n)")
+_later_head = re.compile(rb"\n(?:[*~>](\d{8,})|\|\d{1,20}\r\n)")  # every reply before it ends with a line
+_unfinished = re.compile(rb"(?:\A|\n)([*~>|]\d{0,20}\r?)\Z")
+ATTRIBUTE: Final = ord("|")
 HEAD_BYTES_MAX: Final = 23  # of which `_unfinished` has not seen the end
 
 
 def encode(*arguments: Arg) -> bytes:
-    """A command as bytes. Raises `TypeError` for what is no argument (None, a bool, a list)."""
+    """A command as bytes. Raises `TypeError` for what is no argument (None, a bool, a list), `ValueError`
+    for a number of more than a thousand digits.
+    """
+    for part in arguments:
+        if part.__class__ is int and part.bit_length() > INT_BITS_MAX:
+            raise ValueError(f"a number of {part.bit_length()} bits; {INT_BITS_MAX} are allowed")
     try:
         return _pack(arguments)  # type: ignore[arg-type, no-any-return]  # a tuple of any length is meant
     except TypeError:
@@ -91,7 +101,7 @@ class Decoder:
             if unfinished is not None:
                 place = unfinished.start(1)
                 data, self._held = data[:place], data[place:]
-        if b"*" in data or b">" in data or b"~" in data:
+        if b"*" in data or b">" in data or b"~" in data or b"|" in data:
             place = suspect(data, 0)
             if place < len(data):
                 self._hold_back(data, place)
@@ -112,6 +122,8 @@ class Decoder:
         if not data:
             return False
         if not self._reader.has_data():
+            if data[begin] == ATTRIBUTE:
+                raise BadReply("a reply has attributes, which are not known here")
             raise BadReply(
                 f"a reply has {data[begin + 1 : begin + 12]!r} elements or so; {ELEMENTS_MAX} are allowed"
             )
@@ -136,14 +148,21 @@ class Decoder:
 
 
 def suspect(data: bytes, begin: int) -> int:
-    """The first spot from there on that looks like the head of a reply of too many elements; else the end."""
+    """The first spot from there on that looks like the head of a reply of too many elements, or of
+    attributes; else the end.
+    """
     found = _head.match(data) if begin == 0 else None
-    if found is None or int(found[1][:20]) <= ELEMENTS_MAX:
-        heads = _later_head.finditer(data, begin)
-        found = next((head for head in heads if int(head[1][:20]) > ELEMENTS_MAX), None)
-    return len(data) if found is None else found.start(1) - 1
+    if found is not None and is_refused(found):
+        return 0
+    heads = _later_head.finditer(data, begin)
+    return next((head.start() + 1 for head in heads if is_refused(head)), len(data))
+
+
+def is_refused(head: re.Match[bytes]) -> bool:
+    """Whether no reply may begin like that."""
+    return head[1] is None or int(head[1][:20]) > ELEMENTS_MAX
 
 
 def bad_reply(error: Exception) -> BadReply:
     """What a parser's exception means to a user."""
-    return BadReply(f"this is not the Redis protocol: {error}")
+    return BadReply(f"this is not the Redis protocol: {error} (is it a Redis server?)")

@@ -84,6 +84,8 @@ def refuse(name: str, arguments: tuple[Arg, ...]) -> None:
         option = name_of(arguments[1])
         if option in REFUSED_CLIENT:
             name, reason = f"CLIENT {option}", _SHARED
+    if reason is None and name == "SCRIPT" and len(arguments) > 1 and name_of(arguments[1]) == "DEBUG":
+        name, reason = "SCRIPT DEBUG", _SHARED
     if reason is not None:
         raise ValueError(f"{name} cannot be sent through a pool: {reason}")
 

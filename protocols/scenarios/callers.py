@@ -5,7 +5,7 @@ Some send ahead, some send slowly, some go before they have their answer, some a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from actors import (
     ANYTHING,
@@ -21,13 +21,11 @@ from actors import (
     sleep,
 )
 from actors.simulation import Host
+from actors.simulation.decisions import Stream
 from protocols.http.bodies import BodyDecoder, body_decoder
 from protocols.http.errors import BadResponse
 from protocols.http.head import ResponseHead, parse_response_head
 from protocols.http.limits import DEFAULT_LIMITS
-
-if TYPE_CHECKING:
-    from random import Random
 
 __all__ = ["PROTOCOL", "SWITCHING", "Caller", "Visitor", "body_for", "client"]
 
@@ -69,7 +67,7 @@ class Caller(StreamProtocol):
         "_unsent",
     )
 
-    def __init__(self, host: Host, asked: list[Asked], random: Random, done: Reply[int]) -> None:
+    def __init__(self, host: Host, asked: list[Asked], random: Stream, done: Reply[int]) -> None:
         self._host = host
         self._asked = asked  # what was answered is taken off
         self._sent = len(asked) if random.random() < 0.4 else 1
@@ -169,7 +167,7 @@ class Visitor(StreamProtocol):
 
     __slots__ = ("_done", "_heard", "_host", "_said", "_switched", "_text")
 
-    def __init__(self, host: Host, random: Random, done: Reply[int]) -> None:
+    def __init__(self, host: Host, random: Stream, done: Reply[int]) -> None:
         self._host = host
         self._text = random.randbytes(TUNNEL_BYTES)
         self._done = done
@@ -219,7 +217,7 @@ class Visitor(StreamProtocol):
         self._done.settle(TUNNEL_BYTES - self._heard)
 
 
-def questions(number: int, turn: int, random: Random) -> list[Asked]:
+def questions(number: int, turn: int, random: Stream) -> list[Asked]:
     """Some requests, as bytes."""
     asked = []
     for count in range(random.randrange(1, 5)):

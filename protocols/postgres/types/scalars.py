@@ -310,6 +310,8 @@ def decode_numeric(data: bytes) -> Decimal:
     if len(data) != 8 + 2 * count or sign not in (0, 0x4000):
         raise UnreadableValue("a numeric that miscounts its digits")
     groups = struct.unpack_from(f"!{count}H", data, 8)
+    if count > LARGE or weight > LARGE or scale > 4 * LARGE:
+        return long_numeric(groups, 4 * (count - 1 - weight), "-" if sign else "", scale)
     whole = 0
     for group in groups:
         whole = whole * 10000 + group
@@ -319,11 +321,20 @@ def decode_numeric(data: bytes) -> Decimal:
         whole //= 10 ** (decimals - scale)
     else:
         whole *= 10 ** (scale - decimals)
-    digits = tuple(map(int, str(whole))) if whole < LARGE else Decimal(whole).as_tuple().digits
-    return Decimal((1 if sign else 0, digits, -scale))
+    return Decimal((1 if sign else 0, tuple(map(int, str(whole))), -scale))
 
 
-LARGE: Final = 10**4000  # `str` of an int refuses more than 4,300 digits
+LARGE: Final = 64  # groups: more are read as text, which takes no time that grows with the square
+
+
+def long_numeric(groups: tuple[int, ...], decimals: int, sign: str, scale: int) -> Decimal:
+    """Groups of four digits, of which so many are `decimals`."""
+    text = "".join([f"{group:04d}" for group in groups])
+    if decimals > scale:
+        text = text[: scale - decimals]
+    else:
+        text += "0" * (scale - decimals)
+    return Decimal(f"{sign}{text or 0}E-{scale}")
 
 
 def encode_numeric(value: Any) -> bytes:

@@ -620,16 +620,6 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert bench.heard(client).endswith(b"\r\n\r\n%d" % number)
 
 
-def test_long_heads_are_made_anew_each_time() -> None:
-    long = b"X-Long: " + b"x" * 2000 + b"\r\n"
-    bench = ProxyBench()
-    for _ in range(2):
-        client = bench.ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + long + b"\r\n")
-        assert long + ADDED in bench.got()
-        bench.say(b"HTTP/1.1 200 OK\r\n" + long + b"Content-Length: 0\r\n\r\n")
-        assert long in bench.heard(client)
-
-
 def test_a_backend_that_switches_unasked_is_a_bad_gateway() -> None:
     bench = ProxyBench()
     client = bench.ask(GET)

@@ -10,6 +10,7 @@ from actors import Bytes, Continue, Misuse, Outcome, Reply, StreamProtocol, Tran
 from protocols import http
 from protocols.http.connections import Exchange
 from protocols.http.head import CHUNKED, UNTIL_CLOSE
+from protocols.http.messages import encode_response_head
 from tests.protocols.http.harness import Answer, Simulated, get, read_answers
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
@@ -313,8 +314,9 @@ def test_an_answer_from_outside_of_the_handlers() -> None:
 @pytest.mark.parametrize("dated", [False, True])
 def test_relay(method: str, minor: int, connection: str | None, dated: bool) -> None:
     def begin(exchange: Exchange) -> None:
-        exchange.relay(203, b"Date: x\r\n" if dated else b"", b"Hello", "Fine", dated=dated)
-        exchange.relay(200, b"", b"")
+        head = encode_response_head(203, b"Date: x\r\n" if dated else b"", 5, reason="Fine")
+        exchange.relay(203, head, b"Hello", dated=dated)
+        exchange.relay(203, head, b"Hello", dated=dated)
 
     with Simulated(lambda request: Recorder(begin=begin), access_log=(log := Log())) as simulated:
         sock = simulated.connect()

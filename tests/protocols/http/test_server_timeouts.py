@@ -52,8 +52,7 @@ class TestIdle:
 
     @pytest.mark.parametrize("flow", [False, True])
     def test_between_requests(self, flow: bool) -> None:
-        """At most an eighth later (a second for the usual 75), as the deadline is not moved at each
-        request."""
+        """Counted from the last answer, though the timer is not moved at each."""
 
         async def echo_flow(request: http.Request) -> http.Response:
             return echo(request)
@@ -63,11 +62,46 @@ class TestIdle:
             for _ in range(20):
                 assert len(simulated.ask(sock, get())) == 1
                 simulated.advance(0.7)
-            simulated.advance(7.2)
+            simulated.advance(7.2)  # and the 0.7 after the last answer
             assert not sock.closed
-            simulated.advance(1.2)
+            simulated.advance(0.2)
             assert sock.closed
             assert counted(simulated) == {"idle": 1}
+
+    def test_begins_with_the_answer_not_with_the_request(self) -> None:
+        async def handler(request: http.Request) -> http.Response:
+            await sleep(6.0)
+            return echo(request)
+
+        with Simulated(handler, timeouts=TIMEOUTS) as simulated:
+            sock = simulated.connect()
+            for _ in range(3):
+                simulated.advance(7.0)
+                simulated.send(sock, get())
+                simulated.advance(6.0)
+                assert len(read_answers(sock.delivered())) == 1
+            simulated.advance(7.9)
+            assert not sock.closed
+            simulated.advance(0.2)
+            assert sock.closed
+            assert counted(simulated) == {"idle": 1}
+
+    def test_an_answer_may_take_longer(self) -> None:
+        timeouts = http.Timeouts(idle=2.0, response_generation=7.0)
+        with Simulated(stuck, timeouts=timeouts) as simulated:
+            sock = simulated.connect()
+            simulated.advance(1.0)
+            for _ in range(2):
+                simulated.send(sock, get())
+                simulated.advance(6.9)
+                assert sock.delivered() == b""
+                simulated.advance(0.2)
+                assert [answer.status for answer in read_answers(sock.delivered())] == [503]
+            simulated.advance(1.7)
+            assert not sock.closed
+            simulated.advance(0.3)
+            assert sock.closed
+            assert counted(simulated) == {"idle": 1, "response_generation": 2}
 
 
 class TestHeadReceiving:

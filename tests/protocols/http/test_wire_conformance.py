@@ -7,7 +7,7 @@ import pytest
 from pools.testing.conformance import Exchange, check_wire
 from protocols import http
 from protocols.http.limits import DEFAULT_LIMITS
-from protocols.http.wire import HttpWire
+from protocols.http.wire import HttpWire, KeptHeads
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x\r\ndefg\r\n0\r\nA: b\r\n\r\n"
@@ -16,7 +16,7 @@ INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Le
 
 
 def wire() -> HttpWire:
-    return HttpWire({"192.0.2.7:7000": b"Host: a\r\n"}, DEFAULT_LIMITS, 60.0, {})
+    return HttpWire({"192.0.2.7:7000": b"Host: a\r\n"}, DEFAULT_LIMITS, 60.0, KeptHeads())
 
 
 def exchange(method: str, target: str, answer: bytes, status: int, body: bytes) -> Exchange:

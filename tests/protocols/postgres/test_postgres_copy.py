@@ -417,9 +417,36 @@ def test_records_come_out_as_they_went_in(ask: Ask, db: Pool, run: Any) -> None:
 def test_columns_that_change_are_described_anew(boxes: Ask) -> None:
     assert boxes(postgres.copy_in_records("boxes", [(1, "a")])) == 1
     boxes(postgres.execute("alter table boxes alter label type int using null"))
-    with pytest.raises(PostgresError):
+    with pytest.raises(ValueError, match="label is integer"):
         boxes(postgres.copy_in_records("boxes", [(2, "abc")]))
     assert boxes(postgres.copy_in_records("boxes", [(2, 7)])) == 1
+
+
+def test_a_type_of_the_same_size_is_not_taken_for_what_was_there(ask: Ask, run: Any, db: Pool) -> None:
+    for statement in ("drop table if exists sizes", "create table sizes (a bigint)"):
+        ask(postgres.execute(statement))
+
+    async def read() -> list[Any]:
+        stream = await db.submit(postgres.copy_out_records("select a from sizes order by a"))
+        return [row async for batch in stream for row in batch]
+
+    assert ask(postgres.copy_in_records("sizes", [(1,)])) == 1
+    assert run(read()) == [(1,)]
+    ask(postgres.execute("alter table sizes alter a type double precision"))
+    assert ask(postgres.copy_in_records("sizes", [(2,), [None], (0.5,)])) == 3
+    assert run(read()) == [(0.5,), (1.0,), (2.0,), (None,)]
+
+
+def test_a_null_is_no_json_null(ask: Ask) -> None:
+    for statement in ("drop table if exists texts", "create table texts (a int, b json, c text, d date)"):
+        ask(postgres.execute(statement))
+    records: list[Any] = [(1, None, None, None), [None, {"a": 1}, "é", datetime.date(2024, 2, 29)]]
+    assert ask(postgres.copy_in_records("texts", records)) == 2
+    rows = ask(postgres.query("select a, b, c, d from texts order by a"))
+    assert rows == [tuple(record) for record in records]
+    for wrong in (("ab", "cd"), (1, 2), (1, None, 7, None), (1, None, "a\0b", None), "abcd", {1, 2, 3, 4}):
+        with pytest.raises(ValueError, match=r"no record of 4 values|does not fit"):
+            ask(postgres.copy_in_records("texts", [wrong]))
 
 
 def test_it_is_what_psycopg_copies(boxes: Ask, db: Pool, run: Any, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from actors import ANYTHING, Continue, Listener, Loop, Outcome, StreamProtocol, Transport, settle_all
 from pools import BackendDown, ConnectionLost, DeadlineExceeded, Pool, Unit
 from protocols import postgres
-from protocols.postgres import LeftOpen, PostgresError, UnreadableValue
+from protocols.postgres import BadMessage, LeftOpen, PostgresError, UnreadableValue
 from tests.protocols.postgres.servers import PASSWORD, Server
 
 Ask = Callable[..., Any]
@@ -178,6 +179,87 @@ def test_inside_a_transaction_a_stale_plan_runs_the_body_anew(loop: Loop, server
     wait(loop, db, postgres.execute("alter table stale add b int"))
     wait(loop, db, postgres.execute("insert into stale values (1, 2)"))
     assert wait(loop, db, read()) == [(1, 2)]
+
+
+def create_weather(ask: Ask) -> None:
+    for statement in ("drop table if exists felt", "drop type if exists weather"):
+        ask(postgres.execute(statement))
+    ask(postgres.execute("create type weather as enum ('calm', 'rough')"))
+    ask(postgres.execute("create table felt (weather weather)"))
+
+
+def test_a_type_that_was_made_anew(loop: Loop, server: Server) -> None:
+    db = spawn(loop, server.url, connections=2, pipeline=4)
+    insert, values = "insert into felt values ($1)", ["calm", "rough"] * 4
+    for _ in range(2):
+        create_weather(lambda unit: wait(loop, db, unit))
+        replies = [db.submit(postgres.execute(insert, value)) for value in values]
+        assert loop.run_until(settle_all(*replies)) == [1] * len(values)
+
+    @postgres.transaction
+    async def feel(tx: postgres.Transaction) -> int:
+        return await tx.execute(insert, "calm")
+
+    create_weather(lambda unit: wait(loop, db, unit))
+    assert wait(loop, db, feel()) == 1
+    with pytest.raises(PostgresError) as failure:
+        wait(loop, db, postgres.execute(insert, "seasick"))
+    assert failure.value.sqlstate == "22P02"
+    wait(loop, db, postgres.execute("drop table felt"))
+    with pytest.raises(PostgresError) as failure:
+        wait(loop, db, postgres.execute(insert, "calm"))
+    assert failure.value.sqlstate == "42P01"
+
+
+def test_a_parameter_whose_type_has_become_wider(
+    loop: Loop, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.postgres.wire.DOUBT_SECONDS", 0.0)
+    db = spawn(loop, server.url, connections=1, pipeline=4)
+    for statement in ("drop table if exists widened", "create table widened (a int)"):
+        wait(loop, db, postgres.execute(statement))
+    insert = "insert into widened values ($1)"
+    assert wait(loop, db, postgres.execute(insert, 1)) == 1
+    wait(loop, db, postgres.execute("alter table widened alter a type bigint"))
+    assert wait(loop, db, postgres.execute(insert, 1 << 40)) == 1
+    assert wait(loop, db, postgres.fetch_value("select max(a) from widened")) == 1 << 40
+
+
+def test_a_parameter_that_does_not_fit_is_doubted_no_more_than_once_in_a_while(
+    loop: Loop, server: Server
+) -> None:
+    db = spawn(loop, server.url, connections=1, pipeline=4)
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"parameter \$1 is integer; 'x' does not fit"):
+            wait(loop, db, postgres.fetch_value("select $1::int", "x"))
+    assert wait(loop, db, postgres.fetch_value("select $1::int", 7)) == 7
+    assert db.statistics().lost == 0
+
+
+@pytest.mark.parametrize("count", [32_768, 65_535])
+def test_as_many_parameters_as_the_protocol_has(ask: Ask, count: int) -> None:
+    places = ",".join(f"${number}::int" for number in range(1, count + 1))
+    assert ask(postgres.fetch_value(f"select cardinality(array[{places}])", *range(count))) == count
+
+
+def test_more_parameters_than_the_protocol_has(ask: Ask, db: Pool) -> None:
+    places = ",".join(f"${number}::int" for number in range(1, 65_537))
+    with pytest.raises(ValueError, match="65536 parameters; the protocol has 65535 at most"):
+        ask(postgres.fetch_value(f"select cardinality(array[{places}])", *range(65_536)))
+    assert ask(postgres.fetch_value("select 1")) == 1
+    assert db.statistics().lost == 0
+
+
+def test_a_number_that_is_too_large_for_a_real(ask: Ask) -> None:
+    with pytest.raises(ValueError, match=r"parameter \$1 is real; 1e\+300 does not fit"):
+        ask(postgres.fetch_value("select $1::real", 1e300))
+
+
+def test_text_stays_utf_8(loop: Loop, server: Server) -> None:
+    db = spawn(loop, server.url, connections=1)
+    with pytest.raises(BadMessage, match="client_encoding was set to LATIN1"):
+        wait(loop, db, postgres.execute("set client_encoding to latin1"))
+    assert wait(loop, db, postgres.fetch_value("select length('é')")) == 1
 
 
 # -- deadlines ------------------------------------------------------------------------------------
@@ -363,7 +445,7 @@ def test_over_a_unix_socket(loop: Loop, server: Server) -> None:
 
 
 def test_settings_reach_the_session(loop: Loop, server: Server) -> None:
-    db = spawn(loop, server.url, settings={"statement_timeout": "100"})
+    db = spawn(loop, server.url, settings={"statement_timeout": 100})
     with pytest.raises(PostgresError, match="57014"):
         wait(loop, db, postgres.fetch_value("select pg_sleep(9)"))
 
@@ -396,6 +478,9 @@ def test_the_end_is_said(loop: Loop, server: Server) -> None:
         ("postgresql://127.0.0.1:99999/test", "port"),
         ("postgresql://127.0.0.1/test?sslmode=maybe", "verify-full"),
         ("postgresql://127.0.0.1/test?nonsense=1", "nonsense"),
+        ("postgresql://me:[secret@127.0.0.1/test", "me:…@127.0.0.1/test' cannot be read; percent-encode"),
+        ("postgresql://me:a/b@127.0.0.1/test", "percent-encode"),
+        ("postgresql://127.0.0.1/test?options=&client_encoding=latin1", "client_encoding"),
     ],
 )
 def test_urls_that_are_none(url: str, text: str) -> None:
@@ -404,6 +489,10 @@ def test_urls_that_are_none(url: str, text: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_negative_cache() -> None:
+def test_options_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="0 or more"):
         postgres.pool("postgresql://127.0.0.1/test", statements=-1)
+    with pytest.raises(ValueError, match="1 or more"):
+        postgres.pool("postgresql://127.0.0.1/test", result_bytes=0)
+    with pytest.raises(ValueError, match="leave one of them out"):
+        postgres.pool("postgresql://127.0.0.1/test?sslmode=disable", tls=ssl.create_default_context())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors import Channel, Loop, Reply, gather, settle_all, sleep
+from actors import Channel, Loop, Misuse, Reply, gather, settle_all, sleep
 from examples import transfers
 from pools import Cancelled, ConnectionLost, HeldAcrossBackends, Pool
 from protocols import postgres
@@ -213,6 +213,25 @@ def test_a_connection_lost_in_a_transaction(ledger: Ask, loop: Loop, server: Ser
     with pytest.raises(ConnectionLost):
         loop.run_until(alone.submit(doomed()))
     assert value(ledger) == 0
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_body_that_ends_its_transaction_itself_is_told(ledger: Ask, ask: Ask, end: str) -> None:
+    runs = []
+
+    @postgres.transaction
+    async def ends(tx: Transaction, then: str) -> None:
+        runs.append(then)
+        await tx.execute("update ledger set n = n + 1")
+        await tx.execute(end)
+        await tx.execute(then)
+
+    conflict = "do $$ begin raise exception 'as if' using errcode = '40001'; end $$"
+    for then in ("select 1", conflict):
+        with pytest.raises(Misuse, match="has ended it itself"):
+            ask(ends(then))
+    assert runs == ["select 1", conflict]
+    assert value(ledger) == (2 if end == "commit" else 0)
 
 
 def test_the_example_of_transfers(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

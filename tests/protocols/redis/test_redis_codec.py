@@ -114,6 +114,12 @@ def test_what_is_no_argument_is_refused_by_name(wrong: Any) -> None:
         encode("SET", "key", wrong)
 
 
+def test_a_number_that_python_does_not_write_is_refused() -> None:
+    for number in (10**5000, -(10**5000)):
+        with pytest.raises(ValueError, match="bits; 4096 are allowed"):
+            encode("SET", "key", number)
+
+
 def test_a_number_keeps_its_precision_and_memory_needs_no_copy() -> None:
     assert read([encode("A", 0.1, 1e300, 2**70, memoryview(b"x"))]) == [
         [b"A", b"0.1", b"1e+300", str(2**70).encode(), b"x"]
@@ -176,6 +182,21 @@ def test_what_only_looks_like_it_is_text(text: bytes) -> None:
     for place in range(len(data) + 1):
         assert read([piece for piece in (data[:place], data[place:]) if piece]) == values
     assert read([data[place : place + 1] for place in range(len(data))]) == values
+
+
+@pytest.mark.parametrize("before", [b"", b"+OK\r\n", b"*1\r\n$8\r\n|1\r\n:1\r\n\r\n"])
+def test_attributes_are_not_taken_for_the_reply(before: bytes) -> None:
+    data = before + b"|1\r\n+ttl\r\n:3600\r\n$3\r\nabc\r\n"
+    for place in range(len(data)):
+        with pytest.raises(BadReply, match="attributes"):
+            read([data[:place], data[place:]])
+
+
+def test_what_only_looks_like_attributes_is_text() -> None:
+    text = b"|1\r\n|22\r\nand|3\r\n\n|4\r"
+    data = b"*2\r\n" + b"$%d\r\n%b\r\n" % (len(text), text) * 2 + b"+end\r\n"
+    for place in range(len(data) + 1):
+        assert read([piece for piece in (data[:place], data[place:]) if piece]) == [[text, text], b"end"]
 
 
 def test_as_many_as_are_allowed_are() -> None:

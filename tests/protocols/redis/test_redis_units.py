@@ -128,6 +128,7 @@ def test_what_waits_in_the_server(arguments: Any, seconds: float | None) -> None
         ((b"QUIT",), "others use"),
         (("CLIENT", "REPLY", "OFF"), "CLIENT REPLY"),
         (("WAIT", 1, 0), "own writes"),
+        (("SCRIPT", "DEBUG", "YES"), "SCRIPT DEBUG"),
     ],
 )
 def test_what_would_spoil_the_connection_is_refused(arguments: Any, instead: str) -> None:

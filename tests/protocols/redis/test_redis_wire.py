@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pools import BackendDown, ConnectionLost
+from pools import BackendDown, ConnectionLost, DeadlineExceeded
 from pools.testing import Bench
 from protocols import redis
 from protocols.redis.client import parse_url
@@ -297,8 +298,20 @@ def test_urls(url: str, address: str, login: Login) -> None:
     assert backend.tls is None
 
 
+def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
+    pool = bench(connect_timeout=60)
+    reply = pool.submit(redis.get("key"), timeout=1.0)
+    pool.accept()
+    pool.advance(1.01)
+    assert isinstance(reply.error, DeadlineExceeded)
+    assert reply.error.stage == "connecting"
+    assert "does it want TLS" in str(reply.error)
+
+
 def test_tls_by_the_scheme() -> None:
     assert parse_url("rediss://host")[0].tls is not None
+    with pytest.raises(ValueError, match="rediss://"):
+        redis.pool("redis://host", tls=ssl.create_default_context())
 
 
 @pytest.mark.parametrize(
@@ -310,6 +323,8 @@ def test_tls_by_the_scheme() -> None:
         "redis://x?db=1",
         "unix://",
         "redis://:secret@x:99999",
+        "redis://:[secret@x",
+        "redis://x/0#secret",
         "localhost:6379",
     ],
 )
@@ -317,3 +332,9 @@ def test_urls_that_are_none(url: str) -> None:
     with pytest.raises(ValueError, match="write redis://") as caught:
         redis.pool(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["transactions", "blocking", "reply_bytes"])
+def test_options_that_cannot_be(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}=0; write 1 or more"):
+        redis.pool("redis://127.0.0.1", **{option: 0})
