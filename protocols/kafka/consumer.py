@@ -37,9 +37,11 @@ from .group import GroupSettings, Membership
 from .member import Member, Rebalance
 from .reading import Position
 from .records import Record
+from .verdicts import fatal_cause
 
 __all__ = ["Consumer", "ConsumerStatistics"]
 
+STRANGE_MAX: Final = 4  # times in a row that nobody answers as a broker does; one that restarts hangs up, too
 MISSING_SECONDS: Final = 1.0  # between two looks for a topic that is not there
 FINISH_SECONDS: Final = 1.0  # that a drain grants the reader for the messages it is at
 MANY: Final = 500  # messages, as max.poll.records of Java's client
@@ -72,6 +74,7 @@ class Consumer(Machine["Consumer"]):
         "_delivered",
         "_ended",
         "_error",
+        "_failure_seen",
         "_fetcher",
         "_finish_by",
         "_held_over",
@@ -87,6 +90,7 @@ class Consumer(Machine["Consumer"]):
         "_refused",
         "_scope",
         "_start",
+        "_strange",
         "auto_commit",
         "closed",
         "fetch",
@@ -142,6 +146,8 @@ class Consumer(Machine["Consumer"]):
         self._missing = NEVER
         self._refused: dict[str, int] = {}  # topics that cannot be read, and why
         self._refreshes = -1
+        self._failure_seen: BaseException | None = None
+        self._strange = 0  # failures in a row of which no broker tells
         self._counts: dict[str, int] = {}  # partitions by topic
         self._commit_due = NEVER
         self._commits = self._commits_failed = 0
@@ -576,8 +582,16 @@ class Consumer(Machine["Consumer"]):
             self._fetcher.add(key for key in keys if key not in self._fetcher.positions)
 
     def _unreachable(self, failure: BaseException) -> None:
+        """What needs a person ends it; others may pass, and the brokers' pools tell of them."""
+        if failure is self._failure_seen:
+            return
+        self._failure_seen = failure
         cause = failure if isinstance(failure, BackendError) else failure.__cause__
-        if isinstance(cause, BackendError):  # others may pass, and the brokers' pools tell of them
+        if not isinstance(cause, BackendError):
+            self._strange = 0
+            return
+        self._strange += 1
+        if fatal_cause(cause) is not None or self._strange >= STRANGE_MAX:
             self._fail(cause)
 
     def _topic_refused(self, name: str, code: int, now: float) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from protocols import kafka
+from protocols.kafka.api import ApiVersions
+from protocols.kafka.fetch_api import Fetch, FetchedPartition, FetchedTopic, FetchResponse
 from protocols.kafka.group_api import Heartbeat, HeartbeatResponse, OffsetCommit
 from tests.protocols.kafka.fake_group import FakeGroup, committed
+from tests.protocols.kafka.fake_kafka import HANG
 
 REBALANCE_IN_PROGRESS = 27
 UNKNOWN_MEMBER = 25
@@ -35,6 +38,39 @@ def test_a_message_is_finished_though_its_partition_was_paused_meanwhile() -> No
     fake.reading(1)
     fake.advance(1.0)
     assert fake.stored == {T0: 3}
+
+
+def test_a_broker_with_nothing_to_read_does_not_take_all_the_room_for_ever() -> None:
+    fake = FakeGroup(messages=0, partitions=3, heartbeat=40.0, buffer_bytes=1000)
+
+    def nothing(node: int, request: Fetch) -> FetchResponse:
+        topics = [
+            FetchedTopic(
+                topic.topic,
+                [FetchedPartition(part.partition, 0, 0, 0, 0, None, -1, b"") for part in topic.partitions],
+            )
+            for topic in request.topics
+        ]
+        return FetchResponse(0, 0, 0, topics)
+
+    fake.script(Fetch, *[nothing] * 9)
+    fake.run()
+    asked = [node for node, request in fake.seen if isinstance(request, Fetch)]
+    assert asked in ([1, 2] * 5, [2, 1] * 5)
+
+
+def test_a_broker_that_is_restarting_is_not_taken_for_something_else() -> None:
+    fake = FakeGroup(heartbeat=40.0)
+
+    def hang_up(node: int, request: ApiVersions) -> str:
+        for sock in fake.kernel.sockets:
+            if not sock.closed:
+                sock.end()
+        return HANG
+
+    fake.script(ApiVersions, *[hang_up] * 2)
+    fake.advance(2.0)
+    assert fake.receive(1)[0].offset == 0
 
 
 def test_what_was_stored_before_going_back_is_stored_again() -> None:
