@@ -314,9 +314,10 @@ class Consumer(Machine["Consumer"]):
             position.paused = True
 
     def resume(self, *partitions: TopicPartition) -> None:
-        """Go on with these."""
+        """Go on with these, but for those that the group is taking away."""
         for partition in partitions:
-            self._own(partition).paused = False
+            position = self._own(partition)
+            position.paused = position.given_back
         self._scope.wake()
 
     def close(self) -> Reply[None]:
@@ -518,7 +519,7 @@ class Consumer(Machine["Consumer"]):
             if position is not None:
                 at_it = self._position is position and self._index > 0
                 self._drop(position)
-                position.paused = True
+                position.paused = position.given_back = True
                 if at_it:
                     self._held_over[key] = position.delivered
 

@@ -11,6 +11,7 @@ from protocols.kafka.group_api import Heartbeat, HeartbeatResponse, OffsetCommit
 from tests.protocols.kafka.fake_group import FakeGroup, committed
 from tests.protocols.kafka.fake_kafka import HANG
 
+NOT_LEADER = 6
 REBALANCE_IN_PROGRESS = 27
 UNKNOWN_MEMBER = 25
 T0 = kafka.TopicPartition("t", 0)
@@ -71,6 +72,23 @@ def test_a_broker_that_is_restarting_is_not_taken_for_something_else() -> None:
     fake.script(ApiVersions, *[hang_up] * 2)
     fake.advance(2.0)
     assert fake.receive(1)[0].offset == 0
+
+
+def test_what_is_being_given_back_cannot_be_resumed() -> None:
+    fake = FakeGroup(assignor="range", auto_commit=100.0, heartbeat=3.0)
+    fake.script(Fetch, None, *[lambda node, request: fake.fetched(request, error=NOT_LEADER)] * 20)
+    fake.receive(2)
+    fake.script(Heartbeat, HeartbeatResponse(0, REBALANCE_IN_PROGRESS))
+    fake.script(OffsetCommit, HANG)
+    fake.advance(3.0)
+    assert fake.changes[-1].revoked == (T0,)
+    fake.scripts[Fetch].clear()
+    fake.consumer.resume(T0)
+    waits = fake.reading(9)  # eight of them are there, or were
+    fake.advance(5.0)
+    assert fake.order()[-1] == "OffsetCommit"
+    assert not waits.settled
+    assert fake.consumer.statistics().delivered == 2
 
 
 def test_what_was_stored_before_going_back_is_stored_again() -> None:
