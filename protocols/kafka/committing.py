@@ -100,11 +100,14 @@ class Committer:
         if self._sent or not self._waiting:
             return NEVER
         self._give_up(now)
+        if not self._waiting:
+            return NEVER
+        due = min(reply.deadline for _, reply in self._waiting)
         if now < self._not_before:
-            return min((self._not_before, *(reply.deadline for _, reply in self._waiting)))
+            return min(self._not_before, due)
         pool = self._coordinator()
-        if pool is None or not self._waiting:
-            return min((reply.deadline for _, reply in self._waiting), default=NEVER)
+        if pool is None:
+            return due
         self._sent, self._waiting = self._waiting, []
         together: dict[TopicPartition, int] = {}
         for offsets, _ in self._sent:

@@ -37,9 +37,11 @@ from .group import GroupSettings, Membership
 from .member import Member, Rebalance
 from .reading import Position
 from .records import Record
+from .verdicts import fatal_cause
 
 __all__ = ["Consumer", "ConsumerStatistics"]
 
+STRANGE_MAX: Final = 4  # times in a row that nobody answers as a broker does; one that restarts hangs up, too
 MISSING_SECONDS: Final = 1.0  # between two looks for a topic that is not there
 FINISH_SECONDS: Final = 1.0  # that a drain grants the reader for the messages it is at
 MANY: Final = 500  # messages, as max.poll.records of Java's client
@@ -72,6 +74,7 @@ class Consumer(Machine["Consumer"]):
         "_delivered",
         "_ended",
         "_error",
+        "_failure_seen",
         "_fetcher",
         "_finish_by",
         "_held_over",
@@ -87,6 +90,7 @@ class Consumer(Machine["Consumer"]):
         "_refused",
         "_scope",
         "_start",
+        "_strange",
         "auto_commit",
         "closed",
         "fetch",
@@ -142,6 +146,8 @@ class Consumer(Machine["Consumer"]):
         self._missing = NEVER
         self._refused: dict[str, int] = {}  # topics that cannot be read, and why
         self._refreshes = -1
+        self._failure_seen: BaseException | None = None
+        self._strange = 0  # failures in a row of which no broker tells
         self._counts: dict[str, int] = {}  # partitions by topic
         self._commit_due = NEVER
         self._commits = self._commits_failed = 0
@@ -225,6 +231,13 @@ class Consumer(Machine["Consumer"]):
             position.done = ready[self._start].offset
             position.delivered = ready[self._index].offset if self._index < len(ready) else self._behind
 
+    def _cut(self) -> None:
+        """Nothing more of what is in place; the reader has still to finish what it was given of it."""
+        self._mark()
+        if self._position is not None:
+            self._behind = self._position.delivered
+            del self._ready[self._index :]
+
     def _forget(self) -> None:
         self._delivered += self._index
         self._position = None
@@ -295,13 +308,16 @@ class Consumer(Machine["Consumer"]):
         """Deliver nothing of these until `resume`."""
         for partition in partitions:
             position = self._own(partition)
-            self._drop(position)
+            if self._position is position:
+                self._cut()
+            self._fetcher.buffer.drop(position)
             position.paused = True
 
     def resume(self, *partitions: TopicPartition) -> None:
-        """Go on with these."""
+        """Go on with these, but for those that the group is taking away."""
         for partition in partitions:
-            self._own(partition).paused = False
+            position = self._own(partition)
+            position.paused = position.given_back
         self._scope.wake()
 
     def close(self) -> Reply[None]:
@@ -460,10 +476,7 @@ class Consumer(Machine["Consumer"]):
     def _end(self, error: BaseException | None) -> None:
         if self._ended:
             return
-        self._mark()
-        if self._position is not None:
-            self._behind = self._position.delivered
-            del self._ready[self._index :]
+        self._cut()
         self._ended = True
         self._error = error
         self._finish_by = self._scope.loop.time() + FINISH_SECONDS
@@ -506,7 +519,7 @@ class Consumer(Machine["Consumer"]):
             if position is not None:
                 at_it = self._position is position and self._index > 0
                 self._drop(position)
-                position.paused = True
+                position.paused = position.given_back = True
                 if at_it:
                     self._held_over[key] = position.delivered
 
@@ -534,7 +547,7 @@ class Consumer(Machine["Consumer"]):
             self._commits += 1
             for key, position in positions.items():
                 if position is not None:
-                    position.committed = max(position.committed, offsets[key])
+                    position.committed = offsets[key]  # perhaps less than before, after a `seek`
 
         reply.when_settled(settled)
         return reply
@@ -570,8 +583,16 @@ class Consumer(Machine["Consumer"]):
             self._fetcher.add(key for key in keys if key not in self._fetcher.positions)
 
     def _unreachable(self, failure: BaseException) -> None:
+        """What needs a person ends it; others may pass, and the brokers' pools tell of them."""
+        if failure is self._failure_seen:
+            return
+        self._failure_seen = failure
         cause = failure if isinstance(failure, BackendError) else failure.__cause__
-        if isinstance(cause, BackendError):  # others may pass, and the brokers' pools tell of them
+        if not isinstance(cause, BackendError):
+            self._strange = 0
+            return
+        self._strange += 1
+        if fatal_cause(cause) is not None or self._strange >= STRANGE_MAX:
             self._fail(cause)
 
     def _topic_refused(self, name: str, code: int, now: float) -> None:

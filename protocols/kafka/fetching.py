@@ -2,7 +2,8 @@
 
 Rules:
 1. One request per broker at a time, for all of its partitions that have room. What is asked for and what
-   waits is bounded by `buffer_bytes` together; a partition with `partition_bytes` waiting is left out.
+   waits is bounded by `buffer_bytes` together; a partition with `partition_bytes` waiting is left out. A
+   broker for which there was no room comes first when there is some.
 2. Partitions take turns at the first place of a request, for that one is served for certain.
 3. Where to begin is what the group has stored, else what the reset policy says; the same policy goes for an
    offset that is gone. A policy of `none` makes it the reader's error.
@@ -111,6 +112,7 @@ class Fetcher:
     __slots__ = (
         "_asks",
         "_busy",
+        "_crowded_out",
         "_cluster",
         "_failed",
         "_looking_up",
@@ -140,6 +142,7 @@ class Fetcher:
         self._asks = asks
         self._failed = failed
         self._busy: set[int] = set()  # brokers that have a request of ours
+        self._crowded_out: set[int] = set()  # brokers for whose partitions there was no room
         self._looking_up: set[int] = set()  # brokers that are asked for offsets
         self._reserved = 0  # bytes that may be on their way
         self._turn = 0
@@ -202,9 +205,9 @@ class Fetcher:
         for node, positions in lookups.items():
             if node not in self._looking_up:
                 self._look_up(node, positions)
-        for node, positions in fetches.items():
+        for node in sorted(fetches, key=lambda node: node not in self._crowded_out):
             if node not in self._busy:
-                self._fetch(node, positions)
+                self._fetch(node, fetches[node])
         return due
 
     def _in_turn(self) -> list[Position]:
@@ -221,8 +224,12 @@ class Fetcher:
         settings = self.settings
         room = settings.buffer_bytes - self.buffer.weight - self._reserved
         wanted = [position for position in positions if position.buffered < settings.partition_bytes]
-        if room <= 0 or not wanted:
+        if not wanted:
             return
+        if room <= 0:
+            self._crowded_out.add(node)
+            return
+        self._crowded_out.discard(node)
         pool = self._cluster.pool(node, LANE)
         if pool is None:
             self._cluster.refresh()
@@ -241,7 +248,7 @@ class Fetcher:
                 )
             )
         wait = settings.wait if len(wanted) == len(positions) else min(BRIEFLY, settings.wait)
-        size = min(settings.fetch_bytes, room)
+        size = min(settings.fetch_bytes, room, settings.partition_bytes * len(wanted))
         request = Fetch(
             -1,
             round(wait * 1000),

@@ -38,6 +38,7 @@ class Position:
         "delivered",
         "done",
         "failures",
+        "given_back",
         "key",
         "not_before",
         "offset",
@@ -57,6 +58,7 @@ class Position:
         )
         self.buffered = 0  # bytes
         self.paused = False
+        self.given_back = False  # it is ours no longer, or not for long
         self.asked = False  # it is part of a request that is under way
         self.not_before = 0.0
         self.failures = 0

@@ -28,6 +28,7 @@ Rules:
    what has come is refused before anything is made of it. What stands behind the end is left out, as Java's
    client does: there are brokers that end an answer twice.
 4. `oldest` to `newest` is what this client speaks; `version_for` picks the newest that the broker does too.
+5. A broker's side is the same the other way round: `decode_request` and `encode_answer`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from .errors import BadMessage, BrokerTooOld
 
 __all__ = [
     "Api",
+    "Asked",
     "Bool",
     "Bytes",
     "Int8",
@@ -57,7 +59,9 @@ __all__ = [
     "Str",
     "Uuid",
     "decode",
+    "decode_request",
     "encode",
+    "encode_answer",
     "since",
     "version_for",
 ]
@@ -143,6 +147,16 @@ class Request(Message, Generic[R], gc=False):
     api: ClassVar[Api]
 
 
+class Asked(NamedTuple):
+    """A request as a broker sees it. `request` is None where its version is not spoken here."""
+
+    kind: type[Request[Any]]
+    version: int
+    correlation: int
+    client: str | None
+    request: Request[Any] | None
+
+
 def version_for(api: Api, offered: Mapping[int, tuple[int, int]], broker: object) -> int:
     """The newest version that both sides speak; `offered` is what the broker says of itself. Raises
     `BrokerTooOld`.
@@ -184,6 +198,36 @@ def decode(request: type[Request[R]], version: int, data: bytes) -> R:
             f"an answer to {api.name} (version {version}) that cannot be read: {error}"
         ) from error
     return answer
+
+
+def decode_request(known: Mapping[int, type[Request[Any]]], data: bytes) -> Asked:
+    """A request: `data` is what follows its size, `known` the requests by their keys. Raises `BadMessage`."""
+    try:
+        key, version, correlation = HEADER.unpack_from(data)
+        kind = known.get(key)
+        if kind is None:
+            raise BadMessage(f"a request of key {key}, which is not known here")
+        client, at = primitives.read_string(data, HEADER.size)
+        if not kind.api.oldest <= version <= kind.api.newest:
+            return Asked(kind, version, correlation, client, None)
+        flexible = version >= kind.api.flexible
+        at = primitives.skip_tags(data, at) if flexible else at
+        request = reader(kind, version, flexible)(data, at)[0]
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise BadMessage(f"a request that cannot be read: {error}") from error
+    return Asked(kind, version, correlation, client, request)
+
+
+def encode_answer(request: type[Request[R]], version: int, correlation: int, answer: R) -> bytes:
+    """The answer to such a request as it is sent, its size in front."""
+    api = request.api
+    flexible = version >= api.flexible
+    out = bytearray(SIZE.pack(0) + SIZE.pack(correlation))
+    if flexible and not api.plain_header:
+        out.append(0)
+    writer(type(answer), version, flexible)(out, answer)
+    SIZE.pack_into(out, 0, len(out) - 4)
+    return bytes(out)
 
 
 HEADER: Final = struct.Struct(">hhi")

@@ -1,0 +1,147 @@
+"""The scenario `kafka` finds bugs: each is planted by a patch, and must be found within few runs
+(`WINDLASS_SOAK=1`: and shrunk to a short script).
+
+The last ones are Windlass's own, which it has found; they are mended, and planted here again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.simulation import Report, Shrunk, load_scenario, shrink, simulate
+from protocols.kafka import delivery
+from protocols.kafka.batches import Batch
+from protocols.kafka.committing import Committer
+from protocols.kafka.consumer import Consumer
+from protocols.kafka.delivery import Delivery
+from protocols.kafka.producer import KafkaPool
+from protocols.kafka.verdicts import Verdict, verdict_of_answer
+from protocols.scenarios import SCENARIOS
+
+SOAK = bool(os.environ.get("WINDLASS_SOAK"))
+RUNS_MAX = 2000 if SOAK else 300
+SHRINK_RUNS_MAX = 200
+SCRIPT_MAX = 20
+STORY = load_scenario("kafka", SCENARIOS)
+
+Patch = pytest.MonkeyPatch
+
+
+def what_may_have_been_written_is_a_new_batch(patch: Patch) -> None:
+    """It goes with the next sequence, so the broker cannot know it."""
+    real = Delivery._judge
+
+    def judge(self: Delivery, batch: Batch, verdict: Verdict, error: Exception, now: float) -> None:
+        if verdict is Verdict.UNKNOWN:
+            self._begin_anew(batch.partition)
+        real(self, batch, verdict, error, now)
+
+    patch.setattr(Delivery, "_judge", judge)
+
+
+def who_leads_no_more_has_written_nothing(patch: Patch) -> None:
+    """NOT_LEADER_OR_FOLLOWER can come after the batch was appended."""
+    real = verdict_of_answer
+
+    def verdict(code: int, messages: int, transactional: bool) -> Verdict:
+        return Verdict.AGAIN if code == 6 else real(code, messages, transactional)
+
+    patch.setattr(delivery, "verdict_of_answer", verdict)
+
+
+def a_maybe_is_told_as_a_no(patch: Patch) -> None:
+    """A deadline that passes says that nothing was written."""
+    patch.setattr(Batch, "fixed", property(lambda batch: batch.sent))
+
+
+def the_next_batch_does_not_wait(patch: Patch) -> None:
+    """What failed goes behind what came meanwhile."""
+    real = Delivery._judge
+
+    def judge(self: Delivery, batch: Batch, verdict: Verdict, error: Exception, now: float) -> None:
+        real(self, batch, verdict, error, now)
+        queue = batch.partition.queue
+        if len(queue) > 1 and queue[0] is batch and not batch.maybe_written:
+            queue.rotate(-1)
+
+    patch.setattr(Delivery, "_judge", judge)
+
+
+def what_is_cancelled_is_held(patch: Patch) -> None:
+    """The room of a message whose asker has gone is never given back."""
+    real = KafkaPool._cancelled
+
+    def cancelled(self: KafkaPool, batch: Batch, work: Any) -> None:
+        real(self, batch, work)
+        self.held += work.unit.size
+
+    patch.setattr(KafkaPool, "_cancelled", cancelled)
+
+
+def what_was_fetched_is_stored(patch: Patch) -> None:
+    """Offsets behind what the reader was given."""
+    real = Consumer._done
+
+    def done(self: Consumer, keys: Any) -> Any:
+        found = real(self, keys)
+        return {key: self._fetcher.positions[key].offset for key in found}
+
+    patch.setattr(Consumer, "_done", done)
+
+
+def what_is_given_back_is_delivered(patch: Patch) -> None:
+    """The reader hears more of a partition that is another's by now."""
+    patch.setattr(Consumer, "_release", lambda self, keys: None)
+
+
+# -- Windlass's own ------------------------------------------------------------------------------------------
+
+
+def a_commit_that_has_lost_its_partitions_waits(patch: Patch) -> None:
+    """The consumer had a deadline of nothing to look at, and crashed."""
+    real = Committer._give_up
+
+    def give_up(self: Committer, now: float) -> None:
+        real(self, now)
+        if not self._waiting and now < self._not_before:
+            raise TypeError("'float' object is not iterable")
+
+    patch.setattr(Committer, "_give_up", give_up)
+
+
+PLANTED: list[Callable[[Patch], None]] = [
+    what_may_have_been_written_is_a_new_batch,
+    who_leads_no_more_has_written_nothing,
+    a_maybe_is_told_as_a_no,
+    the_next_batch_does_not_wait,
+    what_is_cancelled_is_held,
+    what_was_fetched_is_stored,
+]
+if SOAK:  # these take some fifty runs
+    PLANTED += [what_is_given_back_is_delivered, a_commit_that_has_lost_its_partitions_waits]
+
+
+def first_found(plant: Callable[[Patch], None]) -> tuple[Report, Shrunk | None]:
+    """The first run that the bug fails, and (at full size) what it shrinks to."""
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        reports = (simulate(STORY, seed) for seed in range(RUNS_MAX))
+        report = next((report for report in reports if report.failure is not None), None)
+        assert report is not None, f"not found in {RUNS_MAX} runs"
+        return report, shrink(STORY, report, runs_max=SHRINK_RUNS_MAX) if SOAK else None
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found(plant: Callable[[Patch], None]) -> None:
+    report, shrunk = first_found(plant)
+    acts = report.acts if shrunk is None else shrunk.acts
+    if shrunk is not None:
+        told = f"run {report.seed + 1}, {len(report.acts)} faults shrunk to {len(acts)}"
+        sys.stdout.write(f"{told}: {shrunk.report.failure}\n")
+        assert len(acts) <= SCRIPT_MAX, acts
+    assert simulate(STORY, report.seed, script=acts).failure is None, "without the bug it holds"
