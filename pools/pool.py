@@ -226,6 +226,12 @@ class Pool(StreamOwner, Machine["Pool"]):
             scope.wake()  # type: ignore[union-attr]
         return work
 
+    def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
+        """For a unit's detour: to the connections that this pool keeps for units of its kind. None: it keeps
+        none, or no more; the unit takes its turn with the others.
+        """
+        return None
+
     def _refusal(self, now: float) -> Exception:
         if self._stopped or self.draining_now:
             done = "has stopped" if self._stopped else "drains"

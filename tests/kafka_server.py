@@ -134,12 +134,6 @@ def gather_jars() -> None:
         shutil.rmtree(gathered)
 
 
-def dying_with_us() -> list[str]:
-    """What goes in front of a command so that it ends with this process, however that ends."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-
-
 class KafkaBroker:
     """One broker (and controller) process."""
 
@@ -151,7 +145,6 @@ class KafkaBroker:
         self.controller_port = unused_port()
         self._secured = secured
         self._command = [
-            *dying_with_us(),
             *("java", *JVM, f"-Dlog4j.configuration=file:{folder}/log4j.properties"),
             *("-cp", f"{jars}/*", "kafka.Kafka", f"{folder}/server.properties"),
         ]

@@ -14,11 +14,10 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from actors import Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
-from pools import Backend, Pool, Wire
+from pools import Backend, Pool, Unit, Wire
 
 from .codec import REPLY_BYTES_MAX
 from .handshake import Login
-from .units import RedisUnit
 from .wire import RedisWire
 
 __all__ = ["RedisPool", "parse_url", "pool"]
@@ -33,17 +32,8 @@ ENCODED: Final = "percent-encode what stands in a password"
 FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 
-class _Lane(Pool):
-    """For units that hold a connection."""
-
-    __slots__ = ()
-
-    def submit_apart(self, lane: str, unit: RedisUnit[T], timeout: float | None, priority: int) -> None:
-        """Here it is."""
-
-
-class _Waiting(_Lane):
-    """For those that wait in the server: a drain does not wait for what may never come."""
+class _Waiting(Pool):
+    """For units that wait in the server: a drain does not wait for what may never come."""
 
     __slots__ = ()
 
@@ -76,16 +66,14 @@ class RedisPool(Pool):
         shared = {**options, "pipeline": 1, "warm": 0}
 
         def make(name: str) -> Pool:
-            kind, connections = (_Waiting, blocking) if name == "blocking" else (_Lane, transactions)
+            kind, connections = (_Waiting, blocking) if name == "blocking" else (Pool, transactions)
             own = Backend(backend.address, backend.tls, backend.server_hostname)
             options = {**shared, "connections": connections, "name": f"{self.name} ({name})"}
             return self.loop.spawn(kind(wire, [own], **options))
 
         self._make_lane = make
 
-    def submit_apart(
-        self, lane: str, unit: RedisUnit[T], timeout: float | None, priority: int
-    ) -> Reply[T] | None:
+    def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
         """Into the lane of units that hold a connection: `transactions` or `blocking`. None: there is none
         any more, and the pool itself will refuse.
         """
