@@ -24,7 +24,7 @@ from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Ti
 from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 
-from .batches import SMALL, Batch, Partition, Sending, stamp_of
+from .batches import SMALL, Batch, Partition, Sending, same_stamp_until, stamp_of
 from .cluster import Cluster, Settings
 from .compression import Codec
 from .delivery import Delivery
@@ -475,13 +475,13 @@ class KafkaPool(Machine["KafkaPool"]):
         batch.on_cancel = self._cancelled_late
         topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
         step, plain = 1 if offset >= 0 else 0, batch.plain
+        stamp, until = timestamp, NEVER if timestamp >= 0 else -NEVER
         works, batch.works = batch.works, []  # else they would hold each other, for the collector to find
         for work in works:
             if not work._state:
-                if timestamp >= 0:
-                    stamp = timestamp
-                else:
-                    stamp = int((work.since + clock) * 1000) if plain else stamp_of(work, clock)
+                if work.since >= until:
+                    stamp = stamp_of(work, clock)
+                    until = same_stamp_until(stamp, clock) if plain else -NEVER
                 work._value = RecordMetadata(topic, partition, offset, stamp)
                 work._state = VALUE  # as Reply.settle, written out
                 waiters = work._waiters
