@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -140,3 +143,22 @@ def test_only_faults_that_can_be_made_are_drawn() -> None:
     assert world.injector.faults == Faults(stall=1.0)
     assert isinstance(world.host("only", lambda host: None).kernel, SystemKernel)
     world.close()
+
+
+def in_a_namespace(command: str) -> subprocess.CompletedProcess[str]:
+    """Run it by the shell in a network namespace of its own."""
+    inside = ["unshare", "--net", "sh", "-c", f"ip link set lo up && {command}"]
+    return subprocess.run(inside, capture_output=True, text=True, timeout=SECONDS_MAX * 3, check=False)
+
+
+@pytest.mark.parametrize("trouble", ["", "tc qdisc add dev lo root netem delay 2ms 2ms loss 1%"])
+def test_on_a_network_of_its_own(trouble: str) -> None:
+    """Without trouble, and with packets that are late and lost: where one may, and the kernel can."""
+    if not all(map(shutil.which, ("unshare", "ip", "tc"))):
+        pytest.skip("needs unshare, ip and tc: apt-get install util-linux iproute2")
+    if in_a_namespace(trouble or "true").returncode:
+        pytest.skip("needs the right to make a network namespace, and netem in the kernel")
+    run = f"{sys.executable} -m protocols.command sim pool --real --runs 1 --seconds 1"
+    result = in_a_namespace(f"{trouble} && {run}" if trouble else run)
+    assert result.returncode == 0, result.stderr
+    assert " 0 failed" in result.stdout
