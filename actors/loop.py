@@ -68,6 +68,7 @@ class LoopStatistics(msgspec.Struct, frozen=True):
     wakeups: int
     timeouts: int
     dead_letters: int
+    log_lines_lost: int = 0
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -647,6 +648,7 @@ class Loop:
             wakeups=self._wakeups,
             timeouts=self._timeouts,
             dead_letters=self._dead,
+            log_lines_lost=self.log.lost,
         )
 
 
