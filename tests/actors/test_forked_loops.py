@@ -95,6 +95,7 @@ loop.close()
 assert in_child(loop.close) == 0
 """
 IN_ASYNCIO = """
+import asyncio
 
 async def main():
     global echo
