@@ -28,7 +28,7 @@ from .errors import LoopFull, Misuse
 from .events import EventLog
 from .flows import Flow
 from .kernel import Kernel, SystemKernel
-from .machine import Machine
+from .machine import Itself, Machine
 from .notifier import Notifier
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .replies import Reply
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
 
 H = TypeVar("H")
+M = TypeVar("M", bound=Itself)
 T = TypeVar("T")
 
 ROUNDS_MAX: Final = 64  # wakeup rounds per tick: machines that wake each other must not starve the sockets
@@ -126,6 +127,8 @@ class Loop:
         """How many machines there are, the notifier not counted."""
         return self._spawned - self._stopped - 1
 
+    @overload
+    def spawn(self, machine: M) -> M: ...
     @overload
     def spawn(self, machine: Machine[H]) -> H: ...
     @overload
