@@ -55,6 +55,12 @@ class Notifier(Machine["Notifier"]):
             scope.loop.wake(tokens.popleft())
         return Continue(self)
 
+    def forked_away(self) -> None:
+        """In the child of a fork: give the copy of the descriptor back. A thread may have held the lock."""
+        self._closing = threading.RLock()
+        self._closed = True
+        self._waker.close()
+
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Give the descriptor back."""
         with self._closing:
