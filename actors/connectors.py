@@ -14,7 +14,6 @@ import os
 import socket
 import ssl
 from collections import deque
-from typing import Any
 
 from .addresses import Address, TcpAddress
 from .kernel import WRITABLE
@@ -166,7 +165,7 @@ class Connector(Machine[int]):
         self._drop_socket(scope)
         self._protocol.stopped(Transport(scope), error or ConnectionAbortedError("connecting was given up"))
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> int:
         """The token, which stays the same when the connector becomes the stream."""
         return scope.token
 

@@ -29,7 +29,7 @@ from .events import EventLog
 from .flows import Flow
 from .forks import ForkedPoller, tell_of_forks
 from .kernel import Kernel, Poller, SystemKernel
-from .machine import Machine
+from .machine import Itself, Machine
 from .notifier import Notifier
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .replies import Reply
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
 
 H = TypeVar("H")
+M = TypeVar("M", bound=Itself)
 T = TypeVar("T")
 
 ROUNDS_MAX: Final = 64  # wakeup rounds per tick: machines that wake each other must not starve the sockets
@@ -133,6 +134,8 @@ class Loop:
         return self._spawned - self._stopped - 1
 
     @overload
+    def spawn(self, machine: M) -> M: ...
+    @overload
     def spawn(self, machine: Machine[H]) -> H: ...
     @overload
     def spawn(self, machine: Coroutine[Any, Any, T]) -> Reply[T]: ...
@@ -172,8 +175,8 @@ class Loop:
         raise Misuse("the loop is closed; make a new one")
 
     def forked_away(self) -> None:
-        """In the child of a fork: the loop is the parent's. Its machines are not stopped, for they share what
-        they hold; only the descriptors that are the loop's own are given back."""
+        """In the child of a fork: the loop is the parent's. Its machines are not stopped, for what they hold
+        is shared; only the descriptors that are the loop's own are given back."""
         if self.closed:
             return
         self.closed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import Self
 
 from .kernel import READABLE, Kernel
 from .machine import Machine
@@ -67,6 +67,6 @@ class Notifier(Machine["Notifier"]):
             self._closed = True
             self._waker.close()
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the notifier itself."""
         return self

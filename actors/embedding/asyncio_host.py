@@ -9,8 +9,8 @@ touched. Leaving the block drains for at most `drain` seconds, then settles what
 gives every descriptor back. Left by an exception, it drains for nothing.
 
 Tasks run outside of ticks, with two exceptions. A task that a flow starts begins at once where the program
-has set `asyncio.eager_task_factory`; it may wait for what is ours like any other task. And `nest_asyncio` lets
-a flow run asyncio once more: this loop stands still until the flow goes on, and says so.
+has set `asyncio.eager_task_factory`; it may wait for what is ours like any other task. And `nest_asyncio`
+lets a flow run asyncio once more: this loop stands still until the flow goes on, and says so.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
         tls=files.clients,
         access_log=log,
     )
-    return loop.spawn(pool), loop.spawn(server)  # type: ignore[return-value]  # a listener's handle is itself
+    return loop.spawn(pool), loop.spawn(server)
 
 
 def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
