@@ -78,6 +78,8 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
          "processes, each with its own connections, queue and clients of the above numbers (default 1)"),
         ("--drain", "S", seconds(0, 86_400), 30.0,
          "seconds that a first SIGTERM grants to what is under way (default 30)"),
+        ("--silence", "S", seconds(1.5, 86_400), workers.SILENCE,
+         "seconds without a sign of life after which a worker gets a successor (default 10)"),
         ("--access-log", "FILE", str, None,
          "a line per request, to standard output or appended to FILE (default: none)"),
         ("--log-json", "", FLAG, False, "events on standard error as JSON lines (default: for people)"),
@@ -152,7 +154,13 @@ def run_workers(options: argparse.Namespace, files: Files) -> int:
 
     say_whither(options)
     try:
-        told = workers.serve(work, workers=options.workers, listen=[options.listen], drain=options.drain)
+        told = workers.serve(
+            work,
+            workers=options.workers,
+            listen=[options.listen],
+            drain=options.drain,
+            silence=options.silence,
+        )
     except OSError as error:
         raise StartError(explained(error, options.listen)) from None
     except workers.WorkersGaveUp as error:
