@@ -404,8 +404,8 @@ class Parent:
     def _see_to_the_silent(self) -> None:
         now, silence = self._loop.now, self._limits.silence
         if now - self._looked > LATE:
-            for process in self._processes():
-                process.heard = now  # it may have spoken while nobody listened
+            for each in self._processes():
+                each.heard = now  # it may have spoken while nobody listened
         self._looked = now
         for slot in self._slots if not self._stopping else ():
             process = slot.current
