@@ -90,3 +90,13 @@ def test_nothing_is_left_behind() -> None:
 def test_test_files_have_names_of_their_own() -> None:
     names = [path.name for path in FILES if path.parts[-1].startswith("test_")]
     assert len(names) == len(set(names))
+
+
+def test_the_source_distribution_is_whole() -> None:
+    included = {
+        *PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"],
+        "pyproject.toml",
+        ".gitignore",
+    }
+    missing = {path.relative_to(ROOT).parts[0] for path in FILES} - included
+    assert not missing, f"name them under [tool.hatch.build.targets.sdist]: {sorted(missing)}"

@@ -87,6 +87,6 @@ def unknown(word: str) -> str:
 def installed_version() -> str:
     """The distribution's version."""
     try:
-        return version("windlass")
+        return version("windlass-runtime")
     except PackageNotFoundError:
         return "(not installed)"
