@@ -36,7 +36,6 @@ from actors import (
     Stop,
     Stream,
     Timeout,
-    Transport,
 )
 from actors.streams import StreamOwner
 
@@ -46,6 +45,7 @@ from .budgets import RetryBudget
 from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
+from .tunnels import Tunnels
 from .units import QUEUED, SENT, Unit, Work
 from .wires import Wire
 
@@ -71,7 +71,8 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     `connections` is per backend, `pipeline` how many units one connection may have in flight, `queue` and
     `queue_bytes` what may wait, `warm` how many connections per backend are kept open without need. Times are
-    in seconds. `attempts` is how often an idempotent unit is sent at most.
+    in seconds. `attempts` is how often an idempotent unit is sent at most, `tunnels` how many connections, to
+    all backends together, may be handed over to another protocol: they count against nothing else.
     """
 
     __slots__ = (
@@ -124,6 +125,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         lifetime: float = 1800.0,
         warm: int = 0,
         attempts: int = 3,
+        tunnels: int = 1000,
         budget: RetryBudget | None = None,
         backoff: Backoff | None = None,
         choose: Choose = least_in_flight,
@@ -138,6 +140,7 @@ class Pool(StreamOwner, Machine["Pool"]):
             ("queue", queue, 1),
             ("attempts", attempts, 1),
             ("warm", warm, 0),
+            ("tunnels", tunnels, 0),
         ):
             if value < least:
                 raise ValueError(f"{option}={value}; write {least} or more")
@@ -165,7 +168,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         self._plan: list[tuple[Work[Any], Member]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
-        self.tunnels: dict[Transport, Member] = {}  # handed over, and not closed yet
+        self.tunnels = Tunnels(tunnels)
         self._failed: Counter[str] = Counter()
         self._submitted = self.succeeded = 0
         self.retried = self.taken_back = self.connects_failed = 0
@@ -261,6 +264,7 @@ class Pool(StreamOwner, Machine["Pool"]):
             retried=self.retried,
             taken_back=self.taken_back,
             connections=len(members),
+            tunnels=len(self.tunnels),
             opened=sum(backend.opened for backend in self.backends),
             closed=sum(backend.closed for backend in self.backends),
             lost=sum(backend.lost for backend in self.backends),
@@ -468,7 +472,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         elif backend.connections > self.warm:
             idle_at = member.idle_since + min(self.idle_timeout, member.wire.keep_alive)
         else:
-            idle_at = NEVER
+            idle_at = member.idle_since + member.wire.keep_alive
         when = min(idle_at, member.retire_at)
         if when > now:
             return when
