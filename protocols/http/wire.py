@@ -156,6 +156,7 @@ class HttpWire(Wire):
         "_upload",
     )
 
+    takes = HttpUnit
     spares_behind = True
 
     def __init__(

@@ -108,6 +108,7 @@ class PostgresWire(Wire):
         "status",
     )
 
+    takes = (SqlUnit, Command, CopyIn, CopyOut)
     pushes = True  # notices, settings, its own end
 
     def __init__(self, settings: Settings, statements: Statements, result_bytes: int) -> None:
