@@ -8,17 +8,17 @@ also the reply that the asker holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from actors import Misuse, Reply
 
 from .errors import Cancelled
+from .kinds import Answer, Answering, KindOf
 from .ledger import Entry, Ledger
 
 __all__ = ["ABANDONED", "EXCHANGE", "QUEUED", "SENT", "Unit", "Work", "WorkOwner", "named", "no_unit"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 QUEUED: Final = 0  # `Work.stage`: in the pool's queue, or settled from there
 SENT: Final = 1  # in a member's FIFO
@@ -39,7 +39,7 @@ class WorkOwner(Protocol):
         """The asker has cancelled; the work has settled."""
 
 
-class Unit(Generic[T_co]):
+class Unit(Answering[Answer, KindOf]):
     """One piece of work. Override the attributes on the class or per instance (slot, field, property)."""
 
     __slots__ = ()
@@ -58,7 +58,7 @@ class Unit(Generic[T_co]):
     key: Any = None
     """What routing goes by, where a pool routes."""
 
-    detour: Callable[[Any, float | None, int], Reply[T_co] | None] | None = None
+    detour: Callable[[Any, float | None, int], Reply[Answer] | None] | None = None
     """How it is submitted (to this pool, with this timeout and priority), where it does not go straight into
     the pool's queue. Where this returns None, it does after all.
     """
