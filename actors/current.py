@@ -22,6 +22,7 @@ __all__ = [
     "enter_loop",
     "host_wait",
     "hosted_here",
+    "leave_all",
     "leave_host",
     "loop_here",
     "outside_deadline",
@@ -79,6 +80,12 @@ def enter_host(loop: Loop, wait: HostWait) -> None:
 def leave_host(loop: Loop) -> None:
     """The host drives `loop` no longer."""
     _current.hosts = tuple(entry for entry in _current.hosts if entry[0]() not in (loop, None))
+
+
+def leave_all() -> None:
+    """In the child of a fork: none of the parent's loops runs here."""
+    _current.loop = None
+    _current.hosts = ()
 
 
 def hosted_here() -> list[Loop]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from actors import (
     NEVER,
@@ -44,6 +44,7 @@ from .assignment import Choose, assign, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
 from .budgets import RetryBudget
 from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
+from .kinds import For, Kind
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
 from .units import QUEUED, SENT, Unit, Work
@@ -65,7 +66,7 @@ BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
 BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
 
 
-class Pool(StreamOwner, Machine["Pool"]):
+class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     """`wire` makes the protocol side of each connection to one of `backends` (addresses, or `Backend`s for
     TLS).
 
@@ -189,7 +190,7 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     # -- for whoever asks --------------------------------------------------------------------------
 
-    def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
+    def submit(self, unit: Unit[T, Kind], timeout: float | None = None, priority: int = 0) -> Reply[T]:
         """Have a unit done within `timeout` seconds (the pool's default if None; a surrounding `deadline()`
         if that is earlier).
 
@@ -270,7 +271,7 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     # -- machine -----------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the pool itself."""
         return self
 

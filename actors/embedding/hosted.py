@@ -64,9 +64,6 @@ class HostedLoop(Loop):
     host_name: ClassVar[str]
     """As it is called in messages."""
 
-    opener: ClassVar[str]
-    """How a program writes it."""
-
     quiet_drain = True
 
     def __init__(self, *, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> None:
@@ -152,7 +149,7 @@ class HostedLoop(Loop):
 
     def close(self) -> None:
         """As `Loop.close`, and let go of the host."""
-        if self.attached and not self.ticking:
+        if self.attached and not self.ticking and not self.closed:
             self._thread = NO_THREAD
             leave_host(self)
             self.detach_here()

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Self, TypeAlias
 
+from protocols.http.grammar import is_name, is_value, split_fields
+
 __all__ = [
     "HOP_BY_HOP",
     "NO_HEADERS",
@@ -29,13 +31,7 @@ __all__ = [
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """What `Headers` is built from; being an iterable of pairs, `Headers` itself is one."""
 
-TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-"""One character of a token (RFC 9110 section 5.6.2), for the patterns of the codec."""
-
-_is_name = re.compile(TOKEN + "+").fullmatch
-_is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*+").fullmatch
 _not_in_value = re.compile(r"[^\t\x20-\x7e\x80-\xff]").search
-_split = re.compile(r"([^:\n]++):[ \t]*+([^\r]*+)\r\n").findall
 
 HOP_BY_HOP = frozenset({"connection", "proxy-connection", "keep-alive", "te", "transfer-encoding", "upgrade"})
 """Fields that concern one connection only (RFC 9110 section 7.6.1), beside those which Connection lists.
@@ -51,7 +47,7 @@ _SELF_EVIDENT = frozenset({b"close", *(name.encode() for name in HOP_BY_HOP)})
 
 def validate_name(name: str) -> str:
     """Return `name` if it can name a header (a token, RFC 9110 section 5.6.2), else raise `ValueError`."""
-    if _is_name(name) is None:
+    if is_name(name) is None:
         raise ValueError(
             f"header name {name!r} is not a token: use letters, digits and !#$%&'*+-.^_`|~ only, at least one"
         )
@@ -60,7 +56,7 @@ def validate_name(name: str) -> str:
 
 def validate_value(name: str, value: str) -> str:
     """Return `value` without the white space around it; `ValueError` if it cannot be a header's value."""
-    if _is_value(value) is None:
+    if is_value(value) is None:
         bad = _not_in_value(value)
         assert bad is not None
         kind = "is not latin-1: encode it first" if bad[0] > "\xff" else "is a control character: take it out"
@@ -128,7 +124,7 @@ class Headers:
         """All fields as `(name, value)`, names as they were written."""
         pairs = self._pairs
         if pairs is None:
-            found = _split(self.block.decode("latin-1"))
+            found = split_fields(self.block.decode("latin-1"))
             pairs = self._pairs = tuple([(name, value.rstrip(" \t")) for name, value in found])
         return pairs
 

@@ -76,7 +76,11 @@ class Upload:
         )
 
 
-class HttpUnit(Unit[T]):
+class Http:
+    """Stands for HTTP where the type checker asks what a unit is for."""
+
+
+class HttpUnit(Unit[T, Http]):
     """What the wire needs to know of a request, and what it tells it."""
 
     __slots__ = ()
