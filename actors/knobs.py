@@ -8,7 +8,7 @@ Rules:
 1. A constant stays a plain global of its module, `NAME: Final = value`, read where it is used each time. It
    costs nothing, and whoever runs no simulation never loads this table.
 2. A package that has knobs has a module `knobs` with a tuple `KNOBS`, which begins with those of the packages
-   that it stands on. A later one of the same name takes the place of the earlier.
+   that it stands on. It may tell one of these again, with what follows from it in the package itself.
 3. Every value must be one with which all promises hold: it keeps the constant's floor. What follows from a
    constant (its importers' copies, a low watermark) is named with it, and turned together with it.
 """
@@ -28,8 +28,8 @@ Number = int | float
 class Knob:
     """One constant, by its dotted name, and the values on either side of its own.
 
-    `make`: the constant's value from the number, if it is not the number itself. `also`: what follows from it,
-    by dotted names, each with a function of the number.
+    `make`: the constant's value from the number, if it is not the number itself. `also`: what follows from
+    it, by dotted names, each with a function of the number.
     """
 
     __slots__ = ("also", "large", "make", "name", "small")
@@ -56,6 +56,10 @@ class Knob:
     def values(self) -> tuple[Number, ...]:
         """All but its own."""
         return self.small + self.large
+
+    def merged(self, other: Knob) -> Knob:
+        """This knob, with what follows from it where the other is told as well."""
+        return Knob(self.name, self.small, self.large, make=self.make, also={**other.also, **self.also})
 
     def settings(self, number: Number) -> dict[str, Any]:
         """What is to be set for this number, by dotted name."""

@@ -188,17 +188,23 @@ def test_knobs_are_turned_back_whatever_happens() -> None:
     before = {place: value_of(place) for place in PLACES}
     for index in range(3):
         everything = {name: knob.values[min(index, len(knob.values) - 1)] for name, knob in KNOBS.items()}
-        with pytest.raises(ZeroDivisionError), turned(everything, PACKAGES):
-            for name, number in everything.items():
-                for place, value in KNOBS[name].settings(number).items():
-                    assert value_of(place) == value
-            _ = 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            turn_and_fail(everything)
         assert {place: value_of(place) for place in PLACES} == before
 
 
+def turn_and_fail(everything: dict[str, int | float]) -> None:
+    with turned(everything, PACKAGES):
+        for name, number in everything.items():
+            for place, value in KNOBS[name].settings(number).items():
+                assert value_of(place) == value
+        raise ZeroDivisionError
+
+
 def test_an_unknown_knob_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no knob 'pools\.queues\.SWEEP' in actors, pools"), turned(
-        {"pools.queues.SWEEP": 1}, ("pools",)
+    with (
+        pytest.raises(ValueError, match=r"no knob 'pools\.queues\.SWEEP' in actors, pools"),
+        turned({"pools.queues.SWEEP": 1}, ("pools",)),
     ):
         pass
 

@@ -36,7 +36,9 @@ def knobs_of(packages: tuple[str, ...]) -> dict[str, Knob]:
     found = {knob.name: knob for knob in KNOBS}
     for package in packages:
         table: Any = importlib.import_module(f"{package}.knobs")
-        found.update((knob.name, knob) for knob in table.KNOBS)
+        for knob in table.KNOBS:
+            before = found.get(knob.name)
+            found[knob.name] = knob if before is None or before is knob else knob.merged(before)
     for knob in found.values():
         for name in (knob.name, *knob.also):
             importlib.import_module(name.rpartition(".")[0])
@@ -84,8 +86,8 @@ def _chance(seed: int, what: str) -> float:
 
 @contextmanager
 def turned(values: Turned, packages: Sequence[str] = ()) -> Iterator[None]:
-    """Turn these knobs of these packages for as long as the block runs. Raises `ValueError` for a name that is
-    none of theirs."""
+    """Turn these knobs of these packages for as long as the block runs. Raises `ValueError` for a name that
+    is none of theirs."""
     known = knobs_of(tuple(packages))
     before: list[tuple[Any, str, Any]] = []
     try:

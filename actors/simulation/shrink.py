@@ -40,7 +40,8 @@ KNOBS = {{{knobs}}}
 
 
 def test_{name}_{seed}() -> None:
-    report = simulate(load_scenario("{reference}"), {seed}, script=SCRIPT, seconds={seconds!r}, knobs=KNOBS)
+    scenario = load_scenario("{reference}")
+    report = simulate(scenario, {seed}, script=SCRIPT, seconds={seconds!r}, knobs=KNOBS)
     assert report.failure is None, report.failure
 '''
 

@@ -23,9 +23,6 @@ KNOBS: Final[tuple[Knob, ...]] = (
         (4, 4096),
         (1 << 24,),
         also={
-            "actors.HIGH_WATERMARK": same,
-            "actors.LOW_WATERMARK": lambda high: high // 4,
-            "actors.transports.LOW_WATERMARK": lambda high: high // 4,
             "protocols.http.exchanges.HIGH_WATERMARK": same,
             "protocols.http.exchanges.LOW_WATERMARK": lambda high: high // 4,
             "protocols.http.exchanges.DRAINED": drained,
@@ -37,8 +34,21 @@ KNOBS: Final[tuple[Knob, ...]] = (
         },
     ),
     Knob("protocols.http.connections.SENDING_MIN", (1, 100), (1 << 24,)),
-    Knob("protocols.http.head.HEADS_KEPT", (0, 1), (100_000,)),
-    Knob("protocols.http.head.HEAD_KEPT_BYTES", (0, 60), (1 << 16,)),
+    Knob(
+        "protocols.http.head.HEADS_KEPT",
+        (1, 2),
+        (100_000,),
+        also={"protocols.http.server.HEADS_KEPT": same, "protocols.http.wire.HEADS_KEPT": same},
+    ),
+    Knob(
+        "protocols.http.head.HEAD_KEPT_BYTES",
+        (0, 60),
+        (1 << 16,),
+        also={
+            "protocols.http.connections.HEAD_KEPT_BYTES": same,
+            "protocols.http.wire.HEAD_KEPT_BYTES": same,
+        },
+    ),
     Knob("protocols.http.messages.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
     Knob("protocols.http.proxy.CACHED_BLOCK_MAX", (0, 60), (1 << 16,)),
     Knob("protocols.http.spool.READ_SIZE", (64, 1000), (1 << 22,)),

@@ -54,8 +54,8 @@ class BodyChannel(Channel[bytes]):
 
     __slots__ = ("trailers",)
 
-    def __init__(self, capacity: int = STREAM_CAPACITY) -> None:
-        super().__init__(capacity, weigh=len)
+    def __init__(self, capacity: int | None = None) -> None:
+        super().__init__(STREAM_CAPACITY if capacity is None else capacity, weigh=len)
         self.trailers = NO_HEADERS
 
 
