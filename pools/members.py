@@ -271,7 +271,7 @@ class Member(StreamProtocol):
             raise Misuse("hand_over() outside of a wire's handler; call wake() and do it in wakeup")
         self.state = next_state(self.state, Event.UPGRADED)
         self._successor = protocol
-        self.pool.tunnels[self.transport] = self
+        self.pool.tunnels.open(self)
         self._unlist()
         self._settle_flight(None)
 
