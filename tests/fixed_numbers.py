@@ -104,14 +104,22 @@ FIXED: dict[str, dict[str, str]] = {
         "_LENGTHS_KEPT": "a table is made of it when the module is loaded",
     },
     "protocols.http.proxy": {
+        "GATHER": OPTION,
+        "BODY_TIMEOUT_SECONDS": OPTION,
         "SPOOL_MAX": OPTION,
+        "SPOOL_TOTAL": OPTION,
         "TUNNEL_IDLE_SECONDS": OPTION,
+        "UPGRADE_REQUIRED": WIRE,
     },
     "protocols.http.server": {
         "REQUESTS_MAX": OPTION,
     },
+    "protocols.http.spool": {
+        "FILES_MAX": LIMIT,
+    },
     "protocols.http.wire": {
         "NO_LIMIT": STATE,
+        "INTERIM_MAX": LIMIT,
     },
     "protocols.kafka.assignors": {
         "SUBSCRIPTION_VERSION": WIRE,

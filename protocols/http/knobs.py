@@ -49,10 +49,12 @@ KNOBS: Final[tuple[Knob, ...]] = (
             "protocols.http.wire.HEAD_KEPT_BYTES": same,
         },
     ),
+    Knob("protocols.http.gathering.MEMORY_MAX", (0, 100), (1 << 24,)),
     Knob("protocols.http.messages.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
     Knob("protocols.http.proxy.CACHED_BLOCK_MAX", (0, 60), (1 << 16,)),
     Knob("protocols.http.spool.READ_SIZE", (64, 1000), (1 << 22,)),
     Knob("protocols.http.wire.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
     Knob("protocols.http.wire.SKIP_MAX", (0, 100), (1 << 24,)),
+    Knob("protocols.http.wire.KEPT_LESS", (0.0,), (3.0,)),
     Knob("protocols.http.wire.READER_SECONDS", (5.0,)),
 )
