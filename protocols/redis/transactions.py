@@ -36,7 +36,7 @@ from .client import RedisPool
 from .codec import Arg, encode
 from .errors import Conflict, RedisError
 from .slots import key_slot, one_slot
-from .units import Command, Queued, RedisUnit
+from .units import Command, Queued, Redis, RedisUnit
 
 __all__ = ["Transaction", "TransactionUnit", "atomic", "transaction"]
 
@@ -133,7 +133,7 @@ class Transaction:
             raise
 
 
-class TransactionUnit(Exchanges[T], RedisUnit[T], Generic[T]):
+class TransactionUnit(Exchanges[T, Redis], RedisUnit[T], Generic[T]):
     """What a function decorated by `transaction` returns: it with its arguments, to be submitted."""
 
     __slots__ = ("_asking", "attempts", "function", "key", "made")

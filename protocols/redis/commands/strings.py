@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocols.redis.codec import Arg, encode
+from protocols.redis.codec import Arg, Name, encode
 from protocols.redis.convert import flag, ok
 from protocols.redis.units import Command, Idempotent
 
@@ -64,7 +64,7 @@ def mget(*keys: Arg) -> Command[list[bytes | None]]:
     return Idempotent(encode("MGET", *keys))
 
 
-def mset(values: Mapping[str, Arg] | Mapping[bytes, Arg]) -> Command[None]:
+def mset(values: Mapping[Name, Arg]) -> Command[None]:
     """Set several at once."""
     return Command(encode("MSET", *(part for pair in values.items() for part in pair)), ok)
 
