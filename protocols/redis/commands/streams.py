@@ -49,7 +49,12 @@ def xread(
 
 
 def xreadgroup(
-    group: Arg, consumer: Arg, positions: Positions[Name], *, count: int | None = None, seconds: float | None = None
+    group: Arg,
+    consumer: Arg,
+    positions: Positions[Name],
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
 ) -> Command[dict[bytes, list[Entry]]]:
     """As `xread`, for one consumer of a group: after `>`, entries that nobody has got yet."""
     who = ("XREADGROUP", "GROUP", group, consumer)
