@@ -41,7 +41,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class ForkedPoller:
-    """In the child in place of the parent's poller: it refuses to watch and to wait; letting go does nothing."""
+    """In the child in place of the parent's poller: refuses to watch and to wait; letting go does nothing."""
 
     def __init__(self, advice: str) -> None:
         self.advice = advice

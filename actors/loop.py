@@ -175,8 +175,8 @@ class Loop:
         raise Misuse("the loop is closed; make a new one")
 
     def forked_away(self) -> None:
-        """In the child of a fork: the loop is the parent's. Its machines are not stopped, for what they hold is
-        shared; only the descriptors that are the loop's own are given back."""
+        """In the child of a fork: the loop is the parent's. Its machines are not stopped, for what they hold
+        is shared; only the descriptors that are the loop's own are given back."""
         if self.closed:
             return
         self.closed = True

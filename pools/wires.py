@@ -68,8 +68,9 @@ is sent meanwhile (set it in `send` or later; when it turns True again the pool 
 `deadline` (absolute, monotonic seconds): when to call `timeout`; read after each handler. `pushes`: the
 server may speak unasked; if not, input that comes while nothing is in flight closes the connection.
 `keep_alive`: for how many seconds the server keeps an idle connection, if it has said so; it is closed here
-by then (set it a little shorter), so that no unit meets a server that is just closing. `restore` and
-`goodbye`: see there.
+by then (set it a little shorter), so that no unit meets a server that is just closing. `lingers`: see there,
+as `restore` and `goodbye`. Of a unit of which nothing was written yet, because `send` has put it off, `send`
+may set `work.wire_bytes` to 0 (and to -1 when it is written): with the connection it is not lost then.
 
 **When the connection ends** the member first calls `ended` if the peer sent its end (FIN): complete a
 close-delimited answer there with `settle(…, reusable=False)`, or return `SLEEP` if parts still have to be
@@ -96,7 +97,7 @@ __all__ = ["Wire"]
 class Wire:
     """One connection's protocol. Derive from it; `send` and `received` are the least."""
 
-    __slots__ = ("deadline", "keep_alive", "member", "transport", "writable")
+    __slots__ = ("deadline", "keep_alive", "lingers", "member", "transport", "writable")
 
     pushes: bool = False
     """Whether the server may send something while nothing is in flight."""
@@ -113,6 +114,10 @@ class Wire:
         self.writable = True
         self.deadline = NEVER
         self.keep_alive = NEVER
+        self.lingers = False
+        """Whether a connection on which nobody waits any more is to stay open all the same: what is left of
+        its work is just being stopped, by another connection. Call `member.wake()` when it turns False.
+        """
 
     def start(self) -> Expectation | None:
         """Connected; `member` and `transport` are set. Begin the handshake, or say that there is none."""

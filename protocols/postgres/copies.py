@@ -20,7 +20,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from actors import Channel, ChannelClosed, Misuse, Scope
+from actors import Channel, ChannelClosed, Misuse, Reply, Scope
 from actors.channels import ChannelStatistics
 from pools import Unit
 
@@ -177,8 +177,16 @@ class CopyIn(Unit[int, Sql]):
 
     def dropped(self) -> None:
         """No more of the data is wanted: tell who feeds it."""
+        self.end(None)
+
+    def settled(self, reply: Reply[int]) -> None:
+        """It is over, however it came to that: who feeds it hears why."""
+        self.end(reply.error)
+
+    def end(self, error: BaseException | None) -> None:
+        """No more of the data is wanted."""
         if isinstance(self._data, Channel):
-            self._data.cancel()
+            self._data.cancel(error)
 
 
 def copy_in(
