@@ -18,7 +18,7 @@ from pools import Unit, Wire, Work
 from .codec import NOTHING, Decoder, PushNotification, bad_reply, encode
 from .errors import BadReply, RedisError
 from .handshake import Login, greet
-from .units import Command, unexpected
+from .units import Command, RedisUnit, unexpected
 
 __all__ = ["RedisWire"]
 
@@ -31,6 +31,7 @@ class RedisWire(Wire):
     __slots__ = ("_decoder", "_greeting", "_hanging_up", "_parts", "version", "watching")
 
     clustered = False  # whether this server is one of several that share the keys
+    takes = RedisUnit
     pushes = True  # it tells a push from an answer that nothing had asked for by itself
 
     def __init__(self, login: Login, reply_bytes: int) -> None:
