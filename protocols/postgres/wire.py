@@ -374,7 +374,7 @@ class PostgresWire(OrphansWire):
             begun = incoming.hand_on(self.transport.scope)
             if begun is not None:
                 self.member.answer(begun)
-            self.deadline = incoming.due
+            self.deadline = min(incoming.due, self.deadline) if self._orphaned else incoming.due
             if incoming.spent:
                 self._cut_off()
                 return SLEEP
@@ -584,7 +584,7 @@ class PostgresWire(OrphansWire):
 
     def _fail(self, work: Work[Any], job: Job, error: PostgresError, bound: bool) -> None:
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
-        again = error.sqlstate == CANCELED and self._cancelled
+        again = error.sqlstate == CANCELED and self._cancelled is not None
         statement = job.statement if isinstance(job, Preparing) else job
         if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error)):
             self._doubt(work, statement, error, bound)
