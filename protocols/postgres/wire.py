@@ -10,7 +10,7 @@ Rules:
 4. A statement that the server has forgotten, or that no longer fits the tables and types that it is about,
    has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
    transaction, which such an error ends, it is the unit's error.
-   So it is described anew when a parameter does not fit what was described some time ago.
+   So it is described anew when a parameter does not fit, but not all the time.
 5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). From there on the connection
    takes nothing new. A neighbour that the request hits has not been executed either, and goes back to the
    queue.
@@ -54,7 +54,7 @@ from .units import Command, Fetch, Rows
 __all__ = ["PostgresWire"]
 
 MESSAGE_MAX: Final = 1 << 30  # bytes: the server's own limit
-DOUBT_SECONDS: Final = 1.0  # so old a description is not believed when a parameter does not fit it
+DOUBT_SECONDS: Final = 1.0  # without another doubt when the last was unfounded
 SENDS_MAX: Final = 3  # of one unit whose statement is invalid each time
 
 DATA_ROW: Final = ord("D")
@@ -179,10 +179,10 @@ class PostgresWire(OrphansWire):
         try:
             encoded = unit.encode(known)
         except ValueError:
-            if self.transport.scope.now - known.described < DOUBT_SECONDS:
+            if self.transport.scope.now - known.confirmed < DOUBT_SECONDS:
                 raise
             self._session.forget(known)  # its types may have changed
-            self._prepare(work)
+            self._prepare(work, doubted=known)
             return
         self._stream.write(encoded if known.name else known.introduction + encoded)
         self._jobs.append(known)
@@ -226,11 +226,13 @@ class PostgresWire(OrphansWire):
             self.writable = False
         return job
 
-    def _prepare(self, work: Work[Any], known: Statement | None = None) -> None:
+    def _prepare(
+        self, work: Work[Any], known: Statement | None = None, doubted: Statement | None = None
+    ) -> None:
         """Ask what it takes and gives. Until that is answered nothing else is sent, and nothing is
         executed.
         """
-        job = Preparing(work.unit, self._session, known)
+        job = Preparing(work.unit, self._session, known, doubted)
         self._stream.write(job.begin())
         self._jobs.append(job)
         self.writable = False
