@@ -162,11 +162,10 @@ class PostgresWire(OrphansWire):
 
     def send(self, work: Work[Any]) -> None:
         """Write the unit, or the question what it takes."""
-        if not self.writable:
-            work.wire_bytes = 0
-            self._backlog.append(work)
-            return
         unit = work.unit
+        if not self.writable:
+            self._put_off(work, unit)
+            return
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
         known = self._known.get(unit.sql) or self._session.guess(unit.sql)
@@ -187,6 +186,13 @@ class PostgresWire(OrphansWire):
         self._stream.write(encoded if known.name else known.introduction + encoded)
         self._jobs.append(known)
 
+    def _put_off(self, work: Work[Any], unit: Any) -> None:
+        """What was asked before comes first; nothing of this one has left yet."""
+        if isinstance(unit, CopyIn):
+            work.when_settled(unit.settled)
+        work.wire_bytes = 0
+        self._backlog.append(work)
+
     def _send_otherwise(self, work: Work[Any]) -> bool:
         """What goes by the simple protocol. False if it does not."""
         unit = work.unit
@@ -202,12 +208,12 @@ class PostgresWire(OrphansWire):
     def _send_copy(self, work: Work[Any], unit: CopyIn | CopyOut) -> None:
         """The statement; of records after their types are known."""
         if isinstance(unit, CopyIn):
+            work.when_settled(unit.settled)
             if work.stage == EXCHANGE and not unit.lasting:
                 raise HeldAcrossBackends(
                     "a copy inside of a transaction waits for no channel, and its body may be run anew: give "
                     "it bytes, or a list in place of an iterator"
                 )
-            work.when_settled(unit.settled)
         if unit.sql:
             self._prepare(work)
         else:
