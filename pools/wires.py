@@ -59,8 +59,9 @@ it needs another expectation, call `self.member.wake()` and return it from `wake
 - `wake()`: have `wakeup` called in this tick. `transport.scope.wake()` is the same, so a channel's or a
   reply's `attach` works: `channel.attach_sender(self.transport.scope)`.
 - `hand_over(protocol)`: after an upgrade: another `StreamProtocol` takes the connection, which never returns
-  to the pool but counts against `connections` until it is closed. Its `connected(transport)` is called when
-  the handler returns, and it finds there what is left in the input. Answer the current unit before.
+  to the pool and counts against `tunnels` until it is closed (ask `pool.tunnels.refusal` before). Its
+  `connected(transport)` is called when the handler returns, and it finds there what is left in the input.
+  Answer the current unit before.
 
 **What the wire says about itself**: `writable` is False while a request body is still being written: no unit
 is sent meanwhile (set it in `send` or later; when it turns True again the pool notices after the handler).
@@ -106,6 +107,9 @@ class Wire:
     9112 section 9.6).
     """
 
+    takes: type[Any] | tuple[type[Any], ...] = Unit
+    """What units it can send, to tell a unit of another protocol from one that cannot be encoded."""
+
     member: Member
     transport: Transport
 
@@ -124,8 +128,8 @@ class Wire:
         return ANYTHING
 
     def send(self, work: Work[Any]) -> None:
-        """Write the unit. An exception before anything was written fails this unit alone (it cannot be
-        encoded, say).
+        """Write the unit. An exception fails this unit alone (it cannot be encoded, say). Raise it before
+        anything is written: after half a unit the connection is closed.
         """
         raise NotImplementedError
 
