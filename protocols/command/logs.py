@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +15,10 @@ from actors.lines import LineLogger, write_line
 __all__ = ["configure_logs", "tell"]
 
 
-def configure_logs(*, json: bool = False, level: int = logging.INFO) -> None:
-    """Events from `level` on: lines to read (coloured on a terminal), or one JSON object per line."""
-    shared: list[Any] = [structlog.processors.add_log_level]
+def configure_logs(*, json: bool = False, level: int = logging.INFO, also: Sequence[Any] = ()) -> None:
+    """Events from `level` on: lines to read (coloured on a terminal), or one JSON object per line. `also`:
+    processors that go first."""
+    shared: list[Any] = [*also, structlog.processors.add_log_level]
     if json:
         shared += [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
