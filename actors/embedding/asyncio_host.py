@@ -24,6 +24,7 @@ from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
 from actors.replies import Waitable
+from actors.scope import Waker
 
 __all__ = ["AsyncioLoop"]
 
@@ -128,7 +129,7 @@ class AsyncioLoop(HostedLoop):
         self.turn()
 
 
-class _Waiting:
+class _Waiting(Waker):
     """One wait of one task: woken by a waitable in place of a machine's scope, and a future to asyncio, by
     the protocol that its `isfuture` names. So no future of asyncio's own is made, and no handle to wake it.
     """
@@ -141,7 +142,7 @@ class _Waiting:
         self.step: Any = None  # the task's own, once it waits
         self._woken = self._cancelled = False
 
-    def __call__(self, reply: Any = None) -> None:
+    def wake(self) -> None:
         """The reply has settled, the time has come, or a channel has turned."""
         if not self._woken:
             self._woken = True
@@ -151,8 +152,6 @@ class _Waiting:
                     self.step_soon()
                 else:
                     batch.append(self)
-
-    wake = __call__
 
     def step_soon(self) -> None:
         """Let the task go on in asyncio's next turn."""
@@ -194,9 +193,9 @@ def wait_in_asyncio(host: asyncio.AbstractEventLoop, waitable: Waitable) -> Gene
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
     while not waitable.settled:
-        waiting: Any = _Waiting(host)
+        waiting = _Waiting(host)
         waitable.attach(waiting)
-        timer = None if due == NEVER else host.call_later(remaining(due), waiting)
+        timer = None if due == NEVER else host.call_later(remaining(due), waiting.wake)
         try:
             yield waiting
         except BaseException:

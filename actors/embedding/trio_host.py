@@ -23,7 +23,8 @@ from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
-from actors.replies import Reply, Waitable
+from actors.replies import Waitable
+from actors.scope import Waker
 
 __all__ = ["TrioLoop"]
 
@@ -109,7 +110,7 @@ class TrioLoop(HostedLoop):
         return math.inf if due == NEVER else trio.current_time() + remaining(due)
 
 
-class _Waker:
+class _Waker(Waker):
     """What a waitable wakes in place of a machine's scope: the task that waits for it."""
 
     __slots__ = ("task",)
@@ -123,9 +124,6 @@ class _Waker:
         if task is not None:
             lowlevel.reschedule(task)
 
-    def __call__(self, reply: Reply[Any]) -> None:
-        self.wake()
-
 
 def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, Any]:
     """How a trio task waits for one of ours."""
@@ -138,8 +136,7 @@ def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, Any]:
             waker.task = None
             return lowlevel.Abort.SUCCEEDED
 
-        attached: Any = waker
-        waitable.attach(attached)
+        waitable.attach(waker)
         try:
             if due == NEVER:
                 yield from lowlevel.wait_task_rescheduled(abort).__await__()
@@ -152,5 +149,5 @@ def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, Any]:
         if not waitable.settled:  # the timer's doing
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waker, late=True)
-            waitable.detach(attached)
+            waitable.detach(waker)
     return waitable.result()
