@@ -17,7 +17,7 @@ misbehaved (or left), or a limit was reached; and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 __all__ = [
     "FAILURES",
@@ -40,6 +40,10 @@ __all__ = [
 class ActorError(Exception):
     """The base of all errors that this package raises. (`Cancelled` is none: see there.)"""
 
+    by_network: ClassVar[bool] = False
+    """Whether a network, or a peer that has gone, can cause it: what a simulation expects. Anything else is a
+    fault of the program."""
+
 
 class Misuse(ActorError):
     """The program called the runtime in a way that can never work. Fix the calling code."""
@@ -60,18 +64,26 @@ class LoopFull(NoAnswer):
 class MailboxFull(NoAnswer):
     """The receiver does not keep up. Send later, send less, or give its mailbox another overflow policy."""
 
+    by_network = True
+
 
 class MachineStopped(NoAnswer):
     """The machine that should have answered has stopped; the message may or may not have been handled."""
+
+    by_network = True
 
 
 class DeadlineExceeded(NoAnswer, TimeoutError):
     """The answer did not come before the deadline."""
 
+    by_network = True
+
 
 class AllFailed(NoAnswer, ExceptionGroup[Exception]):
     """`first` has got no value: all have failed, each with one of these, and none by a mistake of the
     program."""
+
+    by_network = True
 
     def derive(self, errors: Sequence[Exception]) -> AllFailed:  # type: ignore[override]
         """A part of it, for `except*`."""
@@ -85,6 +97,8 @@ class Cancelled(BaseException):
     `asyncio.CancelledError`. A flow that catches it should tidy up and let it pass.
     """
 
+    by_network = True
+
 
 FAILURES: Final = (Exception, Cancelled)
 """What ends one flow or one machine. Everything else (Ctrl-C, `SystemExit`) is for whoever runs the loop."""
@@ -97,6 +111,8 @@ class NotSettled(ActorError):
 class ChannelClosed(ActorError):
     """The channel was closed by its other end; nothing more can be sent or received."""
 
+    by_network = True
+
 
 class DelimiterNotFound(ActorError):
     """The peer sent more than the expectation's limit without the delimiter."""
@@ -104,3 +120,5 @@ class DelimiterNotFound(ActorError):
 
 class ResolveError(NoAnswer, OSError):
     """A host name could not be resolved. Check its spelling and the machine's DNS settings."""
+
+    by_network = True

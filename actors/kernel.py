@@ -71,8 +71,8 @@ class Kernel(Protocol):
     def waker(self) -> Waker:
         """Something any thread can make readable."""
 
-    def temporary_file(self) -> IO[bytes]:
-        """An unnamed temporary file."""
+    def temporary_file(self, directory: str | None = None) -> IO[bytes]:
+        """An unnamed temporary file in a directory, by default the system's for such. Raises `OSError`."""
 
 
 class SelectorsPoller:
@@ -258,6 +258,6 @@ class SystemKernel:
         """An eventfd, or a pipe where there is none."""
         return Waker()
 
-    def temporary_file(self) -> IO[bytes]:
+    def temporary_file(self, directory: str | None = None) -> IO[bytes]:
         """Unlinked already, unbuffered: its blocks go back when it is closed."""
-        return tempfile.TemporaryFile(buffering=0)
+        return tempfile.TemporaryFile(buffering=0, dir=directory)

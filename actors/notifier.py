@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, Self
 
 from .errors import Misuse
 from .kernel import READABLE, Kernel
@@ -129,6 +129,12 @@ class Notifier(Machine["Notifier"]):
             later.popleft()[1]()
         return Timeout(self, later[0][0]) if later else Continue(self)
 
+    def forked_away(self) -> None:
+        """In the child of a fork: give the copy of the descriptor back. A thread may have held the lock."""
+        self._closing = threading.RLock()
+        self._closed = True
+        self._waker.close()
+
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Do what is left, give the descriptor back."""
         self.do_soon()
@@ -138,6 +144,6 @@ class Notifier(Machine["Notifier"]):
             self._closed = True
             self._waker.close()
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the notifier itself."""
         return self

@@ -50,6 +50,9 @@ class Waitable:
         """What must settle before this can."""
         return ()
 
+    deadline: float = NEVER
+    """When whoever answers will have given up (absolute, monotonic seconds)."""
+
     @property
     def settled(self) -> bool:
         """Whether there is nothing left to wait for."""

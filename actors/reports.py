@@ -22,6 +22,7 @@ class LoopStatistics(msgspec.Struct, frozen=True):
     wakeups: int
     timeouts: int
     dead_letters: int
+    log_lines_lost: int = 0
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -138,7 +138,7 @@ class Supervisor(Machine["Supervisor"]):
         `KeyError`."""
         return self._by_name[name].handle
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the supervisor."""
         return self
 

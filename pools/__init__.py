@@ -6,7 +6,20 @@ one.
 
 from __future__ import annotations
 
-from actors._siblings import check_siblings
+import sys
+
+try:
+    from actors._siblings import check_siblings
+except ModuleNotFoundError as error:  # the check itself stands in `actors`
+    if error.name not in ("actors", "actors._siblings"):
+        raise
+    found = getattr(sys.modules.get("actors"), "__file__", "nothing")
+    raise ImportError(
+        f"pools of Windlass needs its `actors`, but `import actors` finds {found}; rename or remove that "
+        "(a file or another package), then install Windlass (the distribution windlass-runtime) again"
+    ) from error
+else:
+    check_siblings("pools", __file__)
 
 from .assignment import assign, least_in_flight
 from .backends import Backend, BackendStatistics, PoolStatistics
@@ -60,5 +73,3 @@ __all__ = [
     "assign",
     "least_in_flight",
 ]
-
-check_siblings("pools", __file__)

@@ -271,7 +271,7 @@ class Member(StreamProtocol):
             raise Misuse("hand_over() outside of a wire's handler; call wake() and do it in wakeup")
         self.state = next_state(self.state, Event.UPGRADED)
         self._successor = protocol
-        self.pool.tunnels[self.transport] = self
+        self.pool.tunnels.open(self)
         self._unlist()
         self._settle_flight(None)
 
@@ -363,7 +363,8 @@ class Member(StreamProtocol):
             elif count < self.pool.pipeline and not self._exclusive:
                 place = SHARING
         elif self.state is DRAINING and count == self._orphans and self.driver is None:
-            self._retire_now(count)
+            if not self.wire.lingers:
+                self._retire_now(count)
             return
         if place != self._place:
             self._move(place)
@@ -450,7 +451,22 @@ class Member(StreamProtocol):
             self.pool.fail(work, error)
             work.stage = ABANDONED
         self.wire.abandoned(work)
-        self.close(error)
+        if self.wire.lingers:
+            self._part(driver, error)
+            self.retire()
+        else:
+            self.close(error)
+
+    def _part(self, driver: Driver, error: Exception) -> None:
+        """The unit of several exchanges ends, and what it has in flight is nobody's any more."""
+        self.driver = None
+        self.backend.in_flight -= 1
+        for exchange in self._fifo:
+            if exchange.stage != ABANDONED:
+                exchange.stage = ABANDONED
+                self._orphans += 1
+            exchange.fail(error)
+        driver.lost(error)
 
     def retire(self) -> None:
         """Take nothing new; close when nothing living is left. At once if idle."""
@@ -519,9 +535,7 @@ class Member(StreamProtocol):
         output.
         """
         transport = self.transport
-        if transport is None or transport.output is None:
-            return 0
-        left = transport.unsent
+        left = 0 if transport is None or transport.output is None else transport.unsent
         count = 0
         for work in reversed(self._fifo):
             if work.wire_bytes < 0 or work.wire_bytes > left:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from actors import (
     NEVER,
@@ -36,7 +36,6 @@ from actors import (
     Stop,
     Stream,
     Timeout,
-    Transport,
 )
 from actors.streams import StreamOwner
 
@@ -44,8 +43,10 @@ from .assignment import Choose, assign, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
 from .budgets import RetryBudget
 from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
+from .kinds import For, Kind
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
+from .tunnels import Tunnels
 from .units import QUEUED, SENT, Unit, Work
 from .wires import Wire
 
@@ -65,13 +66,14 @@ BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
 BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
 
 
-class Pool(StreamOwner, Machine["Pool"]):
+class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     """`wire` makes the protocol side of each connection to one of `backends` (addresses, or `Backend`s for
     TLS).
 
     `connections` is per backend, `pipeline` how many units one connection may have in flight, `queue` and
     `queue_bytes` what may wait, `warm` how many connections per backend are kept open without need. Times are
-    in seconds. `attempts` is how often an idempotent unit is sent at most.
+    in seconds. `attempts` is how often an idempotent unit is sent at most, `tunnels` how many connections, to
+    all backends together, may be handed over to another protocol: they count against nothing else.
     """
 
     __slots__ = (
@@ -124,6 +126,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         lifetime: float = 1800.0,
         warm: int = 0,
         attempts: int = 3,
+        tunnels: int = 1000,
         budget: RetryBudget | None = None,
         backoff: Backoff | None = None,
         choose: Choose = least_in_flight,
@@ -138,6 +141,7 @@ class Pool(StreamOwner, Machine["Pool"]):
             ("queue", queue, 1),
             ("attempts", attempts, 1),
             ("warm", warm, 0),
+            ("tunnels", tunnels, 0),
         ):
             if value < least:
                 raise ValueError(f"{option}={value}; write {least} or more")
@@ -165,7 +169,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         self._plan: list[tuple[Work[Any], Member]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
-        self.tunnels: dict[Transport, Member] = {}  # handed over, and not closed yet
+        self.tunnels = Tunnels(tunnels)
         self._failed: Counter[str] = Counter()
         self._submitted = self.succeeded = 0
         self.retried = self.taken_back = self.connects_failed = 0
@@ -189,7 +193,7 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     # -- for whoever asks --------------------------------------------------------------------------
 
-    def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
+    def submit(self, unit: Unit[T, Kind], timeout: float | None = None, priority: int = 0) -> Reply[T]:
         """Have a unit done within `timeout` seconds (the pool's default if None; a surrounding `deadline()`
         if that is earlier).
 
@@ -261,6 +265,7 @@ class Pool(StreamOwner, Machine["Pool"]):
             retried=self.retried,
             taken_back=self.taken_back,
             connections=len(members),
+            tunnels=len(self.tunnels),
             opened=sum(backend.opened for backend in self.backends),
             closed=sum(backend.closed for backend in self.backends),
             lost=sum(backend.lost for backend in self.backends),
@@ -270,7 +275,7 @@ class Pool(StreamOwner, Machine["Pool"]):
 
     # -- machine -----------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the pool itself."""
         return self
 
@@ -468,7 +473,7 @@ class Pool(StreamOwner, Machine["Pool"]):
         elif backend.connections > self.warm:
             idle_at = member.idle_since + min(self.idle_timeout, member.wire.keep_alive)
         else:
-            idle_at = NEVER
+            idle_at = member.idle_since + member.wire.keep_alive
         when = min(idle_at, member.retire_at)
         if when > now:
             return when

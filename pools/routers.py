@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from actors import NEVER, Continue, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
 from actors.replies import VALUE
@@ -212,6 +212,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
             in_flight=self.open - parked,
             orphans=sum(pool.orphans for pool in each),
             connections=sum(pool.connections for pool in each),
+            tunnels=sum(pool.tunnels for pool in each),
             backends=backends,
             **sums,
         )
@@ -314,7 +315,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
 
     # -- machine ---------------------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the router itself."""
         return self
 

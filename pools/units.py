@@ -8,16 +8,16 @@ also the reply that the asker holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from actors import Reply
 
 from .errors import Cancelled
+from .kinds import Answer, Answering, KindOf
 
 __all__ = ["ABANDONED", "EXCHANGE", "QUEUED", "SENT", "Unit", "Work", "WorkOwner"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 QUEUED: Final = 0  # `Work.stage`: in the pool's queue, or settled from there
 SENT: Final = 1  # in a member's FIFO
@@ -32,7 +32,7 @@ class WorkOwner(Protocol):
         """The asker has cancelled; the work has settled."""
 
 
-class Unit(Generic[T_co]):
+class Unit(Answering[Answer, KindOf]):
     """One piece of work. Override the attributes on the class or per instance (slot, field, property)."""
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class Unit(Generic[T_co]):
     key: Any = None
     """What routing goes by, where a pool routes."""
 
-    detour: Callable[[Any, float | None, int], Reply[T_co] | None] | None = None
+    detour: Callable[[Any, float | None, int], Reply[Answer] | None] | None = None
     """How it is submitted (to this pool, with this timeout and priority), where it does not go straight into
     the pool's queue. Where this returns None, it does after all.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -50,6 +52,12 @@ FILES = tracked()
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
+CHARACTER = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL
+)  # escaped, or a set of them: one like another
+POSSESSIVE_GROUP = re.compile(r"\)(?:[*+?]|\{[0-9,]+\})\+|\(\?>")  # `(…)*+` and the like, and `(?>…)`
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -76,6 +84,43 @@ def test_files_are_short_enough_to_read(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES_MAX
 
 
+def patterns_of(value: object, depth: int = 2) -> list[re.Pattern[str] | re.Pattern[bytes]]:
+    """Compiled patterns, and those whose methods these are."""
+    if isinstance(value, dict | list | tuple | set | frozenset) and depth:
+        items = value.values() if isinstance(value, dict) else value
+        return [pattern for item in items for pattern in patterns_of(item, depth - 1)]
+    owner = value if isinstance(value, re.Pattern) else getattr(value, "__self__", None)
+    return [owner] if isinstance(owner, re.Pattern) else []
+
+
+def repeats_a_group_possessively(pattern: str) -> bool:
+    return POSSESSIVE_GROUP.search(CHARACTER.sub("x", pattern)) is not None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_pattern_repeats_a_group_possessively(path: Path) -> None:
+    # Python before 3.11.5 keeps half an item of such a repeat, and takes what it should refuse.
+    literals = [
+        node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+    ]
+    if path.name != "__main__.py":  # and put together from parts
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        compiled = [pattern for value in vars(module).values() for pattern in patterns_of(value)]
+        texts = [pattern.pattern for pattern in compiled]
+        literals += [text if isinstance(text, str) else text.decode("latin-1") for text in texts]
+    assert not [text for text in literals if repeats_a_group_possessively(text)]
+
+
+def test_what_repeats_a_group_possessively_is_recognised() -> None:
+    forbidden = ["(a)*+", "(?:a)++", "(a)?+", "(a){2,}+", "(?>a)", "\\\\(a)*+", "([)])*+"]
+    assert all(map(repeats_a_group_possessively, forbidden))
+    assert not any(
+        map(repeats_a_group_possessively, ["(a)*", "a*+", "[(a)*+]", "[^]()*+]", "(a)* +", r"\)++"])
+    )
+
+
 def test_nothing_is_left_behind() -> None:
     found = [
         f"{name_of(path)}:{number}: {word}"
@@ -90,3 +135,13 @@ def test_nothing_is_left_behind() -> None:
 def test_test_files_have_names_of_their_own() -> None:
     names = [path.name for path in FILES if path.parts[-1].startswith("test_")]
     assert len(names) == len(set(names))
+
+
+def test_the_source_distribution_is_whole() -> None:
+    included = {
+        *PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"],
+        "pyproject.toml",
+        ".gitignore",
+    }
+    missing = {path.relative_to(ROOT).parts[0] for path in FILES} - included
+    assert not missing, f"name them under [tool.hatch.build.targets.sdist]: {sorted(missing)}"

@@ -189,11 +189,9 @@ class Parent:
             for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
                 signal.signal(number, _ignore)  # a terminal sends them to all; the parent decides
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            self._loop.poller.close()  # first: what the parent watches must stay watched
             for process in self._processes():
                 assert process.pipe is not None
                 process.pipe.close()
-            self._loop.close()
             ours.close()
             for other in self._slots:
                 if other is not slot:

@@ -9,20 +9,21 @@ import os
 import resource
 import ssl
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-import structlog
 from msgspec import to_builtins
 
 from actors import Address, Loop, TcpAddress, workers
+from actors.events import EventLog
 from pools import Pool
 from protocols import http
 from protocols.http.access_log import AccessLog
 from protocols.http.client import parse_url
 
 from .arguments import Parser, address, backend, integer, network, seconds
-from .logs import configure_logs
+from .logs import configure_logs, tell
 
 __all__ = ["run_proxy"]
 
@@ -110,7 +111,7 @@ def run_proxy(argv: Sequence[str]) -> int:
         provide_descriptors(options)
         return run_alone(options, files) if options.workers == 1 else run_workers(options, files)
     except StartError as error:
-        sys.stderr.write(f"windlass proxy: {error}\n")
+        tell(f"windlass proxy: {error}")
         return 1
 
 
@@ -218,7 +219,7 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
         tls=files.clients,
         access_log=log,
     )
-    return loop.spawn(pool), loop.spawn(server)  # type: ignore[return-value]  # a listener's handle is itself
+    return loop.spawn(pool), loop.spawn(server)
 
 
 def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -302,9 +303,9 @@ def tune() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
 
 
-def events() -> Any:
-    """The logger, for what is said outside of any loop."""
-    return structlog.get_logger("windlass")
+def events() -> EventLog:
+    """What is said outside of any loop."""
+    return EventLog(time.monotonic)
 
 
 def say_whither(options: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ from actors.simulation.explore import run_twice
 from protocols.scenarios import SCENARIOS
 
 from .arguments import Parser, closest, integer, seconds
+from .logs import tell
 
 __all__ = ["run_sim", "sim_parser"]
 
@@ -170,7 +171,7 @@ def many(reference: str, options: argparse.Namespace) -> Tally:
                     tally.merge(future.result())
                 progress.update(task, completed=tally.seeds)
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted; what was run so far:\n")
+            tell("interrupted; what was run so far:")
             for worker in multiprocessing.active_children():
                 worker.kill()  # asked to end, one that was interrupted while it read would never hear of it
         for future in running:
@@ -190,7 +191,7 @@ def really(scenario: Scenario, options: argparse.Namespace) -> Tally:
             if tally.failed:
                 break
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was run so far:\n")
+        tell("interrupted; what was run so far:")
     return tally
 
 

@@ -5,14 +5,23 @@ payload to a list and says how far it came; `finish` is told that the connection
 that truncates the body (RFC 9112 section 8), so no caller can take an aborted body for a complete one.
 
 Chunks are read strictly (RFC 9112 section 7.1): CRLF only, hexadecimal digits only, at most 16 of them,
-extensions well-formed and bounded. Every laxness here has been used to smuggle a request.
+extensions well-formed and bounded. Every laxness here has been used to smuggle a request. A backend smuggles
+none: from it is taken what a recipient has to take, white space around what stands in a chunk's line, and
+folded trailers.
 """
 
-import re
-
 from protocols.http.errors import BadRequest, BadResponse
-from protocols.http.head import CHUNKED, FIELD_LINE, UNTIL_CLOSE, field_fault
-from protocols.http.headers import NO_HEADERS, TOKEN, Headers
+from protocols.http.grammar import (
+    first_size,
+    first_size_lenient,
+    is_field_line,
+    is_folded_line,
+    next_size,
+    next_size_lenient,
+    unfold,
+)
+from protocols.http.head import CHUNKED, UNTIL_CLOSE, field_fault
+from protocols.http.headers import NO_HEADERS, Headers
 from protocols.http.limits import Limits
 
 __all__ = [
@@ -60,14 +69,6 @@ FORBIDDEN_TRAILERS = frozenset(
 )
 """What frames, routes, authenticates or says how to read a message comes too late in a trailer (RFC 9110
 section 6.5.1). Such fields are dropped when received and refused when sent."""
-
-_TOKEN = TOKEN.encode()
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
-_EXTENSION = rb";%b++(?:=(?:%b++|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)  # no "bad white space", as llhttp
-_SIZE_LINE = rb"([0-9A-Fa-f]{1,16}+)(?:%b)*+\r\n" % _EXTENSION
-_first_size = re.compile(_SIZE_LINE).match
-_next_size = re.compile(rb"\r\n" + _SIZE_LINE).match
-_is_field_line = re.compile(FIELD_LINE).fullmatch
 
 _TRAILERS = -1
 """In place of bytes left of a chunk: the last chunk was read, trailers are next."""
@@ -132,24 +133,36 @@ class LengthDecoder(BodyDecoder):
 
 class ChunkedDecoder(BodyDecoder):
     """A chunked body. `fault` is raised, with a reason, when it is not well-formed: `BadRequest` when a
-    client sends it, `BadResponse` when a backend does."""
+    client sends it, `BadResponse` when a backend does, which is read more leniently."""
 
-    __slots__ = ("_fault", "_left", "_limits", "_next_size", "_trailer_bytes", "_trailer_lines")
+    __slots__ = (
+        "_begun",
+        "_fault",
+        "_left",
+        "_lenient",
+        "_limits",
+        "_size_line",
+        "_trailer_bytes",
+        "_trailer_lines",
+        "_trailers",
+    )
 
     def __init__(self, limits: Limits, fault: type[BadRequest] | type[BadResponse]) -> None:
         super().__init__()
         self._limits = limits
         self._fault = fault
         self._left = 0
-        self._next_size = _first_size
+        self._lenient = fault is BadResponse
+        self._begun = False  # a chunk was read
+        self._size_line = first_size_lenient if self._lenient else first_size
         self._trailer_bytes = 0
-        self._trailer_lines: list[bytes] | None = None
+        self._trailer_lines: list[bytes] = []
+        self._trailers = NO_HEADERS
 
     @property
     def trailers(self) -> Headers:
-        """The trailer fields, without those that are forbidden there."""
-        lines = self._trailer_lines
-        return Headers.from_block(b"".join(lines)) if lines else NO_HEADERS
+        """The trailer fields, without those that are forbidden there; none before all have come."""
+        return self._trailers
 
     def feed(self, buffer: bytes | bytearray, start: int, into: list[bytes]) -> int:
         """Take whole lines and what there is of payload (see `BodyDecoder.feed`)."""
@@ -167,19 +180,21 @@ class ChunkedDecoder(BodyDecoder):
                     start = stop
                 if self._left:
                     return start
-            line = self._next_size(buffer, start)
+            line = self._size_line(buffer, start)
             if line is None or line.end() - line.start(1) > self._limits.chunk_line_bytes:
                 self._check_partial_size(buffer, start)
                 return start
             start = line.end()
-            self._next_size = _next_size
+            if not self._begun:
+                self._begun = True
+                self._size_line = next_size_lenient if self._lenient else next_size
             self._left = int(line[1], 16) or _TRAILERS
         return self._feed_trailers(buffer, start)
 
     def _check_partial_size(self, buffer: bytes | bytearray, start: int) -> None:
         """Raise unless what is in the buffer can still become a size line."""
         head = bytes(buffer[start : start + self._limits.chunk_line_bytes + 3])
-        if self._next_size is _next_size:
+        if self._begun:
             if not head.startswith(b"\r\n"):
                 if head in (b"", b"\r"):
                     return
@@ -196,7 +211,7 @@ class ChunkedDecoder(BodyDecoder):
 
     def _feed_trailers(self, buffer: bytes | bytearray, start: int) -> int:
         """Trailer lines are taken one at a time, so that none is looked at twice."""
-        lines = self._trailer_lines = self._trailer_lines or []
+        lines = self._trailer_lines
         while True:
             newline = buffer.find(b"\n", start)
             stop = len(buffer) if newline < 0 else newline + 1
@@ -209,13 +224,13 @@ class ChunkedDecoder(BodyDecoder):
             start = stop
             if line == b"\r\n":
                 self.done = True
+                self._trailers = _permitted(lines)
                 return start
-            if _is_field_line(line) is None:
+            if is_field_line(line) is None and not (lines and self._lenient and is_folded_line(line)):
                 raise self._fault("in the trailers, " + field_fault(line))
             if len(lines) >= self._limits.trailers:
                 raise self._fault(f"there are more than {self._limits.trailers} trailers")
-            if line.partition(b":")[0].decode().lower() not in FORBIDDEN_TRAILERS:
-                lines.append(line)
+            lines.append(line)
 
     def __repr__(self) -> str:
         if self.done:
@@ -223,6 +238,15 @@ class ChunkedDecoder(BodyDecoder):
         else:
             state = "in trailers" if self._left == _TRAILERS else f"{self._left} left of this chunk"
         return f"<ChunkedDecoder {self.received} received, {state}>"
+
+
+def _permitted(lines: list[bytes]) -> Headers:
+    """Trailers from their lines, unfolded, without the forbidden ones."""
+    if not lines:
+        return NO_HEADERS
+    fields = unfold(b" ", b"".join(lines)).splitlines(keepends=True)
+    kept = [line for line in fields if line.partition(b":")[0].decode().lower() not in FORBIDDEN_TRAILERS]
+    return Headers.from_block(b"".join(kept)) if kept else NO_HEADERS
 
 
 def body_decoder(length: int, limits: Limits, fault: type[BadRequest] | type[BadResponse]) -> BodyDecoder:

@@ -2,9 +2,9 @@ r"""Heads of requests and responses: bytes in, facts out. The hot path of everyt
 
 How it is fast without trusting anything:
 
-1. One compiled pattern, possessive throughout so that it never backtracks, checks *every* byte of a
-   head. A second one finds the six headers that decide framing and routing. The rest stays a block of
-   validated bytes, which a proxy passes on and which is split only if somebody asks (`Headers`).
+1. One compiled pattern checks *every* byte of a head (`grammar`). A second one finds the six headers that
+   decide framing and routing. The rest stays a block of validated bytes, which a proxy passes on and which is
+   split only if somebody asks (`Headers`).
 2. What follows from those six headers is worked out once for each combination of them and remembered
    (`lru_cache`, bounded): connections repeat themselves.
 3. Whatever the pattern does not take (an incomplete head, a rare form, nonsense) goes the slow way, line
@@ -12,18 +12,38 @@ How it is fast without trusting anything:
    the same answer however it was cut into pieces. Each line is looked at once: a caller that got `None`
    passes as `scanned` the length of the buffer it had, and nothing is gone over twice.
 
-Rules: RFC 9112 sections 2 to 6 and 11 (smuggling), RFC 9110 sections 5 to 7. Where they leave a choice, an
-ambiguous message is refused, since what two programs read differently is how requests are smuggled.
+Rules: RFC 9112 sections 2 to 6 and 11 (smuggling), RFC 9110 sections 5 to 7. Where they leave a choice, a
+client's ambiguous message is refused, since what two programs read differently is how requests are smuggled.
+From a backend is taken what the RFCs tell a recipient to take, and put in order before anybody sees it:
+folded fields are unfolded, a Content-Length that is repeated stands once.
 """
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
 
 from protocols.http.errors import BadRequest, BadResponse, HttpError
-from protocols.http.headers import HOP_BY_HOP, TOKEN, Headers, connection_options, forwardable
+from protocols.http.grammar import (
+    absolute_form,
+    begins_request,
+    host_line,
+    is_authority,
+    is_field_line,
+    is_folded_line,
+    is_host,
+    is_length,
+    is_token,
+    length_line,
+    quick_request,
+    quick_response,
+    request_line,
+    special_of_request,
+    special_of_response,
+    status_line,
+    unfold,
+)
+from protocols.http.headers import HOP_BY_HOP, Headers, connection_options, forwardable
 from protocols.http.limits import Limits
 
 __all__ = [
@@ -56,45 +76,6 @@ CONNECTION_OPTIONS_MAX = 32
 """How many names Connection may list: each costs a proxy a look at every header."""
 START_LINE_SLACK = 64
 """What a request line may have beside its target: method (the longest registered has 17) and version."""
-
-_TOKEN = TOKEN.encode()
-FIELD_LINE = rb"%b++:[\t\x20-\x7e\x80-\xff]*+\r\n" % _TOKEN
-"""One valid header line; trailers are held to the same."""
-_TARGET = rb"[!\x22$-~]"  # visible ASCII but "#": a fragment is never sent
-
-_quick_request = re.compile(
-    rb"(%b++) (/%b*+) HTTP/1\.([01])\r(\n((?:%b)*+))\r\n" % (_TOKEN, _TARGET, FIELD_LINE)
-).match
-_quick_response = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?+\r(\n((?:%b)*+))\r\n" % FIELD_LINE
-).match
-_is_field_line = re.compile(FIELD_LINE).fullmatch
-_request_line = re.compile(rb"(%b++) (%b++) HTTP/([0-9])\.([0-9])\r\n" % (_TOKEN, _TARGET)).match
-_status_line = re.compile(
-    rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?+\r\n"
-).match
-_is_token = re.compile(_TOKEN + b"+").fullmatch
-_begins_request = re.compile(_TOKEN).match
-
-# The look-ahead is only for speed: most lines are passed over by looking at one byte. Underscores are taken
-# in because some backends (CGI and its heirs) read them as hyphens.
-_special = re.compile(
-    rb"(?i)\n(?=[cehtu])(host|content[-_]length|transfer[-_]encoding|connection|expect|upgrade)"
-    rb":[ \t]*+([^\r]*+)"
-).findall
-_special_of_response = re.compile(
-    rb"(?i)\n(?=[ctu])(content[-_]length|transfer[-_]encoding|connection|upgrade):[ \t]*+([^\r]*+)"
-).findall
-
-_HOST_NAME = rb"(?:(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2}){1,255}+|\[[0-9A-Fa-f:.]{2,45}+\])"
-_is_host = re.compile(_HOST_NAME + rb"(?::[0-9]{0,5}+)?+").fullmatch
-_is_authority = re.compile(_HOST_NAME + rb":[0-9]{1,5}+").fullmatch
-_absolute_form = re.compile(rb"(?i:https?)://([^/?]*+)([/?].*+)?").fullmatch
-_host_line = re.compile(rb"(?im)^host:[^\n]*+\n")
-_is_length = re.compile(rb"[0-9]{1,18}").fullmatch
-_is_options = re.compile(
-    rb"[ \t]*+(?:%b++[ \t]*+)?+(?:,[ \t]*+(?:%b++[ \t]*+)?+)*+" % (_TOKEN, _TOKEN)
-).fullmatch
 
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
 
@@ -162,6 +143,9 @@ class ResponseHead(msgspec.Struct, gc=False):
     _headers: Headers | None = None
     forwarded: tuple[object, bytes, bool] | None = None
     """A proxy's note, for a head that comes again: who has made what of it, and whether it has a Date."""
+    kept_for: float | None = None
+    """A client's note: how many seconds the connection may be idle and still be used, if the backend has
+    said."""
 
     @property
     def headers(self) -> Headers:
@@ -190,7 +174,7 @@ def parse_request_head(
     `BadRequest`, with the status to answer, as soon as the bytes can no longer become a valid head.
     """
     if not scanned:
-        match = _quick_request(buffer, start)
+        match = quick_request(buffer, start)
         if match is not None:
             verb, target, digit, lines, block = match.groups()
             method = _METHODS.get(verb)
@@ -203,7 +187,7 @@ def parse_request_head(
             ):
                 minor = 1 if digit == b"1" else 0
                 host, length, keep_alive, expects, upgrade, connection = _request_framing(
-                    tuple(_special(lines)), minor
+                    tuple(special_of_request(lines)), minor
                 )
                 return RequestHead(
                     method, target.decode(), minor, block, end,
@@ -221,24 +205,26 @@ def _parse_request_slowly(
     first = bytes(buffer[begin : begin + 2])
     if first in (b"", b"\r"):
         return None
-    if _begins_request(first) is None:
+    if begins_request(first) is None:
         raise BadRequest("this does not begin like an HTTP request")
     line_max = min(limits.target_bytes + START_LINE_SLACK, limits.head_bytes)
-    end = _scan(buffer, begin, limits, scanned, line_max, _check_request_line, BadRequest)
+    end = _scan(buffer, begin, limits, scanned, line_max, _check_request_line, BadRequest, folds=False)
     if end is None:
         return None
-    line = _request_line(buffer, begin)
+    line = request_line(buffer, begin)
     assert line is not None
     method = line[1].decode()
     target, authority = _resolve_target(method, line[2])
     minor = 0 if line[4] == b"0" else 1
     block = bytes(buffer[line.end() : end - 2])
     host, length, keep_alive, expects, upgrade, connection = _request_framing(
-        tuple(_special(b"\n" + block)), minor
+        tuple(special_of_request(b"\n" + block)), minor
     )
     if authority is not None:
         host = authority.decode()
-        block = b"Host: %b\r\n%b" % (authority, _host_line.sub(b"", block))
+        block = b"Host: %b\r\n%b" % (authority, host_line(b"", block))
+    if method == "CONNECT":
+        keep_alive = False  # what comes next may be the tunnel's already (RFC 9110 section 9.3.6)
     return RequestHead(
         method, target, minor, block, end, host, length, keep_alive, expects, upgrade, connection
     )
@@ -252,8 +238,11 @@ def _scan(
     start_line_max: int,
     check_start_line: Callable[[bytes, Limits], None],
     refuse: Callable[[str, int], HttpError],
+    *,
+    folds: bool,
 ) -> int | None:
-    """Check the complete lines of a head that were not `scanned` before; its end if it has one."""
+    """Check the complete lines of a head that were not `scanned` before; its end if it has one. `folds`: a
+    field may go on in lines that begin with white space."""
     seen = max(begin, scanned)
     line_start = max(begin, buffer.rfind(b"\n", begin, seen) + 1)
     lines = buffer.count(b"\n", begin, line_start)
@@ -273,14 +262,14 @@ def _scan(
             return stop
         elif lines > limits.headers:
             raise refuse(f"there are more than {limits.headers} headers", 431)
-        elif _is_field_line(line) is None:
+        elif is_field_line(line) is None and not (folds and lines > 1 and is_folded_line(line)):
             raise refuse(field_fault(line), 400)
         lines += 1
         line_start = stop
 
 
 def _check_request_line(line: bytes, limits: Limits) -> None:
-    parts = _request_line(line)
+    parts = request_line(line)
     if parts is None:
         if not line.endswith(b"\r\n"):
             raise BadRequest("the request line ends in a bare LF")
@@ -297,7 +286,7 @@ def _check_request_line(line: bytes, limits: Limits) -> None:
 def _resolve_target(method: str, target: bytes) -> tuple[str, bytes | None]:
     """The target in origin-form and, if it named one, the authority (RFC 9112 section 3.2)."""
     if method == "CONNECT":
-        if _is_authority(target) is None:
+        if is_authority(target) is None:
             raise BadRequest("CONNECT needs a target of the form host:port")
         return target.decode(), target
     if target.startswith(b"/"):
@@ -306,8 +295,8 @@ def _resolve_target(method: str, target: bytes) -> tuple[str, bytes | None]:
         if method != "OPTIONS":
             raise BadRequest("the target '*' is for OPTIONS only")
         return "*", None
-    parts = _absolute_form(target)
-    if parts is None or _is_host(parts[1]) is None:
+    parts = absolute_form(target)
+    if parts is None or is_host(parts[1]) is None:
         raise BadRequest("the target is neither a path nor an http URL with a proper host")
     path: bytes = parts[2] or b""
     if not path and method == "OPTIONS":
@@ -328,7 +317,7 @@ def field_fault(line: bytes) -> str:
         return "a header line has no colon"
     if name.endswith((b" ", b"\t")):
         return "there is white space before a header's colon"
-    if _is_token(name) is None:
+    if is_token(name) is None:
         return "a header's name is not a token"
     return "a header's value has a control character"
 
@@ -353,11 +342,11 @@ def _persistence(
     if values is None:
         return minor == 1, None, ()
     joined = b",".join(values).lower()
-    if _is_options(joined) is None:
-        raise refuse("Connection is not a list of names")
     if joined.count(b",") >= CONNECTION_OPTIONS_MAX:
         raise refuse(f"Connection lists more than {CONNECTION_OPTIONS_MAX} names")
-    options = {option.strip(b" \t") for option in joined.split(b",")}
+    options = _elements(joined)
+    if any(option and is_token(option) is None for option in options):
+        raise refuse("Connection is not a list of names")
     keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
     upgrade = None
     if minor == 1 and b"upgrade" in options:
@@ -365,8 +354,8 @@ def _persistence(
     return keep_alive, upgrade, connection_options(joined)
 
 
-def _codings(values: list[bytes]) -> list[bytes]:
-    return [coding.strip(b" \t") for coding in b",".join(values).lower().split(b",")]
+def _elements(value: bytes) -> list[bytes]:
+    return [element.strip(b" \t") for element in value.split(b",")]
 
 
 @lru_cache(maxsize=256)
@@ -380,7 +369,7 @@ def _request_framing(
         raise BadRequest("there is more than one Host header")
     if not hosts and minor == 1:
         raise BadRequest("the Host header is missing")
-    if hosts and _is_host(hosts[0]) is None:
+    if hosts and is_host(hosts[0]) is None:
         raise BadRequest("the Host header is not a host with an optional port")
     length = _request_length(fields, minor)
     expect = fields.get(b"expect", [])
@@ -398,7 +387,7 @@ def _request_length(fields: _Fields, minor: int) -> int:
             raise BadRequest("Transfer-Encoding and Content-Length contradict each other")
         if minor == 0:
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding")
-        codings = _codings(fields[b"transfer-encoding"])
+        codings = _elements(b",".join(fields[b"transfer-encoding"]).lower())
         if codings[-1] != b"chunked" or b"" in codings:
             raise BadRequest("the last transfer coding of a request must be chunked")
         if codings.count(b"chunked") > 1:
@@ -410,7 +399,7 @@ def _request_length(fields: _Fields, minor: int) -> int:
         return 0
     if len(lengths) > 1:
         raise BadRequest("there is more than one Content-Length header")
-    if _is_length(lengths[0]) is None:
+    if is_length(lengths[0]) is None:
         raise BadRequest("Content-Length is not a plain number of at most 18 digits")
     return int(lengths[0])
 
@@ -424,7 +413,7 @@ def parse_response_head(
     a valid head. A 1xx is given as any other: with `length` 0, and the final response follows.
     """
     if not scanned:
-        match = _quick_response(buffer, start)
+        match = quick_response(buffer, start)
         if match is not None:
             digit, code, reason, lines, block = match.groups()
             end = match.end()
@@ -442,18 +431,18 @@ def _parse_response_slowly(
     def refuse(reason: str, _status: int) -> HttpError:
         return BadResponse(reason)
 
-    end = _scan(buffer, start, limits, scanned, limits.head_bytes, _check_status_line, refuse)
+    end = _scan(buffer, start, limits, scanned, limits.head_bytes, _check_status_line, refuse, folds=True)
     if end is None:
         return None
-    line = _status_line(buffer, start)
+    line = status_line(buffer, start)
     assert line is not None
-    block = bytes(buffer[line.end() : end - 2])
+    block = unfold(b" ", bytes(buffer[line.end() : end - 2]))
     minor = 0 if line[2] == b"0" else 1
     return _response(line[3], line[4], minor, b"\n" + block, block, end, method)
 
 
 def _check_status_line(line: bytes, limits: Limits) -> None:
-    parts = _status_line(line)
+    parts = status_line(line)
     if parts is None:
         raise BadResponse("the status line is not 'HTTP/1.1 200 reason'")
     if parts[1] != b"1":
@@ -463,7 +452,11 @@ def _check_status_line(line: bytes, limits: Limits) -> None:
 def _response(
     code: bytes, reason: bytes | None, minor: int, lines: bytes, block: bytes, end: int, method: str
 ) -> ResponseHead:
-    length, keep_alive, upgrade, connection = _response_framing(tuple(_special_of_response(lines)), minor)
+    length, repeated, keep_alive, upgrade, connection = _response_framing(
+        tuple(special_of_response(lines)), minor
+    )
+    if repeated:
+        block = b"%bContent-Length: %d\r\n" % (length_line(b"", block), length)
     status = int(code)
     # RFC 9112 section 6.3, rules 1 and 2: these have no body, whatever their headers say.
     if status < 200 or status == 204:
@@ -482,23 +475,24 @@ def _response(
 
 
 @lru_cache(maxsize=256)
-def _response_framing(special: _Special, minor: int) -> tuple[int, bool, str | None, tuple[bytes, ...]]:
-    """Length (as for GET with 200), keep-alive, upgrade and connection (RFC 9112 section 6.3)."""
+def _response_framing(special: _Special, minor: int) -> tuple[int, bool, bool, str | None, tuple[bytes, ...]]:
+    """Length (as for GET with 200) and whether it is repeated, keep-alive, upgrade and connection (RFC 9112
+    section 6.3; RFC 9110 section 8.6)."""
     fields = _gather(special, BadResponse)
     length = UNTIL_CLOSE
-    lengths = fields.get(b"content-length", [])
+    lengths = _elements(b",".join(fields[b"content-length"])) if b"content-length" in fields else []
     if b"transfer-encoding" in fields:
         if lengths:
             raise BadResponse("Transfer-Encoding and Content-Length contradict each other")
         if minor == 0:
             raise BadResponse("HTTP/1.0 has no Transfer-Encoding")
-        if _codings(fields[b"transfer-encoding"]) != [b"chunked"]:
+        if _elements(b",".join(fields[b"transfer-encoding"]).lower()) != [b"chunked"]:
             raise BadResponse("the only transfer coding that is understood is chunked, once")
         length = CHUNKED
     elif lengths:
         if len(set(lengths)) > 1:
-            raise BadResponse("there are Content-Length headers that differ")
-        if _is_length(lengths[0]) is None:
+            raise BadResponse("Content-Length says different numbers")
+        if is_length(lengths[0]) is None:
             raise BadResponse("Content-Length is not a plain number of at most 18 digits")
         length = int(lengths[0])
-    return length, *_persistence(fields, minor, BadResponse)
+    return length, len(lengths) > 1, *_persistence(fields, minor, BadResponse)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Self, TypeAlias
 
+from protocols.http.grammar import is_name, is_value, split_fields
+
 __all__ = [
     "HOP_BY_HOP",
     "NO_HEADERS",
@@ -22,6 +24,7 @@ __all__ = [
     "HeadersLike",
     "connection_options",
     "forwardable",
+    "plain_name",
     "validate_name",
     "validate_value",
 ]
@@ -29,13 +32,7 @@ __all__ = [
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """What `Headers` is built from; being an iterable of pairs, `Headers` itself is one."""
 
-TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-"""One character of a token (RFC 9110 section 5.6.2), for the patterns of the codec."""
-
-_is_name = re.compile(TOKEN + "+").fullmatch
-_is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*+").fullmatch
 _not_in_value = re.compile(r"[^\t\x20-\x7e\x80-\xff]").search
-_split = re.compile(r"([^:\n]++):[ \t]*+([^\r]*+)\r\n").findall
 
 HOP_BY_HOP = frozenset({"connection", "proxy-connection", "keep-alive", "te", "transfer-encoding", "upgrade"})
 """Fields that concern one connection only (RFC 9110 section 7.6.1), beside those which Connection lists.
@@ -46,12 +43,18 @@ _HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "set-cook
 _UNLISTABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
 """What Connection may not take out of a message: without these it would mean something else."""
 
+_MARKS = r"!#$%&'*+\-.^_`|~"  # what a token may have beside letters and digits
+_HYPHENS = b"[" + _MARKS.encode() + b"]"
+"""A hyphen of a name, in every spelling: CGI and its heirs (WSGI among them) make one underscore of all
+these, so that `X_Forwarded_For` would reach a program as `X-Forwarded-For` does."""
+_mark = re.compile(f"[{_MARKS}]")
+
 _SELF_EVIDENT = frozenset({b"close", *(name.encode() for name in HOP_BY_HOP)})
 
 
 def validate_name(name: str) -> str:
     """Return `name` if it can name a header (a token, RFC 9110 section 5.6.2), else raise `ValueError`."""
-    if _is_name(name) is None:
+    if is_name(name) is None:
         raise ValueError(
             f"header name {name!r} is not a token: use letters, digits and !#$%&'*+-.^_`|~ only, at least one"
         )
@@ -60,12 +63,17 @@ def validate_name(name: str) -> str:
 
 def validate_value(name: str, value: str) -> str:
     """Return `value` without the white space around it; `ValueError` if it cannot be a header's value."""
-    if _is_value(value) is None:
+    if is_value(value) is None:
         bad = _not_in_value(value)
         assert bad is not None
         kind = "is not latin-1: encode it first" if bad[0] > "\xff" else "is a control character: take it out"
         raise ValueError(f"header {name!r}: {bad[0]!r} at {bad.start()} of the value {kind}")
     return value.strip(" \t")
+
+
+def plain_name(name: str) -> str:
+    """The name in lower case, with a hyphen for each mark that some program may read as one."""
+    return _mark.sub("-", name.lower())
 
 
 class Headers:
@@ -128,7 +136,7 @@ class Headers:
         """All fields as `(name, value)`, names as they were written."""
         pairs = self._pairs
         if pairs is None:
-            found = _split(self.block.decode("latin-1"))
+            found = split_fields(self.block.decode("latin-1"))
             pairs = self._pairs = tuple([(name, value.rstrip(" \t")) for name, value in found])
         return pairs
 
@@ -195,8 +203,9 @@ def _stripper(extra: tuple[bytes, ...], framing: bool) -> Callable[[bytes, bytes
     if framing:
         names.append(b"content-length")
     firsts = b"".join(sorted({re.escape(name[:1].lower()) for name in names}))
+    spelled = b"|".join(_HYPHENS.join(map(re.escape, name.split(b"-"))) for name in names)
     # The look-ahead is only for speed: most lines are passed over by looking at one byte.
-    return re.compile(rb"(?i)\n(?=[%b])(?:%b):[^\n]*+" % (firsts, b"|".join(map(re.escape, names)))).sub
+    return re.compile(rb"(?i)\n(?=[%b])(?:%b):[^\n]*+" % (firsts, spelled)).sub
 
 
 _strip = _stripper((), False)
@@ -209,8 +218,9 @@ def forwardable(
     """`block` without what must not travel on (RFC 9110 section 7.6.1).
 
     Goes: `HOP_BY_HOP`, the names in `connection` (lower case, from a parsed head), those in `extra`, and
-    Content-Length if `framing` is true (when the sender frames the body anew). Order and case of the rest
-    stay as they were. `extra` is the program's own: a pattern is made for each set of names and kept.
+    Content-Length if `framing` is true (when the sender frames the body anew); all but what `connection`
+    lists in every spelling that some program reads as the same. Order and case of the rest stay as they were.
+    `extra` is the program's own: a pattern is made for each set of names and kept.
     """
     if extra:
         strip = _stripper(extra, framing)

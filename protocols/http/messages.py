@@ -19,8 +19,9 @@ import msgspec
 
 from actors import Channel
 from protocols.http.bodies import encode_chunk, encode_last_chunk
+from protocols.http.grammar import is_name, is_target
 from protocols.http.head import CHUNKED, RequestHead, ResponseHead
-from protocols.http.headers import NO_HEADERS, TOKEN, Headers, HeadersLike
+from protocols.http.headers import NO_HEADERS, Headers, HeadersLike
 
 __all__ = [
     "CLOSE_LINE",
@@ -64,21 +65,19 @@ _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 _USUAL_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CHUNKED_END = b"Transfer-Encoding: chunked\r\n\r\n"
 
-_is_method = re.compile(TOKEN + "+").fullmatch
-_is_target = re.compile(r'[!"$-~]+').fullmatch
 _charset = re.compile(r"(?i);[ \t]*charset=\"?([!#$%&'*+.^_`|~0-9a-z-]+)").search
 
 
 def validate_method(method: str) -> str:
     """Return `method` if it is a token (RFC 9110 section 9.1), else raise `ValueError`."""
-    if method not in _USUAL_METHODS and _is_method(method) is None:
+    if method not in _USUAL_METHODS and is_name(method) is None:
         raise ValueError(f"method {method!r} is not a token: use letters, as in 'GET'")
     return method
 
 
 def validate_target(target: str) -> str:
     """Return `target` if it can stand in a request line, else raise `ValueError`."""
-    if _is_target(target) is None:
+    if is_target(target) is None:
         raise ValueError(
             f"target {target!r} is not visible ASCII without '#': percent-encode it (urllib.parse.quote)"
         )

@@ -18,6 +18,7 @@ from pools import Backend, Pool, Unit, Wire
 
 from .codec import REPLY_BYTES_MAX
 from .handshake import Login
+from .units import Redis
 from .wire import RedisWire
 
 __all__ = ["RedisPool", "parse_url", "pool"]
@@ -32,7 +33,7 @@ ENCODED: Final = "percent-encode what stands in a password"
 FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 
-class _Waiting(Pool):
+class _Waiting(Pool[Redis]):
     """For units that wait in the server: a drain does not wait for what may never come."""
 
     __slots__ = ()
@@ -47,7 +48,7 @@ class _Waiting(Pool):
         return Stop()
 
 
-class RedisPool(Pool):
+class RedisPool(Pool[Redis]):
     """Made by `redis.pool`."""
 
     __slots__ = ("_lanes", "_make_lane")

@@ -31,7 +31,7 @@ from .client import RedisPool
 from .codec import Arg, encode
 from .errors import Conflict, RedisError
 from .slots import key_slot, one_slot
-from .units import Command, RedisUnit, atomic
+from .units import Command, Redis, RedisUnit, atomic
 
 __all__ = ["Transaction", "TransactionUnit", "transaction"]
 
@@ -111,7 +111,7 @@ class Transaction:
         return results
 
 
-class TransactionUnit(Exchanges[T], RedisUnit[T], Generic[T]):
+class TransactionUnit(Exchanges[T, Redis], RedisUnit[T], Generic[T]):
     """What a function decorated by `transaction` returns: it with its arguments, to be submitted."""
 
     __slots__ = ("_asking", "attempts", "function", "key", "made")

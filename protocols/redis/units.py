@@ -47,7 +47,11 @@ _MULTI = encode("MULTI")
 _EXEC = encode("EXEC")
 
 
-class RedisUnit(Unit[T]):
+class Redis:
+    """Stands for Redis where the type checker asks what a unit is for."""
+
+
+class RedisUnit(Unit[T, Redis]):
     """What a `redis.pool` takes."""
 
     __slots__ = ()

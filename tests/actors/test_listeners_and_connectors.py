@@ -541,3 +541,36 @@ def test_the_stream_of_a_tcp_connection_knows_its_peer(loop):
     loop.spawn(Connector(parse_address(str(listener.address)), client))
     run_until(loop, lambda: peers)
     assert peers == ["127.0.0.1", "127.0.0.1"]
+
+
+# -- a connect that reaches itself -------------------------------------------------------------------------
+
+
+class OwnPort(SystemKernel):
+    """The kernel has chosen the very port that is connected to."""
+
+    def connect(self, address):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address.host, address.port))
+        sock.connect((address.host, address.port))
+        sock.setblocking(False)
+        return sock, self.done
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_connect_that_reaches_itself_is_refused_and_frees_the_port(done):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    kernel = OwnPort()
+    kernel.done = done
+    with Loop(kernel=kernel) as loop:
+        client = Client()
+        loop.spawn(Connector(TcpAddress("127.0.0.1", port), client))
+        run_until(loop, lambda: client.log)
+        ((what, error),) = client.log
+        assert what == "stopped"
+        assert isinstance(error, ConnectionRefusedError)
+        assert "nobody listens there" in str(error)
+        with socket.create_server(("127.0.0.1", port)):
+            pass

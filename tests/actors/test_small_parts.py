@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -25,7 +22,6 @@ from actors import (
     UnixAddress,
     parse_address,
 )
-from actors._siblings import check_siblings, where
 from actors.events import CAUSES_MAX, EventLog
 from actors.testing import (
     Driver,
@@ -141,47 +137,6 @@ def test_a_traceback_is_logged_as_text_without_local_variables():
     assert logs[0]["stack"].endswith("ValueError: broken")
     assert "exc_info" not in logs[0]
     assert password not in repr(logs[0]).replace('password = "hunter2"', "")
-
-
-# -- siblings ----------------------------------------------------------------------------------------------
-
-
-def test_our_own_siblings_are_accepted(monkeypatch):
-    monkeypatch.setattr("actors._siblings.where", lambda name: Path("/somewhere", name))
-    check_siblings("actors", "/somewhere/actors/__init__.py")
-    monkeypatch.setattr("actors._siblings.where", lambda name: None)
-    check_siblings("actors", "/somewhere/actors/__init__.py")
-
-
-def test_where_a_package_is_found(tmp_path, monkeypatch):
-    (tmp_path / "a_package").mkdir()
-    (tmp_path / "a_package" / "__init__.py").write_text("raise ValueError('imported')")
-    (tmp_path / "a_module.py").write_text("raise ValueError('imported')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert where("a_package") == tmp_path / "a_package"
-    assert where("a_module") == tmp_path / "a_module.py"
-    assert where("nothing_of_that_name") is None
-    assert where("sys") is None
-    assert where("json") == Path(__import__("json").__file__).parent
-
-
-def test_a_package_that_shadows_ours_is_named(tmp_path):
-    (tmp_path / "pools").mkdir()
-    (tmp_path / "pools" / "__init__.py").write_text("")
-    home = Path(__import__("actors").__file__).parent.parent
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(home)!r}]; import actors",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert f"`import pools` finds {tmp_path / 'pools'}" in done.stderr
-    assert "rename or remove that folder" in done.stderr
 
 
 # -- the test kit ------------------------------------------------------------------------------------------

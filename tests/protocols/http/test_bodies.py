@@ -88,6 +88,24 @@ class TestChunked:
         assert decoder.done is True
         assert decoder.trailers == trailers
 
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"5  \r\nhello\r\n0\t\r\nX: 1\r\n\r\n",
+            b'5 ;a=b\r\nhello\r\n0 ; a\t= "b" ;c \r\nX: 1\r\n\r\n',
+            b"5\r\nhello\r\n0\r\nHost: z\r\n z\r\nX:\r\n \t1\r\n\r\n",
+        ],
+    )
+    def test_white_space_is_taken_from_backends_and_not_from_clients(self, data: bytes) -> None:
+        splits = [[data[:cut], data[cut:]] for cut in range(1, len(data))]
+        for pieces in [[data], [data[i : i + 1] for i in range(len(data))], *splits]:
+            decoder = ChunkedDecoder(DEFAULT_LIMITS, BadResponse)
+            assert run(decoder, pieces) == (b"hello", b"")
+            assert decoder.done is True
+            assert list(decoder.trailers) == [("X", "1")]
+            with pytest.raises(BadRequest):
+                run(chunked(), pieces)
+
     def test_sixteen_digits_are_the_most(self) -> None:
         assert run(chunked(), [b"000000000000000A\r\n0123456789\r\n"])[0] == b"0123456789"
         with pytest.raises(BadRequest, match="hexadecimal"):

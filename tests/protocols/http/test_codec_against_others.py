@@ -104,6 +104,7 @@ LOOSER = {
         "Expected LF after headers",
         "Invalid character in Content-Length",
         "Invalid header token",
+        "Invalid header value char",  # a folded Connection, Content-Length or Transfer-Encoding, of a backend
         "Missing expected LF after header value",
         "Transfer-Encoding can't be present",
         "Unexpected whitespace after header value",

@@ -41,6 +41,8 @@ GOOD_RESPONSES = [
     b"HTTP/1.0 200 Tr\xe8s bien\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     b"HTTP/1.3 304 Not Modified\r\nContent-Length: 5\r\nConnection: close, X-A\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nA: b\r\n\tc\r\nContent-Length:\r\n 2\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n",
 ]
 
 
@@ -113,6 +115,14 @@ class TestRequest:
         assert (head.host, head.length, head.keep_alive) == ("localhost:8080", 0, True)
         assert (head.expect_continue, head.upgrade, head.connection) == (False, None, ())
         assert repr(head) == "<RequestHead GET /a?b HTTP/1.1 length=0 keep-alive>"
+
+    @pytest.mark.parametrize("host", ["h=5000", "a%2Fb", "(a);b,c!$&'*+", "a_b~c:", "[::1]:80", "a" * 255])
+    def test_a_host_is_what_a_url_may_name(self, host: str) -> None:
+        assert request(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).host == host
+        assert request(f"GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n".encode()).host == host
+
+    def test_nothing_is_read_as_a_request_behind_connect(self) -> None:
+        assert request(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nGET").keep_alive is False
 
     def test_headers_are_split_once_and_only_when_looked_at(self) -> None:
         head = with_lines("A:  b \r\nC:\r\n")
@@ -404,6 +414,34 @@ class TestResponse:
             False,
             "<ResponseHead 200 HTTP/1.0 length=until close close>",
         )
+
+    @pytest.mark.parametrize(
+        ("lines", "fields"),
+        [
+            ("A: b\r\n c\r\n", [("A", "b c")]),
+            ("A: b\r\n\t \tc\r\n d\r\nE: f\r\n", [("A", "b c d"), ("E", "f")]),
+            ("A:\r\n b\r\n", [("A", "b")]),
+            ("A: b\r\n \r\nC: d\r\n", [("A", "b"), ("C", "d")]),
+        ],
+    )
+    def test_folded_fields_are_unfolded(self, lines: str, fields: list[tuple[str, str]]) -> None:
+        head = response(f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode())
+        assert [(name, " ".join(value.split())) for name, value in head.headers] == fields
+        assert b"\n " not in head.block
+        assert b"\n\t" not in head.block
+
+    def test_framing_is_read_from_the_unfolded_field(self) -> None:
+        lines = b"Transfer-Encoding:\r\n chunked\r\nConnection: x,\r\n\tclose\r\n"
+        head = response(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n")
+        assert (head.length, head.keep_alive, head.connection) == (CHUNKED, False, (b"x",))
+
+    @pytest.mark.parametrize(
+        "lines", ["Content-Length: 2, 2\r\n", "Content-Length: 2\r\ncontent-length:2\r\n"]
+    )
+    def test_a_length_that_is_repeated_stands_once(self, lines: str) -> None:
+        head = response(f"HTTP/1.1 200 OK\r\n{lines}A: b\r\n\r\n".encode())
+        assert (head.length, head.headers.get_all("content-length")) == (2, ["2"])
+        assert head.headers.get("a") == "b"
 
     def test_switching_protocols(self) -> None:
         head = response(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x00")
