@@ -10,8 +10,9 @@ Rules:
 2. A call from a thread costs one append and, if the loop is not awake already, one write to its descriptor.
 3. Every reply settles: at the latest when the loop stops. A pool then refuses what comes, as it always does;
    anything else fails with `MachineStopped`.
-4. Code on the loop's own thread (flows, handlers) uses the same proxies and gets plain replies to await.
-5. A process that forks after the start has no such thread in the child; using the loop there says so.
+4. What a thread asks for (a spawn, a unit, a call) sees a copy of the thread's context variables.
+5. Code on the loop's own thread (flows, handlers) uses the same proxies and gets plain replies to await.
+6. A process that forks after the start has no such thread in the child; using the loop there says so.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
@@ -135,6 +137,9 @@ class Post(NamedTuple):
 
     function: Callable[..., object]
     arguments: tuple[Any, ...] = ()
+    context: Context | None = None
+    """The context variables of whoever asks: it runs in them."""
+
     also_after: bool = False
     """Whether it can be done when the loop has ended, too: by whichever thread notices."""
 
@@ -162,7 +167,7 @@ class ThreadPool:
         if due != NEVER:  # a surrounding `deadline()`
             left = max(0.0, due - SystemKernel.monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        self._host.post(Post(reply, self._submit, (reply, unit, timeout, priority), True))
+        self._host.post(Post(reply, self._submit, (reply, unit, timeout, priority), copy_context(), True))
         return reply
 
     def _submit(self, reply: ThreadReply[Any], unit: Any, timeout: float | None, priority: int) -> None:
@@ -317,9 +322,10 @@ class ThreadLoop:
         return ThreadPool(self, handle) if hasattr(handle, "submit") else handle
 
     def call(self, function: Callable[..., T], *arguments: Any) -> ThreadReply[T]:
-        """Run a function on the loop's thread; it must be short and must not block."""
+        """Run a function on the loop's thread, in a copy of the caller's context variables; it must be short
+        and must not block."""
         reply: ThreadReply[T] = ThreadReply(self)
-        self.post(Post(reply, self._call, (reply, function, arguments)))
+        self.post(Post(reply, self._call, (reply, function, arguments), copy_context()))
         return reply
 
     @staticmethod
@@ -369,7 +375,10 @@ class ThreadLoop:
 def run_post(post: Post) -> None:
     """What goes wrong, even `SystemExit`, is for whoever has asked."""
     try:
-        post.function(*post.arguments)
+        if post.context is None:
+            post.function(*post.arguments)
+        else:
+            post.context.run(post.function, *post.arguments)
     except BaseException as error:
         if post.reply is None:
             raise
