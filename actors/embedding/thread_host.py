@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from actors.current import outside_deadline
+from actors.embedding.hosted import GRACE, LOST
 from actors.errors import DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
 from actors.forks import tell_of_forks
 from actors.kernel import Kernel, SystemKernel
@@ -39,6 +40,7 @@ __all__ = ["ThreadLoop", "ThreadPool", "ThreadReply"]
 
 T = TypeVar("T")
 
+LOOK_SECONDS: Final = 5.0  # how often a thread that waits for as long as it takes sees whether it is in vain
 POSTS_MAX: Final = 1 << 16  # what threads have asked and the loop has not looked at yet
 
 
@@ -98,10 +100,19 @@ class ThreadReply(Generic[T]):
         """`wait`, by whoever knows that it ends."""
         if self._settled:
             return True
-        taken = self._lock.acquire(timeout=seconds_of(timeout))
+        taken = self._lock.acquire(timeout=LOOK_SECONDS if timeout is None else seconds_of(timeout))
+        while not taken and timeout is None:
+            self._look()
+            taken = self._lock.acquire(timeout=LOOK_SECONDS)
         if taken:
             self._lock.release()
         return taken
+
+    def _look(self) -> None:
+        """A reply that has not settled after its own deadline has been lost: have it fail."""
+        reply = self._reply
+        if reply is not None and reply.deadline + GRACE < SystemKernel.monotonic():
+            self._host.post(Post(self, reply.cancel, (DeadlineExceeded(LOST),)))
 
     def cancel(self) -> None:
         """Lose interest: `result` raises `Cancelled` unless the answer is faster. Nothing on a wire is
@@ -385,6 +396,6 @@ def run_post(post: Post) -> None:
         post.reply._settle(None, error)
 
 
-def seconds_of(timeout: float | None) -> float:
+def seconds_of(timeout: float) -> float:
     """As `Lock.acquire` wants it."""
-    return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+    return min(max(0.0, timeout), threading.TIMEOUT_MAX)
