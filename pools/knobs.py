@@ -11,7 +11,6 @@ __all__ = ["KNOBS"]
 
 KNOBS: Final[tuple[Knob, ...]] = (
     *ACTORS,
-    Knob("pools.queues.SWEEP_MIN", (0, 1, 3), (4096,)),
     Knob("pools.assignment.SHARING_LOOKED_AT", (1, 2), (10_000,)),
     Knob("pools.budgets.SECONDS", (1, 2), (100,)),
     Knob("pools.exchanges.FOREIGN_MAX", (1, 2), (1000,)),
