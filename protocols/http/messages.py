@@ -12,12 +12,12 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from actors import Channel
+from actors import Channel, Transport
 from protocols.http.bodies import encode_chunk, encode_last_chunk
 from protocols.http.grammar import is_name, is_target
 from protocols.http.head import CHUNKED, RequestHead, ResponseHead
@@ -39,6 +39,7 @@ __all__ = [
     "text_response",
     "validate_method",
     "validate_target",
+    "write_response",
 ]
 
 T = TypeVar("T")
@@ -54,11 +55,15 @@ REASONS: dict[int, str] = {int(status): status.phrase for status in HTTPStatus} 
 CLOSE_LINE = b"Connection: close\r\n"
 KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
 
-STREAM_CAPACITY = 1 << 18
+STREAM_CAPACITY: Final = 1 << 18
 """Bytes of a body that wait between a connection and a streaming handler."""
+SHARED_MIN: Final = 1 << 16
+"""Bytes of a body: a larger one is written by itself. Up to that, one send takes it with its head anyway."""
 
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
-_BODIED = {s: line for s, line in _STATUS_LINES.items() if s >= 200 and s not in (204, 304)}
+BODILESS = frozenset({204, 304})
+"""Final statuses whose answer has no body and no length of one."""
+_BODIED = {s: line for s, line in _STATUS_LINES.items() if s >= 200 and s not in (204, 205, 304)}
 _LENGTHS_KEPT = 1024
 _LENGTHS = [b"Content-Length: %d\r\n\r\n" % length for length in range(_LENGTHS_KEPT)]
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
@@ -305,10 +310,12 @@ def encode_response_head(
     `block`: validated lines without framing (`Headers.end_to_end`, `forwardable(…, framing=True)`); `length`:
     bytes of body, `CHUNKED`, `UNTIL_CLOSE`, or None to say nothing (the answer to HEAD, when the block says
     it); `lines`: what the server adds (Date, Connection); `reason`: validated, else from `REASONS`. A 1xx,
-    204 or 304 gets no framing whatever `length` is (RFC 9110 section 8.6).
+    204 or 304 gets no framing whatever `length` is (RFC 9110 section 8.6), a 205 is empty (section 15.3.6).
     """
-    if status < 200 or status == 204 or status == 304:
+    if status < 200 or status in BODILESS:
         length = None
+    elif status == 205:
+        length = 0
     return b"%b%b%b%b" % (_status_line(status, reason), lines, block, _framing(length))
 
 
@@ -316,8 +323,9 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     """A whole response to a `method` request of HTTP/1.`minor`, head and body. `lines` are what the server
     adds: Date, Connection. The hot path of a server.
 
-    HEAD gets the length but no body; 204 and 304 get neither. Trailers make the body chunked, and are left
-    out for HTTP/1.0. Raises `ValueError` for a 1xx, which answers nothing.
+    HEAD gets the length but no body; 204 and 304 get neither. 205 has an empty one (RFC 9110 section 15.3.6).
+    A 2xx to CONNECT begins a tunnel, which has no length (section 9.3.6). Trailers make the body chunked, and
+    are left out for HTTP/1.0. Raises `ValueError` for a 1xx, which answers nothing.
     """
     status = response.status
     body = response.body
@@ -329,9 +337,11 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     if status_line is None:
         if status < 200:
             raise ValueError(f"{status} is not a final status: a handler answers with 200 or more")
-        if status == 204 or status == 304:
-            return b"%b%b%b\r\n" % (_status_line(status), lines, block)
+        if status in BODILESS or status == 205:
+            return encode_response_head(status, block, 0, lines)
         status_line = _status_line(status)
+    if method == "CONNECT" and status < 300:
+        return encode_response_head(status, block, None, lines)
     if response.trailers is not NO_HEADERS and minor == 1:
         return _encode_with_trailers(response, lines, block, method)
     length = len(body)
@@ -339,6 +349,25 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     if method == "HEAD":
         body = b""
     return b"".join((status_line, lines, block, framing, body))
+
+
+def write_response(
+    transport: Transport, response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1
+) -> None:
+    """`encode_response` into a transport. A large body is not copied behind its head: all clients that are
+    sent it share the bytes."""
+    body = response.body
+    if (
+        len(body) <= SHARED_MIN
+        or method == "HEAD"
+        or method == "CONNECT"
+        or response.status not in _BODIED
+        or response.trailers is not NO_HEADERS
+    ):
+        transport.write(encode_response(response, lines, method, minor))
+        return
+    transport.write(encode_response_head(response.status, response.headers.answer_block, len(body), lines))
+    transport.write(body)
 
 
 def _encode_with_trailers(response: Response, lines: bytes, block: bytes, method: str) -> bytes:

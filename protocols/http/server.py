@@ -81,7 +81,7 @@ class Server(Listener):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         connections: int = 10_000,
         requests_per_connection: int | None = None,
-        half_close: bool = False,
+        half_close: bool = True,
         reuse_port: bool = False,
         tls: ssl.SSLContext | None = None,
         access_log: AccessSink | None = None,
@@ -194,7 +194,7 @@ def server(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     connections: int = 10_000,
     requests_per_connection: int | None = None,
-    half_close: bool = False,
+    half_close: bool = True,
     reuse_port: bool = False,
     tls: ssl.SSLContext | None = None,
     access_log: AccessSink | None = None,
@@ -203,6 +203,7 @@ def server(
 
     `handler` is a function of the request (plain or `async def`), a `Route` (with timeouts of its own) or a
     `Router`. At most `connections` are open at a time; each is closed after `requests_per_connection`.
+    `half_close`: a client that ends its sending side is answered all the same; false: it is taken as gone.
     Spawning raises `OSError` if the address is taken.
     """
     return Server(
