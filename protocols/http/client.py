@@ -326,17 +326,24 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, byt
         raise ValueError(
             f"backend {url!r} has more than scheme, host and port; write {parts.scheme}://{parts.hostname}"
         )
+    hostname, zone = parts.hostname, ""
+    if ":" in hostname:
+        # the zone is a network of this machine's, and nothing to the other end (RFC 6874 section 4)
+        hostname, _, zone = hostname.partition("%")
+        zone = zone.removeprefix("25")
     if _is_hostname(parts.hostname) is None:
         raise ValueError(f"backend {url!r} has a host that is not ASCII letters, digits, dots and hyphens")
     try:
-        port = parts.port or PORTS[parts.scheme]
+        port = PORTS[parts.scheme] if parts.port is None else parts.port
     except ValueError:
-        raise ValueError(f"backend {url!r} has a port that is not a number from 1 to 65535") from None
-    address: Address = TcpAddress(parts.hostname, port)
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        port = 0
+    if not port:
+        raise ValueError(f"backend {url!r} has a port that is not a number from 1 to 65535")
+    address: Address = TcpAddress(f"{hostname}%{zone}" if zone else hostname, port)
+    name = f"[{hostname}]" if ":" in hostname else hostname
     host = name if port == PORTS[parts.scheme] else f"{name}:{port}"
     context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-    return Backend(address, context, parts.hostname), f"Host: {host}\r\n".encode()
+    return Backend(address, context, hostname), f"Host: {host}\r\n".encode()
 
 
 def as_body(body: bytes | Channel[bytes], length: int | None) -> tuple[bytes, Upload | None]:

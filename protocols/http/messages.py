@@ -19,6 +19,7 @@ import msgspec
 
 from actors import Channel, Transport
 from protocols.http.bodies import encode_chunk, encode_last_chunk
+from protocols.http.errors import BadContent, BadJson, UnexpectedJson
 from protocols.http.grammar import is_name, is_target
 from protocols.http.head import CHUNKED, RequestHead, ResponseHead
 from protocols.http.headers import NO_HEADERS, Headers, HeadersLike
@@ -57,6 +58,8 @@ KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
 
 STREAM_CAPACITY: Final = 1 << 18
 """Bytes of a body that wait between a connection and a streaming handler."""
+QUERY_FIELDS_MAX: Final = 1000
+"""Fields of a query: each costs a string or two. Django 1,000, PHP 1,000."""
 SHARED_MIN: Final = 1 << 16
 """Bytes of a body: a larger one is written by itself. Up to that, one send takes it with its head anyway."""
 
@@ -195,10 +198,15 @@ class Request(msgspec.Struct, eq=False):
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The query's fields, decoded; a name may come more than once. At most 1,000 (`ValueError`)."""
+        """The query's fields, decoded; a name may come more than once. Raises `BadContent`, a `ValueError`,
+        for more than 1,000; the client gets a 400 if it is not caught."""
         fields: dict[str, list[str]] = {}
         text = self.target.partition("?")[2]
-        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=1000):
+        try:
+            found = parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+        except ValueError:
+            raise BadContent(f"the query has more than {QUERY_FIELDS_MAX} fields") from None
+        for name, value in found:
             fields.setdefault(name, []).append(value)
         return fields
 
@@ -207,12 +215,22 @@ class Request(msgspec.Struct, eq=False):
     @overload
     def json(self, type: type[T]) -> T: ...
     def json(self, type: Any = Any) -> Any:
-        """The body as JSON, validated as `type`. Raises `msgspec.DecodeError` if it is not that."""
-        return msgspec.json.decode(self.body, type=type)
+        """The body as JSON, validated as `type`. Raises `BadContent` that is a `msgspec.DecodeError`, and for
+        JSON of another type a `msgspec.ValidationError`; the client gets a 400 if it is not caught."""
+        try:
+            return msgspec.json.decode(self.body, type=type)
+        except msgspec.ValidationError as error:
+            raise UnexpectedJson(str(error)) from error
+        except msgspec.DecodeError as error:
+            raise BadJson(str(error)) from error
 
     def text(self) -> str:
-        """The body as text, by the charset of Content-Type or UTF-8. Raises `ValueError` if it is not."""
-        return _text(self.headers, self.body)
+        """The body as text, by the charset of Content-Type or UTF-8. Raises `BadContent`, a `ValueError`, if
+        it is not; the client gets a 400 if it is not caught."""
+        try:
+            return _text(self.headers, self.body)
+        except ValueError as error:
+            raise BadContent(f"the body is not text: {error}") from error
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target} {self.version} {len(self.body)} bytes of body>"

@@ -11,6 +11,7 @@ import msgspec
 from actors import Address, Listener, Transport
 
 from .connections import ServerConnection
+from .errors import BadRequest
 from .head import HEADS_KEPT, RequestHead
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Request, Response, date_line, text_response
@@ -137,7 +138,10 @@ class Server(Listener):
         return self.date
 
     def failed(self, request: Request, error: Exception) -> Response:
-        """A handler has raised: log it, and make the answer."""
+        """A handler has raised: make the answer. Log it, unless it says that the request was bad."""
+        if isinstance(error, BadRequest):
+            self.refused += 1
+            return text_response(f"{error.reason}\n", error.status)
         self.errors += 1
         self._scope.loop.log.error(
             "handler failed",

@@ -1,4 +1,4 @@
-"""Streams that close, and streams that hold back: how long a slow peer is waited for, what is read meanwhile."""
+"""Streams that close, streams that hold back: how long a peer is waited for, what is read meanwhile."""
 
 from __future__ import annotations
 

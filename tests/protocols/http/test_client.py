@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from actors import Channel, ChannelClosed, Loop
+from actors import Channel, ChannelClosed, Loop, TcpAddress
 from actors.testing import ManualKernel
 from pools import BackendDown, DeadlineExceeded
 from protocols import http as windlass
@@ -163,6 +163,7 @@ def test_a_body_is_bytes_or_a_channel(body: Any) -> None:
         "http://u@a",
         "http://u:p@a",
         "http://a:99999",
+        "http://a:0",
         "http://a:b",
         "http://a b",
         "http://caf\xe9",
@@ -173,6 +174,13 @@ def test_a_body_is_bytes_or_a_channel(body: Any) -> None:
 def test_a_url_that_is_none_for_a_backend(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         windlass.pool(url)
+
+
+@pytest.mark.parametrize("url", ["http://[fe80::1%25lo]:81", "http://[fe80::1%lo]:81"])
+def test_a_zone_is_this_machines_affair(url: str) -> None:
+    backend, host = parse_url(url)
+    assert backend.address == TcpAddress("fe80::1%lo", 81)
+    assert (backend.server_hostname, host) == ("fe80::1", b"Host: [fe80::1]:81\r\n")
 
 
 def test_https_brings_a_context_and_a_name() -> None:

@@ -502,6 +502,41 @@ class TestWrongHandlers:
             assert [line[:2] for line in simulated.log.lines[1:]] == [("error", "handler failed")] * 2
             assert not sock.closed
 
+    @pytest.mark.parametrize("flow", [False, True])
+    @pytest.mark.parametrize(
+        ("data", "status", "said"),
+        [
+            (get("/?" + "&".join(["a=1"] * 1001)), 400, b"the query has more than 1000 fields\n"),
+            (get("/json") + b"{bad", 400, b"JSON is malformed"),
+            (get("/text") + b"\xff\xff\xff\xff", 400, b"the body is not text"),
+            (get("/own"), 422, b"no such colour\n"),
+        ],
+    )
+    def test_what_the_client_did_wrong_is_no_failure(
+        self, flow: bool, data: bytes, status: int, said: bytes
+    ) -> None:
+        def handler(request: http.Request) -> http.Response:
+            if request.path == "/own":
+                raise http.BadRequest("no such colour", 422)
+            read = {"/json": request.json, "/text": request.text}.get(request.path)
+            return http.json_response(request.query if read is None else read())
+
+        async def handler_flow(request: http.Request) -> http.Response:
+            await sleep(0)
+            return handler(request)
+
+        if not data.endswith(b"\r\n"):
+            data = data.replace(b"\r\n\r\n", b"\r\nContent-Length: 4\r\n\r\n")
+        with Simulated(handler_flow if flow else handler) as simulated:
+            sock = simulated.connect()
+            for _ in range(2):
+                (answer,) = simulated.ask(sock, data)
+                assert (answer.status, answer.body.startswith(said)) == (status, True)
+            assert not sock.closed
+            assert simulated.log.lines[1:] == []
+            statistics = simulated.server.statistics()
+            assert (statistics.refused, statistics.failed) == (2, 0)
+
     def test_a_flow_that_awaits_nonsense(self) -> None:
         class Nonsense:
             def __await__(self) -> Any:
