@@ -86,6 +86,7 @@ class Exchange:
         "_received",
         "_responder",
         "_sending",
+        "_silent_until",
         "_switched",
         "_undecoded",
         "head",
@@ -125,6 +126,7 @@ class Exchange:
         self._received = transport.scope.now  # when the request began; deadlines count from here
         self._held_since = NEVER  # since when the responder takes no more of the body
         self._sending: Sending | None = None  # the client is slower than the answer
+        self._silent_until = NEVER  # after the client's FIN: when it is taken as gone if nothing happens
 
     def __repr__(self) -> str:
         state = "answering" if self.body_complete else "receiving the body"
@@ -451,6 +453,9 @@ class Exchange:
         if sending is not None and now >= sending.due(self.transport):
             server.timed_out("response_sending")
             return Stop(TimeoutError("the client did not take the response in time"))
+        if now >= self._silent_until:
+            server.timed_out("idle")
+            return Stop(TimeoutError("the client has ended its side, and nothing has come for it since"))
         if now >= self._class_deadline():
             if not self.body_complete and not self.body_held:
                 server.timed_out("body_receiving")
@@ -527,6 +532,10 @@ class Exchange:
         responder = self._responder
         if responder is not None and responder.deadline < due:
             due = responder.deadline
+        if transport.ended and self._answered:
+            # an answer that goes on, for a client that may have gone: only what is sent could show that
+            self._silent_until = transport.scope.now + connection.server.idle
+            due = min(due, self._silent_until)
         decoder = self._decoder
         reading = decoder is not None and not decoder.done and self._held_since == NEVER
         sending = self._sending is not None or transport.unsent > HIGH_WATERMARK
