@@ -2,22 +2,25 @@
 
 The addresses of a name are tried one after the other, each with its share of the time that is left. A
 protocol whose connection never came about gets `stopped` with the error and a transport that leads nowhere.
+
+A TCP connect to a port of this machine on which nobody listens can reach itself, if the kernel chooses that
+very port for it (RFC 9293 section 3.5, simultaneous open). That is no connection: it is refused.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
 from collections import deque
-from typing import Any
 
 from .addresses import Address, TcpAddress
 from .kernel import WRITABLE
 from .machine import Machine
 from .outcomes import NEVER, UNCHANGED, Outcome, Stop, Timeout
 from .scope import Scope
-from .streams import Stream, StreamOwner, StreamProtocol
+from .streams import RESET, Stream, StreamOwner, StreamProtocol
 from .tls import TlsStream
 from .transports import Transport
 
@@ -129,8 +132,13 @@ class Connector(Machine[int]):
         return Stop(error or OSError(f"{self.address} has no address"))
 
     def _connected(self, scope: Scope) -> Outcome:
-        sock, self._sock = self._sock, None
+        sock = self._sock
         assert sock is not None
+        if isinstance(self.address, TcpAddress) and sock.getsockname() == sock.getpeername():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # frees the port for its owner
+            text = f"cannot connect to {self.address}: nobody listens there"
+            return self._next(scope, ConnectionRefusedError(errno.ECONNREFUSED, text))
+        self._sock = None
         scope.unregister(sock.fileno())
         stream: Stream
         if self._tls is None:
@@ -157,7 +165,7 @@ class Connector(Machine[int]):
         self._drop_socket(scope)
         self._protocol.stopped(Transport(scope), error or ConnectionAbortedError("connecting was given up"))
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> int:
         """The token, which stays the same when the connector becomes the stream."""
         return scope.token
 

@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, Self
 
 import msgspec
 
@@ -88,7 +88,7 @@ class Listener(StreamOwner, Machine["Listener"]):
         state = "closed" if self._sock is None else "paused" if self._paused else "open"
         return f"<Listener {self.address} {state}, {self.connections}/{self.connections_max} connections>"
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the listener: its `address` tells the port that the system chose."""
         return self
 

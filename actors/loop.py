@@ -17,18 +17,19 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
 import msgspec
 
-from .current import enter_loop
+from .current import enter_loop, leave_all
 from .errors import LoopFull, Misuse
 from .events import EventLog
 from .flows import Flow
-from .kernel import Kernel, SystemKernel
-from .machine import Machine
+from .forks import ForkedPoller, tell_of_forks
+from .kernel import Kernel, Poller, SystemKernel
+from .machine import Itself, Machine
 from .notifier import Notifier
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .replies import Reply
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
 
 H = TypeVar("H")
+M = TypeVar("M", bound=Itself)
 T = TypeVar("T")
 
 ROUNDS_MAX: Final = 64  # wakeup rounds per tick: machines that wake each other must not starve the sockets
@@ -68,6 +70,7 @@ class LoopStatistics(msgspec.Struct, frozen=True):
     wakeups: int
     timeouts: int
     dead_letters: int
+    log_lines_lost: int = 0
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -86,11 +89,14 @@ class Loop:
     quiet_drain: bool = False
     """Whether a drain is no news: where leaving a block begins it, and not a signal."""
 
+    opener: ClassVar[str] = "loop = Loop()"
+    """How a program writes it."""
+
     def __init__(self, *, kernel: Kernel | None = None, slots: int = 1 << 20) -> None:
         if not 1 <= slots <= SLOT_MASK:
             raise ValueError(f"slots={slots}; write a number from 1 to {SLOT_MASK}")
         self.kernel: Kernel = kernel or SystemKernel()
-        self.poller = self.kernel.poller()
+        self.poller: Poller = self.kernel.poller()
         self.now = self.kernel.monotonic()
         self.woken: list[Scope] = []
         self.dirty: list[Transport] = []
@@ -114,6 +120,7 @@ class Loop:
         self._ticks = self._events = self._wakeups = self._timeouts = self._dead = 0
         enter_loop(self)
         self.notifier = self.spawn(Notifier(self.kernel))
+        tell_of_forks(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "draining" if self._drain_asked is not None else "open"
@@ -126,6 +133,8 @@ class Loop:
         """How many machines there are, the notifier not counted."""
         return self._spawned - self._stopped - 1
 
+    @overload
+    def spawn(self, machine: M) -> M: ...
     @overload
     def spawn(self, machine: Machine[H]) -> H: ...
     @overload
@@ -142,7 +151,7 @@ class Loop:
         """Like `spawn`; gives the token besides the handle, to whoever wants to watch or to kill any
         machine."""
         if self.closed:
-            raise Misuse("the loop is closed; make a new one")
+            self._refuse_spawn()
         if not isinstance(machine, Machine):
             machine = Flow(machine)
         if not self.ticking:
@@ -159,6 +168,22 @@ class Loop:
         finally:
             enter_loop(before if before is not None else self)
         return scope.token, handle
+
+    def _refuse_spawn(self) -> NoReturn:
+        if isinstance(self.poller, ForkedPoller):
+            self.poller.refuse()
+        raise Misuse("the loop is closed; make a new one")
+
+    def forked_away(self) -> None:
+        """In the child of a fork: the loop is the parent's. Its machines are not stopped, for what they hold
+        is shared; only the descriptors that are the loop's own are given back."""
+        if self.closed:
+            return
+        self.closed = True
+        self.poller.close()
+        self.poller = ForkedPoller(f"make another one in the child: {self.opener}")
+        self.notifier.forked_away()
+        leave_all()
 
     def _take_slot(self, machine: Machine[Any]) -> Scope:
         if len(self._free) > 16 or (self._free and len(self._slots) >= self._slots_max):
@@ -611,10 +636,18 @@ class Loop:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def taking_signals(self, drain: float = DRAIN_SECONDS) -> AbstractContextManager[None]:
+        """Have SIGINT and SIGTERM drain from here on, as in `run`: for a program that is reachable before it
+        runs the loop. A drain that is asked for begins with `run`."""
+        return self._signals(drain)
+
     @contextmanager
     def _signals(self, drain: float) -> Iterator[None]:
         def arrived(number: int, frame: object) -> None:
-            if self.draining:
+            if isinstance(self.poller, ForkedPoller):  # a child has inherited the handler, and nothing drains
+                signal.signal(number, defaults[number])
+                signal.raise_signal(number)
+            elif self.draining:
                 self.stop()
             else:
                 self.drain(drain)
@@ -647,6 +680,7 @@ class Loop:
             wakeups=self._wakeups,
             timeouts=self._timeouts,
             dead_letters=self._dead,
+            log_lines_lost=self.log.lost,
         )
 
 

@@ -9,14 +9,14 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from .outcomes import Continue, Outcome, Stop
 
 if TYPE_CHECKING:
     from .scope import Scope
 
-__all__ = ["Handle", "Machine"]
+__all__ = ["Handle", "Itself", "Machine"]
 
 Handle = TypeVar("Handle", covariant=True)
 """What `Loop.spawn` gives back for a kind of machine."""
@@ -54,6 +54,13 @@ class Machine(Generic[Handle]):
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """The machine has ended. Release what it holds; `error` is None after a stop in good order."""
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Handle:
         """What `Loop.spawn` returns: by default the token."""
-        return scope.token
+        return cast(Handle, scope.token)
+
+
+class Itself(Protocol):
+    """A machine whose handle is the machine, for the type checker: a derived one is given as what it is."""
+
+    def handle(self, scope: Scope) -> Self:
+        """Itself."""

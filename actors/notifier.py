@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import Self
 
 from .kernel import READABLE, Kernel
 from .machine import Machine
@@ -55,12 +55,18 @@ class Notifier(Machine["Notifier"]):
             scope.loop.wake(tokens.popleft())
         return Continue(self)
 
+    def forked_away(self) -> None:
+        """In the child of a fork: give the copy of the descriptor back. A thread may have held the lock."""
+        self._closing = threading.RLock()
+        self._closed = True
+        self._waker.close()
+
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Give the descriptor back."""
         with self._closing:
             self._closed = True
             self._waker.close()
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the notifier itself."""
         return self

@@ -7,15 +7,16 @@ next occupant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .outcomes import NEVER
 
 if TYPE_CHECKING:
     from .kernel import Kernel
     from .loop import Loop
-    from .machine import Machine
+    from .machine import Itself, Machine
+    from .replies import Reply
 
 __all__ = ["SLOT_BITS", "SLOT_MASK", "Scope"]
 
@@ -23,6 +24,8 @@ SLOT_BITS = 24
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
 H = TypeVar("H")
+M = TypeVar("M", bound="Itself")
+T = TypeVar("T")
 
 
 class Scope:
@@ -69,7 +72,13 @@ class Scope:
             self.woken = True
             self.loop.woken.append(self)
 
-    def spawn(self, machine: Machine[H]) -> H:
+    @overload
+    def spawn(self, machine: M) -> M: ...
+    @overload
+    def spawn(self, machine: Machine[H]) -> H: ...
+    @overload
+    def spawn(self, machine: Coroutine[Any, Any, T]) -> Reply[T]: ...
+    def spawn(self, machine: Any) -> Any:
         """`Loop.spawn`, from inside a handler."""
         return self.loop.spawn(machine)
 

@@ -34,6 +34,8 @@ class QueueFull(PoolError):
     or `connections=`.
     """
 
+    by_network = True
+
 
 class DeadlineExceeded(PoolError, actors.DeadlineExceeded):
     """The unit's deadline has passed. In the stages queued and connecting it was not sent; sent, it may have
@@ -43,6 +45,8 @@ class DeadlineExceeded(PoolError, actors.DeadlineExceeded):
     for its backend, connecting that the backend does not accept, sent that it does not answer.
     """
 
+    by_network = True
+
     def __init__(self, message: str, stage: Stage = "sent") -> None:
         super().__init__(message)
         self.stage: Stage = stage
@@ -51,6 +55,8 @@ class DeadlineExceeded(PoolError, actors.DeadlineExceeded):
 class BackendDown(PoolError):
     """No backend could be reached; the unit was not sent. `__cause__` is the last attempt's error."""
 
+    by_network = True
+
 
 class ConnectionLost(PoolError):
     """The connection died after the unit was sent: it may have been executed, and it was not safe to send it
@@ -58,6 +64,8 @@ class ConnectionLost(PoolError):
 
     Find out what happened before you submit it once more, or declare the unit idempotent if it is.
     """
+
+    by_network = True
 
 
 class BackendError(PoolError):
@@ -71,11 +79,15 @@ class Cancelled(PoolError, actors.Cancelled):
     dropped.
     """
 
+    by_network = True
+
 
 class PoolClosed(PoolError):
     """The pool drains or has stopped; the unit was not sent, or was given up. Submit before the drain, or to
     another pool.
     """
+
+    by_network = True
 
 
 class HeldAcrossBackends(PoolError):

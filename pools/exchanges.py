@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from actors import Misuse
 
 from .errors import Cancelled, ConnectionLost, DeadlineExceeded, HeldAcrossBackends, PoolClosed
+from .kinds import Answer, KindOf
 from .units import Unit, Work
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ FOREIGN_MAX: Final = 64  # foreign awaits in a row before a body that swallows t
 EXCHANGES_MAX: Final = 1024  # in flight at a time
 
 
-class Exchanges(Unit[T]):
+class Exchanges(Unit[Answer, KindOf]):
     """A unit that needs several exchanges. Derive from it and write `body`; it has the member to itself."""
 
     __slots__ = ()
 
     pipelinable = False
 
-    def body(self, held: Held) -> Coroutine[Any, Any, T]:
+    def body(self, held: Held) -> Coroutine[Any, Any, Answer]:
         """The work: `async def body(self, held): return await held.submit(...)`. Run anew if an idempotent
         one is retried.
         """
@@ -225,8 +226,8 @@ class Driver:
         self._ended = True
         member, work = self.member, self.work
         if error is not None:
-            member.pool.fail(work, error)
-        elif work.settle(value):
-            member.pool.succeeded += 1
+            work.fail(error)
+        else:
+            work.settle(value)
         if self._lost is None:
             member.update()

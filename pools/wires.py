@@ -59,16 +59,18 @@ it needs another expectation, call `self.member.wake()` and return it from `wake
 - `wake()`: have `wakeup` called in this tick. `transport.scope.wake()` is the same, so a channel's or a
   reply's `attach` works: `channel.attach_sender(self.transport.scope)`.
 - `hand_over(protocol)`: after an upgrade: another `StreamProtocol` takes the connection, which never returns
-  to the pool but counts against `connections` until it is closed. Its `connected(transport)` is called when
-  the handler returns, and it finds there what is left in the input. Answer the current unit before.
+  to the pool and counts against `tunnels` until it is closed (ask `pool.tunnels.refusal` before). Its
+  `connected(transport)` is called when the handler returns, and it finds there what is left in the input.
+  Answer the current unit before.
 
 **What the wire says about itself**: `writable` is False while a request body is still being written: no unit
 is sent meanwhile (set it in `send` or later; when it turns True again the pool notices after the handler).
 `deadline` (absolute, monotonic seconds): when to call `timeout`; read after each handler. `pushes`: the
 server may speak unasked; if not, input that comes while nothing is in flight closes the connection.
 `keep_alive`: for how many seconds the server keeps an idle connection, if it has said so; it is closed here
-by then (set it a little shorter), so that no unit meets a server that is just closing. `restore` and
-`goodbye`: see there.
+by then (set it a little shorter), so that no unit meets a server that is just closing. `lingers`: see there,
+as `restore` and `goodbye`. Of a unit of which nothing was written yet, because `send` has put it off, `send`
+may set `work.wire_bytes` to 0 (and to -1 when it is written): with the connection it is not lost then.
 
 **When the connection ends** the member first calls `ended` if the peer sent its end (FIN): complete a
 close-delimited answer there with `settle(…, reusable=False)`, or return `SLEEP` if parts still have to be
@@ -95,7 +97,7 @@ __all__ = ["Wire"]
 class Wire:
     """One connection's protocol. Derive from it; `send` and `received` are the least."""
 
-    __slots__ = ("deadline", "keep_alive", "member", "transport", "writable")
+    __slots__ = ("deadline", "keep_alive", "lingers", "member", "transport", "writable")
 
     pushes: bool = False
     """Whether the server may send something while nothing is in flight."""
@@ -105,6 +107,9 @@ class Wire:
     9112 section 9.6).
     """
 
+    takes: type[Any] | tuple[type[Any], ...] = Unit
+    """What units it can send, to tell a unit of another protocol from one that cannot be encoded."""
+
     member: Member
     transport: Transport
 
@@ -112,6 +117,10 @@ class Wire:
         self.writable = True
         self.deadline = NEVER
         self.keep_alive = NEVER
+        self.lingers = False
+        """Whether a connection on which nobody waits any more is to stay open all the same: what is left of
+        its work is just being stopped, by another connection. Call `member.wake()` when it turns False.
+        """
 
     def start(self) -> Expectation | None:
         """Connected; `member` and `transport` are set. Begin the handshake, or say that there is none."""
@@ -119,8 +128,8 @@ class Wire:
         return ANYTHING
 
     def send(self, work: Work[Any]) -> None:
-        """Write the unit. An exception before anything was written fails this unit alone (it cannot be
-        encoded, say).
+        """Write the unit. An exception fails this unit alone (it cannot be encoded, say). Raise it before
+        anything is written: after half a unit the connection is closed.
         """
         raise NotImplementedError
 

@@ -17,9 +17,7 @@ Rules:
 from __future__ import annotations
 
 import atexit
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -27,6 +25,7 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from actors.current import outside_deadline
 from actors.errors import DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
+from actors.forks import tell_of_forks
 from actors.kernel import Kernel, SystemKernel
 from actors.loop import Loop
 from actors.machine import Machine
@@ -39,8 +38,6 @@ __all__ = ["ThreadLoop", "ThreadPool", "ThreadReply"]
 T = TypeVar("T")
 
 POSTS_MAX: Final = 1 << 16  # what threads have asked and the loop has not looked at yet
-
-_started: weakref.WeakSet[ThreadLoop] = weakref.WeakSet()
 
 
 class ThreadReply(Generic[T]):
@@ -81,17 +78,22 @@ class ThreadReply(Generic[T]):
         `DeadlineExceeded` after `timeout`: the unit goes on, call again or `cancel`. Raises `Misuse` on the
         loop's own thread, where waiting would stop the loop that is to answer.
         """
-        if not self._settled:
-            self._host.check(waits=True)
-            if not self.wait(timeout):
-                raise DeadlineExceeded(f"no answer within {timeout:g} s")
+        if not self.wait(timeout):
+            raise DeadlineExceeded(f"no answer within {timeout:g} s")
         if self._error is not None:
             raise self._error
         value: T = self._value
         return value
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has settled, at most `timeout` seconds; returns whether it has."""
+        """Wait until it has settled, at most `timeout` seconds; returns whether it has. Raises `Misuse` where
+        waiting can never end, as `result` does."""
+        if not self._settled:
+            self._host.check(waits=True)
+        return self.wait_for(timeout)
+
+    def wait_for(self, timeout: float | None) -> bool:
+        """`wait`, by whoever knows that it ends."""
         if self._settled:
             return True
         taken = self._lock.acquire(timeout=seconds_of(timeout))
@@ -235,10 +237,10 @@ class ThreadLoop:
         begun: ThreadReply[None] = ThreadReply(self)
         self._thread = threading.Thread(target=self._run, args=(begun,), name="windlass-loop", daemon=True)
         self._thread.start()
-        begun.wait()
+        begun.wait_for(None)
         if begun.error is not None:
             raise begun.error
-        _started.add(self)
+        tell_of_forks(self)
         atexit.register(self.stop)
         return self
 
@@ -254,7 +256,7 @@ class ThreadLoop:
                         loop.tick()
                 finally:
                     self._ended = True
-        except OSError as error:  # no descriptors left, say
+        except BaseException as error:  # no descriptors left, say, or a mistake in the arguments
             if begun.settled:
                 raise
             begun._settle(None, error)
@@ -272,6 +274,11 @@ class ThreadLoop:
         if not self._ended:
             self.post(Post(None, self._drain))
         self._thread.join()
+
+    def forked_away(self) -> None:
+        """In the child of a fork there is no such thread."""
+        self.forked = True
+        atexit.unregister(self.stop)
 
     def _drain(self) -> None:
         assert self._loop is not None
@@ -343,7 +350,7 @@ class ThreadLoop:
             raise Misuse("the loop was not started; write `with Loop.in_thread() as loop:` or call start()")
         if waits and self.here:
             raise Misuse(
-                "result() on the loop's own thread would wait for itself; await the reply in a flow instead"
+                "waiting on the loop's own thread would wait for itself; await the reply in a flow instead"
             )
 
     def _settle_rest(self) -> None:
@@ -372,13 +379,3 @@ def run_post(post: Post) -> None:
 def seconds_of(timeout: float | None) -> float:
     """As `Lock.acquire` wants it."""
     return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-
-
-def mark_forked() -> None:
-    """In the child of a fork there are no threads but one."""
-    for loop in list(_started):
-        loop.forked = True
-        atexit.unregister(loop.stop)
-
-
-os.register_at_fork(after_in_child=mark_forked)

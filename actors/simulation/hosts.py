@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -20,7 +21,7 @@ from actors.mailboxes import Mailbox
 from actors.outcomes import NEVER
 from actors.replies import Reply
 
-from .errors import Broken
+from .errors import Broken, by_network
 
 if TYPE_CHECKING:
     from .kernel import SimulatedKernel
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Host", "Program"]
 
 T = TypeVar("T")
+MayFail = bool | type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 TICK_SECONDS: Final = 0.00002  # that a tick takes at least
 LATE_SECONDS: Final = 1e-6  # by which a deadline may be met late, so that rounding cannot stop the clock
@@ -118,13 +120,15 @@ class Host:
         check: Callable[[T], object] | None = None,
         *,
         within: float = NEVER,
-        may_fail: bool = True,
+        may_fail: MayFail = True,
     ) -> Reply[T]:
         """The reply must settle exactly once, at the latest after the network was healed.
 
         `check(value)` looks at the value; it returns False or raises `AssertionError` if it is another's.
-        `within`: seconds in which it must settle come what may. `may_fail`: whether an error will do; while
-        the host drains it will in any case.
+        `within`: seconds in which it must settle come what may. `may_fail`: whether an error that the network
+        can cause will do (see `actors.simulation.errors.by_network`), or which others will as well (types, or
+        a function that tells); while the host drains, one that the network can cause will in any case. Any
+        other error fails the run with its traceback.
         """
         expected = Expected(self, reply, what, check, may_fail)
         self._open[expected] = None
@@ -256,7 +260,7 @@ class Expected:
         reply: Reply[Any],
         what: str,
         check: Callable[[Any], object] | None,
-        may_fail: bool,
+        may_fail: MayFail,
     ) -> None:
         self._host = host
         self._boot = host.boots
@@ -278,8 +282,9 @@ class Expected:
             return
         error = reply.error
         world.count(f"{'value' if error is None else type(error).__name__}")
-        if error is not None and not (self._may_fail or host.loop.draining):
-            world.fail(f"{host.name}: {self.what} has failed: {error!r}")
+        if error is not None and not self._expects(error):
+            stack = "".join(traceback.format_exception(error)).rstrip()
+            world.fail(f"{host.name}: {self.what} has failed: {error!r}", stack)
         if error is None and self._check is not None:
             try:
                 if self._check(reply.result()) is False:
@@ -288,6 +293,22 @@ class Expected:
                 world.fail(
                     f"{host.name}: {self.what} got {reply.result()!r}, which is not its answer: {wrong}"
                 )
+
+    def _expects(self, error: BaseException) -> bool:
+        """Whether this error will do."""
+        told = self._may_fail
+        if isinstance(told, bool):
+            return (told or self._host.loop.draining) and by_network(error)
+        return matches(error, told)
+
+
+def matches(error: BaseException, told: MayFail) -> bool:
+    """Whether an error is one of those that were told, or the network's; of a group all must be."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(matches(one, told) for one in error.exceptions)
+    if isinstance(told, type | tuple):
+        return isinstance(error, told) or by_network(error)
+    return bool(callable(told) and told(error)) or by_network(error)
 
 
 def check_loop(loop: Loop, name: str) -> None:

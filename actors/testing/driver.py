@@ -30,7 +30,7 @@ class _Idle(Machine[Scope]):
 
     __slots__ = ()
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Scope:
         return scope
 
 

@@ -20,7 +20,7 @@ try:
     from hypothesis import strategies as st
 except ModuleNotFoundError as missing:
     raise ImportError(
-        "actors.testing.strategies needs hypothesis, which is not installed: pip install 'windlass-runtime[testing]'"
+        "actors.testing.strategies needs hypothesis; install the extra 'windlass-runtime[testing]'"
     ) from missing
 
 from .events import DRAIN, END, EXPIRE, RESET, STOP, WAKE, Event, advance, receive, room

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -90,7 +90,7 @@ class Pipe(Machine["Pipe"]):
     def __repr__(self) -> str:
         return f"<Pipe fd {self.sock.fileno()}, {len(self._output)} bytes to send>"
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the pipe itself."""
         return self
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
-__all__ = ["configure_logs"]
+from actors.lines import LineLogger, write_line
+
+__all__ = ["configure_logs", "tell"]
 
 
 def configure_logs(*, json: bool = False, level: int = logging.INFO) -> None:
@@ -32,6 +35,12 @@ def configure_logs(*, json: bool = False, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: LineLogger("stderr"),
         cache_logger_on_first_use=True,
     )
+
+
+def tell(text: str) -> None:
+    """Say this to the person at standard error; to nobody, if it cannot be written."""
+    with suppress(OSError):
+        write_line(sys.stderr, text)

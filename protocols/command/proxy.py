@@ -9,20 +9,23 @@ import os
 import resource
 import ssl
 import sys
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-import structlog
 from msgspec import to_builtins
 
 from actors import Address, Loop, TcpAddress, workers
+from actors.events import EventLog
 from pools import Pool
 from protocols import http
 from protocols.http.access_log import AccessLog
 from protocols.http.client import parse_url
 
 from .arguments import Parser, address, backend, integer, network, seconds
-from .logs import configure_logs
+from .logs import configure_logs, tell
+from .renewal import lead_to, on_hangup
 
 __all__ = ["run_proxy"]
 
@@ -32,8 +35,8 @@ examples:
   windlass proxy --backend https://api.example.com --tls-certificate site.pem --tls-key site.key --listen :443
 
 SIGTERM or Ctrl-C drains: nothing new is accepted, what is under way gets its answer. A second one stops
-at once. With several workers, SIGHUP replaces them one by one without losing a request (certificates are
-read anew, the access log is opened anew), and SIGUSR1 logs their statistics, added up.
+at once. SIGHUP reads the certificates and opens the access log anew, without losing a request; with several
+workers by replacing them one by one. SIGUSR1 then logs their statistics, added up.
 """
 TIMEOUT_SECONDS: Final = 60.0  # nginx 60, Envoy 15, HAProxy's examples 50
 GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
@@ -77,6 +80,8 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
          "processes, each with its own connections, queue and clients of the above numbers (default 1)"),
         ("--drain", "S", seconds(0, 86_400), 30.0,
          "seconds that a first SIGTERM grants to what is under way (default 30)"),
+        ("--silence", "S", seconds(1.5, 86_400), workers.SILENCE,
+         "seconds without a sign of life after which a worker gets a successor (default 10)"),
         ("--access-log", "FILE", str, None,
          "a line per request, to standard output or appended to FILE (default: none)"),
         ("--log-json", "", FLAG, False, "events on standard error as JSON lines (default: for people)"),
@@ -85,7 +90,7 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
 # fmt: on
 
 
-class StartError(Exception):
+class StartError(ValueError):
     """What keeps the proxy from starting, and what to change."""
 
 
@@ -110,7 +115,7 @@ def run_proxy(argv: Sequence[str]) -> int:
         provide_descriptors(options)
         return run_alone(options, files) if options.workers == 1 else run_workers(options, files)
     except StartError as error:
-        sys.stderr.write(f"windlass proxy: {error}\n")
+        tell(f"windlass proxy: {error}")
         return 1
 
 
@@ -121,7 +126,7 @@ def open_files(options: argparse.Namespace) -> Files:
 
 def run_alone(options: argparse.Namespace, files: Files) -> int:
     """In this process."""
-    with Loop() as loop:
+    with Loop() as loop, loop.taking_signals(options.drain), on_hangup(loop, partial(renew, options, files)):
         try:
             pool, server = spawn(loop, options, files)
         except OSError as error:
@@ -138,6 +143,18 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
         return summed_up(in_good_order, to_builtins(server.statistics()), to_builtins(pool.statistics()))
 
 
+def renew(options: argparse.Namespace, files: Files) -> None:
+    """Read and open once more what the options name. Raises `OSError`, and `StartError` as at the start; then
+    nothing has changed."""
+    new = open_files(options)
+    if files.clients is not None:
+        files.clients.load_cert_chain(options.tls_certificate, options.tls_key)
+    if files.backends is not None:
+        files.backends.load_verify_locations(options.backend_ca)
+    if files.log is not None and new.log is not None and new.log != files.log:
+        lead_to(files.log, new.log)
+
+
 def run_workers(options: argparse.Namespace, files: Files) -> int:
     """In a process per worker, minded by this one. Each worker opens the files anew: so replacing the workers
     brings renewed certificates in, and a rotated log. Here they were only tried."""
@@ -151,7 +168,13 @@ def run_workers(options: argparse.Namespace, files: Files) -> int:
 
     say_whither(options)
     try:
-        told = workers.serve(work, workers=options.workers, listen=[options.listen], drain=options.drain)
+        told = workers.serve(
+            work,
+            workers=options.workers,
+            listen=[options.listen],
+            drain=options.drain,
+            silence=options.silence,
+        )
     except OSError as error:
         raise StartError(explained(error, options.listen)) from None
     except workers.WorkersGaveUp as error:
@@ -218,7 +241,7 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
         tls=files.clients,
         access_log=log,
     )
-    return loop.spawn(pool), loop.spawn(server)  # type: ignore[return-value]  # a listener's handle is itself
+    return loop.spawn(pool), loop.spawn(server)
 
 
 def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -302,9 +325,9 @@ def tune() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
 
 
-def events() -> Any:
-    """The logger, for what is said outside of any loop."""
-    return structlog.get_logger("windlass")
+def events() -> EventLog:
+    """What is said outside of any loop."""
+    return EventLog(time.monotonic)
 
 
 def say_whither(options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from .head import CHUNKED, ResponseHead
 from .headers import NO_HEADERS, Headers, HeadersLike
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Response, encode_request_head, encode_valid_request, validate_method, validate_target
-from .wire import BodyChannel, HttpUnit, HttpWire, KeptHeads, Upload
+from .wire import BodyChannel, Http, HttpUnit, HttpWire, KeptHeads, Upload
 
 __all__ = [
     "Fetch",
@@ -298,7 +298,7 @@ def pool(
     tls: ssl.SSLContext | None = None,
     body_timeout: float = 60.0,
     **options: Any,
-) -> Pool:
+) -> Pool[Http]:
     """A pool of HTTP connections, for `loop.spawn`. `urls`: one or several of `http://host:port`,
     `https://host`, `unix:/path`.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -183,7 +183,7 @@ class Cluster(Machine["Cluster"]):
 
     # -- machine ---------------------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the cluster itself."""
         return self
 

@@ -20,7 +20,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -373,7 +373,7 @@ class Consumer(Machine["Consumer"]):
 
     # -- machine ---------------------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the consumer itself."""
         return self
 

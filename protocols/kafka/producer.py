@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final, Self
 
 import msgspec
 
@@ -337,7 +337,7 @@ class KafkaPool(Machine["KafkaPool"]):
 
     # -- machine ---------------------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the pool itself."""
         return self
 

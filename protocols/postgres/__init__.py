@@ -12,12 +12,14 @@ from .copies import CopyStream, copy_in, copy_in_records, copy_out, copy_out_rec
 from .errors import BadMessage, LeftOpen, PostgresError, RolledBack, UnreadableValue
 from .subscriptions import Notification, Subscription, listen, notify
 from .transactions import Isolation, Transaction, transaction
-from .types import Range
+from .types import INFINITY, Infinity, Range
 from .units import execute, execute_many, fetch_one, fetch_value, query
 
 __all__ = [
+    "INFINITY",
     "BadMessage",
     "CopyStream",
+    "Infinity",
     "Isolation",
     "LeftOpen",
     "Notification",

@@ -187,7 +187,7 @@ def records_in(body: bytes, first: bool) -> bytes:
 
 def record_decoder(columns: Sequence[Column]) -> Callable[[bytes], list[tuple[Any, ...]]]:
     """Decodes records that stand as DataRow messages, one behind the other. It raises `UnreadableValue`."""
-    decode = compile_codecs([codec_of(column) for column in columns])
+    decode = compile_codecs(tuple(map(codec_of, columns)))
 
     def decode_all(data: bytes) -> list[tuple[Any, ...]]:
         records: list[tuple[Any, ...]] = []

@@ -13,6 +13,7 @@ from pools import Backend, Pool
 
 from .handshake import Settings
 from .statements import Statements
+from .units import Sql
 from .wire import PostgresWire
 
 __all__ = ["parse_url", "pool", "settings_of"]
@@ -33,7 +34,7 @@ def pool(
     statements: int = 256,
     result_bytes: int = 256 << 20,
     **options: Any,
-) -> Pool:
+) -> Pool[Sql]:
     """A pool of PostgreSQL connections, for `loop.spawn`.
 
     `url`: `postgresql://user:password@host:port/database`, `?host=/run/postgresql` for a Unix socket;

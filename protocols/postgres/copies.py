@@ -20,7 +20,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from actors import Channel, ChannelClosed, Misuse, Scope
+from actors import Channel, ChannelClosed, Misuse, Reply, Scope
 from actors.channels import ChannelStatistics
 from pools import Unit
 
@@ -28,6 +28,7 @@ from . import binary, messages
 from .binary import Gather
 from .messages import Column
 from .names import column_list, table
+from .units import Sql
 
 __all__ = [
     "CopyIn",
@@ -126,7 +127,7 @@ class Feed:
             self._over = True
 
 
-class CopyIn(Unit[int]):
+class CopyIn(Unit[int, Sql]):
     """COPY FROM STDIN: a statement and its data. Settles with the number of rows.
 
     With `sql`, which selects the columns, the data are records and the statement is made of their types.
@@ -176,8 +177,16 @@ class CopyIn(Unit[int]):
 
     def dropped(self) -> None:
         """No more of the data is wanted: tell who feeds it."""
+        self.end(None)
+
+    def settled(self, reply: Reply[int]) -> None:
+        """It is over, however it came to that: who feeds it hears why."""
+        self.end(reply.error)
+
+    def end(self, error: BaseException | None) -> None:
+        """No more of the data is wanted."""
         if isinstance(self._data, Channel):
-            self._data.cancel()
+            self._data.cancel(error)
 
 
 def copy_in(
@@ -270,7 +279,7 @@ class CopyStream(Generic[T]):
         return self._chunks.statistics()
 
 
-class CopyOut(Unit[Any]):
+class CopyOut(Unit[Any, Sql]):
     """COPY TO STDOUT. With `sql`, which is what it selects, records of Python values come out."""
 
     __slots__ = ("_statement", "silence", "size", "sql")
@@ -311,7 +320,7 @@ def copy_out(
     columns: Iterable[str] = (),
     format: Format = "text",
     silence: float = 60.0,
-) -> Unit[CopyStream[bytes]]:
+) -> Unit[CopyStream[bytes], Sql]:
     """A unit: COPY TO STDOUT; a stream of bytes.
 
     `source` is the statement (`copy (select …) to stdout (format csv)`), or a table's name, or `(schema,
@@ -322,6 +331,6 @@ def copy_out(
     return CopyOut(statement_of(source, columns, format, "to stdout"), silence)
 
 
-def copy_out_records(sql: str, *, silence: float = 60.0) -> Unit[CopyStream[list[tuple[Any, ...]]]]:
+def copy_out_records(sql: str, *, silence: float = 60.0) -> Unit[CopyStream[list[tuple[Any, ...]]], Sql]:
     """A unit: the rows of a query without parameters, streamed as lists of tuples; the rest as `copy_out`."""
     return CopyOut(f"copy ({sql}) to stdout (format binary)", silence, sql)

@@ -93,16 +93,16 @@ class Outgoing:
                 return False
         return True
 
-    def refused(self) -> None:
+    def refused(self, error: PostgresError) -> None:
         """The server has said why it takes no more."""
         self._over = True
-        self._unit.dropped()
+        self._unit.end(error)
 
     def abandon(self, error: BaseException | None) -> None:
         """Nobody waits any more: it is not to be done."""
         if self.failure is None:
             self.failure = error if isinstance(error, Exception) else Exception("cancelled")
-        self._unit.dropped()
+        self._unit.end(error)
 
     def outcome(self, error: PostgresError | None) -> Exception | None:
         """Why it has failed, None if it has not: our own reason if it was that which the server repeats."""

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pools import BackendError
 
 __all__ = [
+    "INVALID_NAME",
     "BadMessage",
     "LeftOpen",
     "PostgresError",
     "RolledBack",
+    "Turned",
     "UnreadableValue",
     "is_invalid",
     "is_outdated",
@@ -100,3 +102,7 @@ class UnreadableValue(BackendError):
     """The server sent a value that Python cannot hold (a date before the year 1, say): cast it to text in the
     statement.
     """
+
+
+class Turned(UnreadableValue):
+    """Rows in another form than was asked for."""

@@ -14,8 +14,10 @@ from .errors import BadMessage, PostgresError
 
 __all__ = [
     "COPY_DONE",
+    "DESCRIBE_PORTAL",
     "DESCRIBE_SIZE_MAX",
     "EXECUTE",
+    "FLUSH",
     "SSL_REQUEST",
     "SYNC",
     "TERMINATE",
@@ -55,6 +57,8 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
 
 
 SYNC: Final = message(b"S")
+FLUSH: Final = message(b"H")
+DESCRIBE_PORTAL: Final = message(b"D", b"P\0")  # the unnamed one
 EXECUTE: Final = message(b"E", b"\0\0\0\0\0")  # of the unnamed portal, all rows
 TERMINATE: Final = message(b"X")
 COPY_DONE: Final = message(b"c")

@@ -1,4 +1,4 @@
-"""Rows: how the DataRow messages of one statement become tuples, compiled once per statement. No I/O.
+"""Rows: how the DataRow messages of one statement become tuples, compiled once per list of types. No I/O.
 
 `compile_rows` makes a function `(data, at, size, rows) -> at`: it reads whole DataRow messages from `data`
 as long as one follows another, appends a tuple per row, and gives back where it stopped. Three ways, the
@@ -14,6 +14,7 @@ faster first:
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -32,6 +33,7 @@ BINARY: Final = 1
 DATA_ROW: Final = 68
 RUN_MIN: Final = 8  # rows: fewer are not worth looking for a run
 RUN_MAX: Final = 1024
+DECODERS_MAX: Final = 512  # of different columns
 IRREGULAR: Final = 64  # rows that are read one by one after a run has ended, before the next is looked for
 
 AS_TEXT: Final = Codec("text", decode_text, str.encode)
@@ -48,11 +50,12 @@ def compile_rows(columns: Sequence[Column], formats: Sequence[int]) -> RowDecode
     """The decoder of rows with these columns, sent in these formats. Raises `UnreadableValue` for a column in
     binary whose type is not known.
     """
-    return compile_codecs([codec_of(column, form) for column, form in zip(columns, formats, strict=True)])
+    return compile_codecs(tuple(map(codec_of, columns, formats)))
 
 
-def compile_codecs(codecs: Sequence[Codec]) -> RowDecoder:
-    """The decoder of rows whose columns are coded so."""
+@functools.lru_cache(DECODERS_MAX)
+def compile_codecs(codecs: tuple[Codec, ...]) -> RowDecoder:
+    """The decoder of rows whose columns are coded so. All connections share it."""
     one_by_one = compile_slow([codec.decode for codec in codecs])
     if not codecs:
         return one_by_one

@@ -22,7 +22,7 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -50,7 +50,7 @@ from . import messages, names
 from .client import settings_of
 from .errors import BadMessage, PostgresError
 from .opening import Opening
-from .units import Fetch
+from .units import Fetch, Sql
 
 __all__ = ["Notification", "Overflow", "Subscription", "listen", "notify"]
 
@@ -173,7 +173,7 @@ class Subscription(Machine["Subscription"]):
 
     # -- machine ---------------------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the subscription itself."""
         return self
 
@@ -483,7 +483,7 @@ def listen(
     )
 
 
-def notify(channel: str, payload: str = "") -> Unit[None]:
+def notify(channel: str, payload: str = "") -> Unit[None, Sql]:
     """A unit: notify who listens to this channel. The server takes at most 7,999 bytes of payload."""
     return Fetch("select pg_notify($1, $2)", (names.channel(channel), payload), nothing, False)
 

@@ -29,7 +29,7 @@ from pools import Exchange, Exchanges, Held, Unit
 from . import copies, units
 from .copies import Format
 from .errors import PostgresError, RolledBack
-from .units import Command, Row
+from .units import Command, Row, Sql
 
 __all__ = ["Isolation", "Transaction", "TransactionUnit", "transaction"]
 
@@ -171,7 +171,7 @@ class TransactionUnit(Exchanges[T]):
 
 
 @overload
-def transaction(function: Body[P, T], /) -> Callable[P, Unit[T]]: ...
+def transaction(function: Body[P, T], /) -> Callable[P, Unit[T, Sql]]: ...
 @overload
 def transaction(
     *,
@@ -180,7 +180,7 @@ def transaction(
     deferrable: bool = False,
     attempts: int = 3,
     idempotent: bool = False,
-) -> Callable[[Body[P, T]], Callable[P, Unit[T]]]: ...
+) -> Callable[[Body[P, T]], Callable[P, Unit[T, Sql]]]: ...
 def transaction(
     function: Body[P, T] | None = None,
     /,
@@ -207,9 +207,9 @@ def transaction(
     words += ["deferrable"] if deferrable else []
     begin = Command(" ".join(words))
 
-    def decorate(function: Body[P, T]) -> Callable[P, Unit[T]]:
+    def decorate(function: Body[P, T]) -> Callable[P, Unit[T, Sql]]:
         @functools.wraps(function)
-        def make(*arguments: P.args, **named: P.kwargs) -> Unit[T]:
+        def make(*arguments: P.args, **named: P.kwargs) -> Unit[T, Sql]:
             def run(tx: Transaction) -> Coroutine[Any, Any, T]:
                 return function(tx, *arguments, **named)
 

@@ -38,7 +38,11 @@ Shape = Callable[[Rows, Statement, int], Any]
 MANY_MAX: Final = 10_000  # sets of parameters in one unit
 
 
-class SqlUnit(Unit[T]):
+class Sql:
+    """Stands for PostgreSQL where the type checker asks what a unit is for."""
+
+
+class SqlUnit(Unit[T, Sql]):
     """What the wire needs to know: the statement, its bytes, and how the reply is made of what comes back."""
 
     __slots__ = ()
@@ -108,7 +112,7 @@ class Many(SqlUnit[int]):
         return count
 
 
-class Command(Unit[bytes]):
+class Command(Unit[bytes, Sql]):
     """A statement without parameters or rows, by the simple protocol: `begin`, `rollback`. Settles with its
     tag.
     """

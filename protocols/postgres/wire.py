@@ -4,14 +4,16 @@ Rules:
 1. Every unit ends with a Sync, and its answer with ReadyForQuery: an error skips to there and no further.
 2. What was sent is told by `_jobs`, one per work in the member's FIFO: the statement whose answer comes, or
    a mark.
-3. A statement that the pool does not know is described first, by itself; meanwhile nothing else is sent.
-   One that this connection does not know is introduced in the same write that uses it.
+3. A statement that this connection does not know is described first, by itself (`preparing`); meanwhile
+   nothing else is sent. Where nothing stays prepared it is introduced in the same write that uses it, by
+   what another server has said of it; its rows are read by what its own server says of them.
 4. A statement that the server has forgotten, or that no longer fits the tables and types that it is about,
    has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
    transaction, which such an error ends, it is the unit's error.
    So it is described anew when a parameter does not fit what was described some time ago.
-5. After a CancelRequest the connection takes nothing new. A neighbour that it hits all the same has not been
-   executed either, and goes back to the queue.
+5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). From there on the connection
+   takes nothing new. A neighbour that the request hits has not been executed either, and goes back to the
+   queue.
 6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
    comes out of one is read no faster than its reader takes it (`copying`).
 7. A connection is clean when its last ReadyForQuery said idle. One that a unit outside of a transaction
@@ -20,22 +22,32 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Final
 
 from actors import ANYTHING, NEVER, SLEEP, Bytes, Expectation, Flush, Transport
-from pools import Cancelled, DeadlineExceeded, HeldAcrossBackends, Unit, Wire, Work
+from pools import DeadlineExceeded, HeldAcrossBackends, Unit, Work
 from pools.units import EXCHANGE, SENT
 
 from . import messages
-from .cancel import cancel
 from .copies import CopyIn, CopyOut
 from .copying import Incoming, Outgoing
-from .errors import BadMessage, LeftOpen, PostgresError, UnreadableValue, is_invalid, is_outdated
+from .errors import (
+    INVALID_NAME,
+    BadMessage,
+    LeftOpen,
+    PostgresError,
+    Turned,
+    UnreadableValue,
+    is_invalid,
+    is_outdated,
+)
 from .handshake import Settings
 from .opening import Opening
-from .rows import RowDecoder, compile_rows, skip_rows
-from .statements import Statement, Statements, Store
+from .orphans import Job, Mark, OrphansWire
+from .preparing import Preparing, decode_found
+from .rows import RowDecoder, skip_rows
+from .session import Session
+from .statements import Statement, Statements
 from .transactions import IDLE, ROLLBACK
 from .units import Command, Fetch, Rows, SqlUnit
 
@@ -56,75 +68,58 @@ SENT_ALL: Final = Flush(0)
 LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
 
-class Mark:
-    """A job that is not a statement's."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
-
-DESCRIBING: Final = Mark()
 SIMPLE: Final = Mark()
-
-Job = Statement | Mark | Outgoing | Incoming
 
 LEFT_OPEN: Final = (
     "the statement has left a transaction open; write an async def with @postgres.transaction instead. The "
     "connection was closed, which rolls back"
 )
+TURNED: Final = (
+    "the columns have become others than they were on another server of this pool, and come in another form: "
+    "the statement was executed, its rows were dropped"
+)
+VANISH: Final = (
+    "a pooler in transaction mode is between; nothing stays prepared from now on. Write statements=0"
+)
 
 
-class PostgresWire(Wire):
+class PostgresWire(OrphansWire):
     """Protocol 3.0 over one connection of a pool. `result_bytes`: how much one unit's rows may have."""
 
     __slots__ = (
-        "_backlog",
         "_bound",
-        "_cancelled",
-        "_closing",
         "_columns",
         "_count",
         "_decode",
         "_error",
         "_failure",
         "_gathered",
-        "_jobs",
-        "_incoming",
         "_known",
         "_opening",
-        "_process",
         "_result_bytes",
         "_rows",
-        "_secret",
         "_sending",
+        "_session",
         "_settings",
         "_sized",
-        "_statements",
         "_stream",
         "_tag",
         "_types",
         "status",
     )
 
+    takes = (SqlUnit, Command, CopyIn, CopyOut)
     pushes = True  # notices, settings, its own end
 
     def __init__(self, settings: Settings, statements: Statements, result_bytes: int) -> None:
         super().__init__()
         self._settings = settings
-        self._statements = statements
+        self._session = Session(statements)
+        self._known = self._session.known
         self._result_bytes = result_bytes
-        self._known = Store(max(1, statements.limit))  # what this connection has prepared
         self._stream: Transport = None  # type: ignore[assignment]  # until connected
         self._opening: Opening | None = None  # until the server is ready
-        self._process = self._secret = 0
-        self._jobs: deque[Job] = deque()
         self._sending: Outgoing | None = None  # the last job, if it is a copy whose data is being sent
-        self._incoming: Incoming | None = None  # the first job, if it is a copy whose data comes
-        self._backlog: deque[Work[Any]] = deque()  # handed over while nothing else may be sent
-        self._closing = b""  # names of statements to be closed with the next write
-        self._cancelled = False
         self._sized = False  # a certain number of bytes is waited for, not just anything
         self.status = IDLE
         # of the answer that is being read:
@@ -158,6 +153,7 @@ class PostgresWire(Wire):
         self._stream = opening.stream
         if done:
             self._process, self._secret = opening.process, opening.secret
+            self._session.begin(self.transport.scope.kernel.random())
             self._opening = None
             self._sized = True
             self.member.ready()
@@ -168,29 +164,29 @@ class PostgresWire(Wire):
     def send(self, work: Work[Any]) -> None:
         """Write the unit, or the question what it takes."""
         if not self.writable:
+            work.wire_bytes = 0
             self._backlog.append(work)
             return
         unit = work.unit
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
-        known = self._known.get(unit.sql)
-        statement = known or self._statements.store.get(unit.sql)
-        if statement is None:
-            self._describe(unit.sql)
+        known = self._known.get(unit.sql) or self._session.guess(unit.sql)
+        if known is None:
+            self._prepare(work)
+            return
+        if known.__class__ is not Statement and known.by_portal and not unit.counts:  # type: ignore[attr-defined]
+            self._prepare(work, known)
             return
         try:
-            encoded = unit.encode(statement)
+            encoded = unit.encode(known)
         except ValueError:
-            if self.transport.scope.now - statement.described < DOUBT_SECONDS:
+            if self.transport.scope.now - known.described < DOUBT_SECONDS:
                 raise
-            self._forget(statement)  # its types may have changed
-            self.send(work)
+            self._session.forget(known)  # its types may have changed
+            self._prepare(work)
             return
-        if known is not None:
-            self._stream.write(encoded)
-        else:
-            self._introduce(statement, encoded)
-        self._jobs.append(statement)
+        self._stream.write(encoded if known.name else known.introduction + encoded)
+        self._jobs.append(known)
 
     def _send_otherwise(self, work: Work[Any]) -> bool:
         """What goes by the simple protocol. False if it does not."""
@@ -206,71 +202,83 @@ class PostgresWire(Wire):
 
     def _send_copy(self, work: Work[Any], unit: CopyIn | CopyOut) -> None:
         """The statement; of records after their types are known."""
-        if work.stage == EXCHANGE and isinstance(unit, CopyIn) and not unit.lasting:
-            raise HeldAcrossBackends(
-                "a copy inside of a transaction waits for no channel, and its body may be run anew: give it "
-                "bytes, or a list in place of an iterator"
-            )
-        columns: tuple[messages.Column, ...] = ()
-        if unit.sql:
-            statement = self._statements.store.get(unit.sql)
-            if statement is None:
-                self._describe(unit.sql)
-                return
-            columns = statement.columns
-            self._statements.store.forget(unit.sql)  # the next copy asks anew: bytes of another type would do
-        if work.settled:  # while it was being described
-            raise work.error or Cancelled("the copy was cancelled by its asker")
         if isinstance(unit, CopyIn):
-            job: Outgoing | Incoming = Outgoing(unit, columns)
+            if work.stage == EXCHANGE and not unit.lasting:
+                raise HeldAcrossBackends(
+                    "a copy inside of a transaction waits for no channel, and its body may be run anew: give "
+                    "it bytes, or a list in place of an iterator"
+                )
+            work.when_settled(unit.settled)
+        if unit.sql:
+            self._prepare(work)
         else:
-            job = Incoming(work, columns, self._result_bytes)
-        encoded = messages.simple_query(unit.statement(columns))
-        self._stream.write(encoded)
-        self._jobs.append(job)
+            self._jobs.append(self._begin_copy(work, ()))
+
+    def _begin_copy(self, work: Work[Any], columns: tuple[messages.Column, ...]) -> Outgoing | Incoming:
+        """Write the statement; the job that it is."""
+        unit: CopyIn | CopyOut = work.unit
+        if isinstance(unit, CopyOut):
+            job: Outgoing | Incoming = Incoming(work, columns, self._result_bytes)
+        else:
+            job = Outgoing(unit, columns)
+        self._stream.write(messages.simple_query(unit.statement(columns)))
         if isinstance(job, Outgoing):
             self._sending = job
             self.writable = False
+        return job
 
-    def _introduce(self, statement: Statement, encoded: bytes) -> None:
-        """Prepare it on this connection, and use it. The server describes it once more, lest it has
-        changed.
+    def _prepare(self, work: Work[Any], known: Statement | None = None) -> None:
+        """Ask what it takes and gives. Until that is answered nothing else is sent, and nothing is
+        executed.
         """
-        if statement.name:
-            gone = self._known.add(statement)
-            if gone is not None:
-                self._closing += messages.close_statement(gone.name)
-        self._stream.write(self._closing + statement.introduction + encoded)
-        self._closing = b""
-
-    def _describe(self, sql: str) -> None:
-        """Ask what it takes and gives."""
-        name = self._statements.next_name()
-        self._stream.write(
-            messages.parse(name, sql)
-            + messages.describe(name)
-            + messages.close_statement(name)
-            + messages.SYNC
-        )
-        self._jobs.append(DESCRIBING)
+        job = Preparing(work.unit, self._session, known)
+        self._stream.write(job.begin())
+        self._jobs.append(job)
         self.writable = False
+        work.wire_bytes = 0  # lost with the connection, it was not executed
 
-    def _described(self, work: Work[Any], error: PostgresError | None) -> None:
-        """Now the unit itself, and those that had to wait."""
-        unit: SqlUnit[Any] = work.unit
-        self.writable = True
-        if error is not None:
-            self.member.fail(error)
+    def _told(self, job: Preparing) -> None:
+        """The server has answered: the next question, or the unit."""
+        work = self.member.current
+        assert work is not None
+        now, rows = self.transport.scope.now, self._rows
+        self._rows, self._decode, self._count = [], None, 0
+        try:
+            question = (
+                job.looked_up(rows, now) if job.asked else job.described(self._types, self._columns, now)
+            )
+        except Exception as error:
+            self._go_ahead(work, job, error)
+            return
+        if question:
+            self._stream.write(question)
+            self._decode = decode_found if job.asked else None
         else:
-            name = self._statements.next_name()
-            try:
-                now = self.transport.scope.now
-                self._statements.store.add(Statement(name, unit.sql, self._types, self._columns, now))
-            except ValueError as unfit:
-                self.member.fail(unfit)
+            self._go_ahead(work, job)
+
+    def _go_ahead(self, work: Work[Any], job: Preparing, error: Exception | None = None) -> None:
+        """All is known: the unit itself, if it is still wanted and can be encoded, and those that had to
+        wait.
+        """
+        self.writable = True
+        self._bound = False
+        work.wire_bytes = -1
+        try:
+            if error is not None or work.settled:
+                self._jobs[0] = self._withdraw(error)
+            elif job.statement is None:
+                self._jobs[0] = self._begin_copy(work, job.columns)
             else:
-                self._send_late(work)
+                self._stream.write(self._session.closing() + work.unit.encode(job.statement))
+                self._jobs[0] = job.statement
+        except Exception as unfit:
+            self._jobs[0] = self._withdraw(unfit)
         self._catch_up()
+
+    def _withdraw(self, error: Exception | None) -> Mark:
+        """It is not to be done after all."""
+        self._stream.write(messages.SYNC)
+        return Mark(error)
 
     def _catch_up(self) -> None:
         """Those that had to wait."""
@@ -279,11 +287,11 @@ class PostgresWire(Wire):
 
     def _send_late(self, work: Work[Any]) -> None:
         """`send`, for one that is in the FIFO already: a Sync stands for what cannot be encoded."""
+        work.wire_bytes = -1
         try:
             self.send(work)
         except Exception as error:
-            self._stream.write(messages.SYNC)
-            self._jobs.append(Mark(error))
+            self._jobs.append(self._withdraw(error))
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -314,7 +322,7 @@ class PostgresWire(Wire):
     def _read(self) -> Expectation | None:
         """Whole messages. The hot path of a client."""
         incoming = self._incoming
-        if incoming is not None and incoming.blocked:
+        if self._cut or (incoming is not None and incoming.blocked):
             return SLEEP
         stream, member = self._stream, self.member
         data = stream.input
@@ -370,16 +378,10 @@ class PostgresWire(Wire):
             self.deadline = incoming.due
             if incoming.spent:
                 self._cut_off()
-                return None
+                return SLEEP
             if incoming.blocked:
                 return SLEEP
         return expectation or self._anything()
-
-    def _cut_off(self) -> None:
-        """More of a copy is to come than anybody wants: have the server end it, and close."""
-        self._cancel()
-        self._jobs.clear()
-        self.member.settle(None, reusable=False)
 
     def _waiting(self, data: bytes, at: int, size: int) -> Expectation | None:
         """A large message is waited for as a whole, so that it is not looked at again with each of its
@@ -436,6 +438,10 @@ class PostgresWire(Wire):
             if kind == "n":
                 self._columns = ()
                 self._check_columns()
+            elif kind == "3":
+                job = self._jobs[0] if self._jobs else None
+                if isinstance(job, Preparing) and job.asked:
+                    self._told(job)
         elif kind == "t":
             self._types = messages.read_parameters(body)
         elif kind == "T":
@@ -468,24 +474,30 @@ class PostgresWire(Wire):
             raise BadMessage("a COPY out of place; postgres.copy_in and postgres.copy_out make units of it")
 
     def _check_columns(self) -> None:
-        """A statement as this connection sees it: its columns may have changed since it was described."""
+        """The server's own word: what was asked for, or what a guess is held against."""
         job = self._jobs[0] if self._jobs else None
-        if not isinstance(job, Statement) or self._columns == job.columns:
-            return
-        self._forget(job)
-        try:
-            self._decode = compile_rows(self._columns, job.formats)
-        except Exception as error:
-            self._failure = UnreadableValue(f"the statement's columns have changed: {error}")
+        if isinstance(job, Preparing):
+            self._told(job)
+        elif isinstance(job, Statement) and self._columns != job.columns:
+            self._session.forget(job)
+            work = self.member.current
+            if job.fits(self._columns):
+                self._jobs[0] = job.with_columns(self._columns)
+                return
             self._decode = skip_rows
+            if work is not None and not work.unit.counts:
+                self._failure = Turned(TURNED)
 
     def _take_error(self, error: PostgresError) -> None:
         if error.severity in ("FATAL", "PANIC"):
             self.member.close(error)
         elif self._jobs:
             self._error = error
-            if isinstance(self._jobs[0], Outgoing):
-                self._jobs[0].refused()
+            job = self._jobs[0]
+            if isinstance(job, Outgoing):
+                job.refused(error)
+            elif isinstance(job, Preparing):
+                self._stream.write(messages.SYNC)
         else:
             raise error
 
@@ -502,35 +514,45 @@ class PostgresWire(Wire):
         self._decode = None
         bound, self._bound = self._bound, False
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:
-            self._ready_otherwise(work, job, count, bound)
+            self._ready_otherwise(work, job, rows, count, bound)
         elif status != IDLE and work.stage != EXCHANGE:
             self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
         elif work.settled:
             self.member.settle(None)
         else:
-            try:
-                value = work.unit.result(rows, job, count)
-            except Exception as error:
-                self.member.fail(error)
-            else:
-                self.member.settle(value)
+            self._answer(work, job, rows, count)
+        if self._orphaned:
+            self._orphaned -= 1
+            self._look_at_orphans()
 
-    def _ready_otherwise(self, work: Work[Any], job: Job, count: int, bound: bool) -> None:
-        """An error, or no statement's answer."""
+    def _answer(self, work: Work[Any], job: Statement, rows: Rows, count: int) -> None:
+        try:
+            value = work.unit.result(rows, job, count)
+        except Exception as error:
+            self.member.fail(error)
+        else:
+            self.member.settle(value)
+
+    def _ready_otherwise(self, work: Work[Any], job: Job, rows: Rows, count: int, bound: bool) -> None:
+        """An error, or no planned statement's answer."""
         error, self._error = self._error, None
         failure, self._failure = self._failure, None
-        if job is DESCRIBING:
-            self._described(work, error)
-        elif isinstance(job, Outgoing | Incoming):
+        if isinstance(job, Outgoing | Incoming):
             self._end_copy(work, job, error, count)
         elif error is not None:
             self._fail(work, job, error, bound)
         elif failure is not None:
-            self.member.fail(failure)
+            self._put_back(work, failure, isinstance(failure, Turned) and work.unit.idempotent)
         elif isinstance(job, Mark) and job.error is not None:
             self.member.fail(job.error)
         else:
-            self.member.settle(self._tag)
+            self._session.done(self._tag, self.status == IDLE)
+            if self.status != IDLE and work.stage != EXCHANGE:
+                self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
+            elif isinstance(job, Statement) and not work.settled:
+                self._answer(work, job, rows, count)
+            else:
+                self.member.settle(self._tag)
 
     def _end_copy(
         self, work: Work[Any], job: Outgoing | Incoming, error: PostgresError | None, count: int
@@ -564,21 +586,31 @@ class PostgresWire(Wire):
     def _fail(self, work: Work[Any], job: Job, error: PostgresError, bound: bool) -> None:
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
         again = error.sqlstate == CANCELED and self._cancelled
-        if isinstance(job, Statement) and (is_invalid(error) or is_outdated(error)):
-            self._forget(job)
-            error.stale = True
-            again = not bound or is_invalid(error)
+        statement = job.statement if isinstance(job, Preparing) else job
+        if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error)):
+            self._doubt(work, statement, error, bound)
+            again = not bound
+        self._put_back(work, error, again)
+        if isinstance(job, Preparing):
+            self.writable = True
+            self._catch_up()
+
+    def _put_back(self, work: Work[Any], error: Exception, again: bool) -> None:
         if again and work.stage == SENT and not work.settled and work.attempts < SENDS_MAX:
             self.member.take_back()
         else:
             self.member.fail(error)
 
-    def _forget(self, statement: Statement) -> None:
-        """Describe it anew when it comes again."""
-        if self._known.get(statement.sql) is statement:
-            self._known.drop(statement)
-            self._closing += messages.close_statement(statement.name)
-        self._statements.store.drop(statement)
+    def _doubt(self, work: Work[Any], statement: Statement, error: PostgresError, bound: bool) -> None:
+        """What was known of it is true no more."""
+        error.stale = True
+        kept = self._session.forget(statement)
+        if error.sqlstate == INVALID_NAME and kept and not bound:
+            if self._session.vanished():
+                pool = self.member.pool
+                pool.loop.log.warning("statements vanish", pool=pool.name, why=VANISH)
+        elif is_invalid(error) and work.stage == EXCHANGE:
+            self._session.shared.turned(statement.sql)
 
     # -- what else happens -------------------------------------------------------------------------
 
@@ -588,6 +620,9 @@ class PostgresWire(Wire):
 
     def wakeup(self) -> Expectation | None:
         """A copy's source has more, the reader of one has made room, or somebody does not wait any more."""
+        if self._cut:
+            self._end_cut()
+            return SLEEP
         if self._sending is not None:
             return self._feed()
         return self._go_on() if self._incoming is not None else None
@@ -599,7 +634,9 @@ class PostgresWire(Wire):
     def timeout(self) -> Expectation | None:
         """A copy has stood still for too long, or what is left of it takes too long."""
         incoming = self._incoming
-        if incoming is not None:
+        if incoming is None:
+            self._look_at_time()
+        else:
             incoming.fail(
                 DeadlineExceeded(
                     "a copy has stood still for too long, on the side of its server or of its reader"
@@ -607,34 +644,6 @@ class PostgresWire(Wire):
             )
             self._cut_off()
         return None
-
-    def abandoned(self, work: Work[Any]) -> None:
-        """Past its deadline, what the server is doing for it is to end. A unit that was merely cancelled is
-        let finish: its answer is read and dropped. A copy is broken off in both cases.
-        """
-        current = self.member.current
-        if current is work and isinstance(work.unit, CopyIn | CopyOut):
-            self._break_off(work)
-        if not isinstance(work.error, DeadlineExceeded) or current is None:
-            return
-        if not self._cancelled and (current.settled or current.stage == EXCHANGE):
-            self._cancel()  # else it would hit somebody who still waits
-
-    def _break_off(self, work: Work[Any]) -> None:
-        job = self._jobs[0]
-        if isinstance(job, Outgoing):
-            job.abandon(work.error)
-        elif isinstance(job, Incoming):
-            self._incoming = job
-            job.abandon(self.transport.scope.now)
-        self.member.wake()
-
-    def _cancel(self) -> None:
-        """CancelRequest."""
-        if self._process:
-            self._cancelled = True
-            loop = self.transport.scope.loop
-            cancel(loop, self.member.backend.address, self._process, self._secret)
 
     def restore(self) -> Unit[Any] | None:
         """After a transaction whose body has not ended it."""

@@ -3,13 +3,15 @@
 Rules:
 1. What is executed at once shares connections, hundreds of units deep.
 2. What holds a connection never stands in front of others: transactions and blocking commands go to lanes,
-   pools of their own that are made when first needed.
+   pools of their own that are made when first needed. So does `atomic`, whose connections stand behind a
+   MULTI.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,6 +20,7 @@ from pools import Backend, Pool, Unit, Wire
 
 from .codec import REPLY_BYTES_MAX
 from .handshake import Login
+from .units import Redis
 from .wire import RedisWire
 
 __all__ = ["RedisPool", "parse_url", "pool"]
@@ -32,7 +35,7 @@ ENCODED: Final = "percent-encode what stands in a password"
 FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 
-class _Waiting(Pool):
+class _Waiting(Pool[Redis]):
     """For units that wait in the server: a drain does not wait for what may never come."""
 
     __slots__ = ()
@@ -47,14 +50,14 @@ class _Waiting(Pool):
         return Stop()
 
 
-class RedisPool(Pool):
+class RedisPool(Pool[Redis]):
     """Made by `redis.pool`."""
 
     __slots__ = ("_lanes", "_make_lane")
 
     def __init__(
         self,
-        wire: Callable[[], Wire],
+        wire: Callable[..., Wire],
         backend: Backend,
         *,
         transactions: int,
@@ -69,13 +72,14 @@ class RedisPool(Pool):
             kind, connections = (_Waiting, blocking) if name == "blocking" else (Pool, transactions)
             own = Backend(backend.address, backend.tls, backend.server_hostname)
             options = {**shared, "connections": connections, "name": f"{self.name} ({name})"}
-            return self.loop.spawn(kind(wire, [own], **options))
+            made = partial(wire, standing=True) if name == "atomic" else wire
+            return self.loop.spawn(kind(made, [own], **options))
 
         self._make_lane = make
 
     def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
-        """Into the lane of units that hold a connection: `transactions` or `blocking`. None: there is none
-        any more, and the pool itself will refuse.
+        """Into the lane of units that hold a connection: `transactions`, `atomic` or `blocking`. None: there
+        is none any more, and the pool itself will refuse.
         """
         if self.loop is None or self.draining_now:
             return None
@@ -121,10 +125,10 @@ def pool(
     `redis://user:password@host:port/database`, `rediss://…` for TLS, `unix:///path?db=0`.
 
     `username` and `password` may be given here instead; `name` is what CLIENT LIST shows. `connections` are
-    for what is executed at once, `pipeline` units deep; up to `transactions` and `blocking` more are opened
-    when needed, for units that hold one. `reply_bytes`: how large a reply may be. `tls`: instead of the
-    system's trust. The other options are those of `pools.Pool`. Raises `ValueError` for a URL that is not of
-    that form.
+    for what is executed at once, `pipeline` units deep; up to `transactions` (as many again for `atomic`) and
+    `blocking` more are opened when needed, for units that hold one. `reply_bytes`: how large a reply may be.
+    `tls`: instead of the system's trust. The other options are those of `pools.Pool`. Raises `ValueError` for
+    a URL that is not of that form.
     """
     limits = {"transactions": transactions, "blocking": blocking, "reply_bytes": reply_bytes}
     for option, value in limits.items():
@@ -132,7 +136,7 @@ def pool(
             raise ValueError(f"{option}={value}; write 1 or more")
     backend, login = parse_url(url, tls, Login(username, password, 0, name))
     return RedisPool(
-        lambda: RedisWire(login, reply_bytes),
+        partial(RedisWire, login, reply_bytes),
         backend,
         transactions=transactions,
         blocking=blocking,

@@ -18,17 +18,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import hiredis
 from hiredis import PushNotification
 
 from .errors import BadReply, RedisError
 
-__all__ = ["NOTHING", "Arg", "Decoder", "PushNotification", "encode"]
+__all__ = ["NOTHING", "Arg", "Name", "Decoder", "PushNotification", "encode"]
 
 Arg = str | bytes | int | float | memoryview
 """What a command may be given. Text is sent as UTF-8, numbers as their decimal text."""
+
+Name = TypeVar("Name", str, bytes)
+"""What the fields of a mapping are called: all text, or all bytes."""
 
 NOTHING: Final = object()  # no complete reply: none of the values that a server can send
 REPLY_BYTES_MAX: Final = 1 << 30  # Redis itself keeps values under 512 MiB

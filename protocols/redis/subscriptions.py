@@ -22,7 +22,7 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -191,7 +191,7 @@ class Subscription(Machine["Subscription"]):
 
     # -- machine ---------------------------------------------------------------------------------------------
 
-    def handle(self, scope: Scope) -> Any:
+    def handle(self, scope: Scope) -> Self:
         """Spawning gives the subscription itself."""
         return self
 

@@ -74,5 +74,5 @@ def test_without_hypothesis_the_error_says_what_to_install(monkeypatch: pytest.M
 
     monkeypatch.delitem(sys.modules, "actors.testing.strategies")
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ImportError, match=r"pip install 'windlass\[testing\]'"):
+    with pytest.raises(ImportError, match=r"'windlass-runtime\[testing\]'"):
         importlib.import_module("actors.testing.strategies")

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 from structlog.testing import capture_logs
@@ -31,7 +30,6 @@ from actors import (
 )
 from actors.kernel import READABLE, WRITABLE, SelectorsPoller, Waker
 from actors.listeners import ACCEPTS_MAX, PAUSE_SECONDS
-from actors.resolver import ThreadedResolver, look_up
 from actors.testing import FakeSocket, ManualKernel, run_until
 
 
@@ -405,34 +403,6 @@ def test_names_are_resolved_by_the_system(loop):
     assert isinstance(nobody.log[0][1], ResolveError)
 
 
-def test_the_resolver_bounds_what_waits():
-    resolver = ThreadedResolver(threads_max=0, waiting_max=1)
-    got = []
-    resolver.resolve(TcpAddress("a", 1), got.append)
-    resolver.resolve(TcpAddress("b", 1), got.append)
-    assert "b must wait" in str(got[0])
-    assert repr(resolver) == "<ThreadedResolver 0 threads, 1 names waiting>"
-    assert isinstance(look_up(TcpAddress("a\0b", 1)), ResolveError)
-    working, done = ThreadedResolver(threads_max=1), threading.Event()
-    working.resolve(TcpAddress("127.0.0.1", 5), lambda found: got.append(found) or done.set())
-    assert done.wait(10)
-    assert got[-1] == [TcpAddress("127.0.0.1", 5)]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of a fork beside threads
-def test_names_are_resolved_in_a_forked_process_too():
-    resolver, done = ThreadedResolver(threads_max=1), threading.Event()
-    resolver.resolve(TcpAddress("127.0.0.1", 5), lambda found: done.set())
-    assert done.wait(10)
-    child = os.fork()
-    if child == 0:
-        again = threading.Event()
-        resolver.resolve(TcpAddress("127.0.0.1", 5), lambda found: again.set())
-        os._exit(0 if again.wait(10) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-
-
 # -- the kernel --------------------------------------------------------------------------------------------
 
 
@@ -541,3 +511,36 @@ def test_the_stream_of_a_tcp_connection_knows_its_peer(loop):
     loop.spawn(Connector(parse_address(str(listener.address)), client))
     run_until(loop, lambda: peers)
     assert peers == ["127.0.0.1", "127.0.0.1"]
+
+
+# -- a connect that reaches itself -------------------------------------------------------------------------
+
+
+class OwnPort(SystemKernel):
+    """The kernel has chosen the very port that is connected to."""
+
+    def connect(self, address):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address.host, address.port))
+        sock.connect((address.host, address.port))
+        sock.setblocking(False)
+        return sock, self.done
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_connect_that_reaches_itself_is_refused_and_frees_the_port(done):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    kernel = OwnPort()
+    kernel.done = done
+    with Loop(kernel=kernel) as loop:
+        client = Client()
+        loop.spawn(Connector(TcpAddress("127.0.0.1", port), client))
+        run_until(loop, lambda: client.log)
+        ((what, error),) = client.log
+        assert what == "stopped"
+        assert isinstance(error, ConnectionRefusedError)
+        assert "nobody listens there" in str(error)
+        with socket.create_server(("127.0.0.1", port)):
+            pass

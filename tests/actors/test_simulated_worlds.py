@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import select
@@ -17,7 +18,20 @@ from typing import Any
 
 import pytest
 
-from actors import Continue, Loop, Machine, Mailbox, Outcome, Reply, Scope, SystemKernel, Timeout, sleep
+from actors import (
+    Continue,
+    DeadlineExceeded,
+    Loop,
+    Machine,
+    Mailbox,
+    Misuse,
+    Outcome,
+    Reply,
+    Scope,
+    SystemKernel,
+    Timeout,
+    sleep,
+)
 from actors.simulation import (
     CALM,
     ROUGH,
@@ -112,7 +126,7 @@ def test_a_reply_that_is_late_or_wrong_or_an_error() -> None:
             host.expect(reply, "it", lambda value: value == 7, within=within, may_fail=wrong != "failed")
             await sleep(2)
             if wrong == "failed":
-                reply.fail(OSError("no"))
+                reply.fail(ConnectionError("no"))
             reply.settle(8 if wrong == "another" else 7)
 
         return program(work)
@@ -120,7 +134,65 @@ def test_a_reply_that_is_late_or_wrong_or_an_error() -> None:
     assert simulate(setup("nothing")).failure is None
     assert "it is late" in failure_of(setup("late"))
     assert "it got 8, which is not its answer" in failure_of(setup("another"))
-    assert "it has failed: OSError('no')" in failure_of(setup("failed"))
+    assert "it has failed: ConnectionError('no')" in failure_of(setup("failed"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NameError("name 'sleep' is not defined"), False),
+        (AssertionError("2 is not 3"), False),
+        (OSError("no"), False),
+        (FileNotFoundError(errno.ENOENT, "no such file"), False),
+        (Misuse("never so"), False),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), True),
+        (OSError(errno.EHOSTUNREACH, "no route"), True),
+        (DeadlineExceeded("late"), True),
+        (ExceptionGroup("both", [DeadlineExceeded("late"), ConnectionResetError()]), True),
+        (ExceptionGroup("both", [DeadlineExceeded("late"), ZeroDivisionError()]), False),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("draining", [False, True])
+def test_only_what_the_network_can_cause_is_an_expected_failure(
+    error: Exception, expected: bool, draining: bool
+) -> None:
+    async def die() -> None:
+        await sleep(1)
+        raise error
+
+    async def work(host: Host) -> None:
+        host.expect(host.loop.spawn(die()), "the service")
+        if draining:
+            host.loop.drain(5.0)
+
+    report = simulate(program(work))
+    if expected:
+        assert report.failure is None
+    else:
+        assert report.failure is not None
+        assert "the service has failed" in report.failure
+        assert "raise error" in report.failure, "with its traceback"
+
+
+def test_errors_of_its_own_can_be_expected() -> None:
+    class Poor(Exception):
+        pass
+
+    async def pay(error: Exception) -> None:
+        await sleep(1)
+        raise error
+
+    def setup(error: Exception) -> Callable[[World], None]:
+        async def work(host: Host) -> None:
+            host.expect(host.loop.spawn(pay(error)), "the bill", may_fail=Poor)
+
+        return program(work)
+
+    assert simulate(setup(Poor())).failure is None
+    assert simulate(setup(ConnectionResetError())).failure is None, "the network's as well"
+    assert simulate(setup(ExceptionGroup("all", [Poor()]))).failure is None
+    assert simulate(setup(KeyError())).failure is not None
 
 
 def test_a_reply_that_settles_twice() -> None:
@@ -399,6 +471,10 @@ def test_scenarios_by_name(tmp_path: Path) -> None:
         ("actors.simulation:World", "actors.simulation has no scenario 'World'; there are: none"),
         ("no.such.module:x", "cannot import 'no.such.module'"),
         (f"{tmp_path}/none.py:x", "there is no file"),
+        (
+            f"{__file__}:test_scenarios_by_name",
+            "is no scenario yet: decorate it with @scenario (from actors.simulation)",
+        ),
     ):
         with pytest.raises(ValueError) as caught:
             load_scenario(reference, {"pool": "x:y"})

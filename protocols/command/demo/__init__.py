@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from actors import Loop, Reply, gather, sleep
 from protocols import http
 from protocols.command.arguments import Parser, integer, seconds
+from protocols.command.logs import tell
 
 from .chart import draw
 from .display import Display, explanation, table, verdict_lines
@@ -148,7 +148,7 @@ def run_demo(argv: Sequence[str]) -> int:
             try:
                 return perform(demo, options)
             except ProgramEnded as error:
-                sys.stderr.write(f"windlass demo: {error}\n")
+                tell(f"windlass demo: {error}")
                 return 1
             finally:
                 demo.end()

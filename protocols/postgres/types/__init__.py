@@ -1,19 +1,32 @@
-"""Which type is coded how: by OID, all in binary; what is not in the table goes as text, both ways."""
+"""Which type is coded how: by OID, all in binary. What is not in the table is read as text; as a parameter
+it is coded as what it is made of (a domain over one of these, an array of such), if the server says so, else
+it is a `str`.
+"""
 
 from __future__ import annotations
 
-import datetime
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from . import scalars
 from .composed import Range, array, multirange_of, range_of
+from .infinity import INFINITY, Infinity
 from .scalars import Decode, Encode
 
-__all__ = ["CODECS", "Codec", "Range", "encode_as_text"]
+__all__ = [
+    "CODECS",
+    "INFINITY",
+    "LOOK_UP",
+    "MADE_OF",
+    "Codec",
+    "Infinity",
+    "Range",
+    "codecs_of",
+    "encode_unknown",
+]
 
 
 class Codec(msgspec.Struct, frozen=True):
@@ -27,6 +40,7 @@ class Codec(msgspec.Struct, frozen=True):
     code: str = ""
     size: int = -1
     plain: bool = False  # `struct` alone does it, both ways
+    as_text: bool = False  # not in binary
 
 
 def _plain(name: str, code: str) -> Codec:
@@ -100,27 +114,68 @@ def _table() -> dict[int, Codec]:
 CODECS: Final = _table()
 
 
-def encode_as_text(value: Any) -> bytes:
-    """A parameter whose type is not in the table (an enum, a domain, `money` …), as its text."""
+def encode_unknown(value: Any) -> bytes:
+    """A parameter of a type that nobody here knows (an enum, `money`, an extension's …): its text."""
+    if not isinstance(value, str):
+        raise TypeError("write a str, as the server writes a value of this type")
+    return scalars.encode_text(value)
+
+
+def list_as_text(value: Any) -> bytes:
+    """An array of such: a list of `str` and None, of lists for several dimensions; or its text."""
     if isinstance(value, str):
         return scalars.encode_text(value)
-    if isinstance(value, bool):
-        return b"true" if value else b"false"
-    if isinstance(value, bytes | bytearray | memoryview):
-        return b"\\x" + bytes(value).hex().encode()
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat().encode()
-    if isinstance(value, list | tuple):
-        return b"{" + b",".join(map(_item_as_text, value)) + b"}"
-    if isinstance(value, dict):
-        return scalars.encode_json(value)
-    return scalars.encode_text(str(value))
+    if not isinstance(value, list | tuple):
+        raise TypeError("write a list of str")
+    return b"{" + b",".join(map(_item_as_text, value)) + b"}"
 
 
 def _item_as_text(value: Any) -> bytes:
     if value is None:
         return b"NULL"
-    text = encode_as_text(value)
     if isinstance(value, list | tuple):
-        return text
-    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+        return list_as_text(value)
+    return b'"' + encode_unknown(value).replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+# -- types that somebody has added -------------------------------------------------------------------
+
+LOOK_UP: Final = """with recursive asked as (
+    select unnest($1::oid[]) as oid
+    union
+    select case when t.typtype = 'd' then t.typbasetype else t.typelem end
+    from asked join pg_catalog.pg_type t on t.oid = asked.oid
+    where t.typtype = 'd' or exists (
+        select 1 from pg_catalog.pg_type e where e.oid = t.typelem and e.typarray = t.oid and e.typdelim = ','
+    )
+)
+select t.oid, t.typname::text, t.typtype = 'd', case when t.typtype = 'd' then t.typbasetype else coalesce(
+    (select e.oid from pg_catalog.pg_type e
+     where e.oid = t.typelem and e.typarray = t.oid and e.typdelim = ','), 0) end
+from asked join pg_catalog.pg_type t on t.oid = asked.oid"""
+"""What types are made of: OID, name, whether a domain, and of what it or its elements are (0: of nothing)."""
+
+MADE_OF: Final = (26, 25, 16, 26)
+"""The types of its columns."""
+
+
+def codecs_of(asked: Iterable[int], found: Iterable[tuple[int, str, bool, int]]) -> dict[int, Codec]:
+    """Codecs of types by what `LOOK_UP` has found: a domain is coded as what it is a domain over, an array
+    as its elements are. What leads to no codec of ours goes as text.
+    """
+    made = {oid: (name, domain, of) for oid, name, domain, of in found}
+
+    def codec_of(oid: int) -> Codec:
+        if oid in CODECS:
+            return CODECS[oid]
+        name, domain, of = made.get(oid, (f"of type {oid}", False, 0))
+        if not of:
+            return Codec(name, scalars.decode_text, encode_unknown, as_text=True)
+        inner = codec_of(of)
+        if domain:
+            return Codec(name, inner.decode, inner.encode, as_text=inner.as_text)
+        if inner.as_text:
+            return Codec(name, scalars.decode_text, list_as_text, as_text=True)
+        return Codec(name, *array(of, inner.decode, inner.encode))
+
+    return {oid: codec_of(oid) for oid in asked}

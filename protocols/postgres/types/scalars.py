@@ -2,23 +2,27 @@
 
 A decoder takes the bytes of one value that is not NULL; an encoder takes one Python value and gives its
 bytes, or raises `TypeError`, `ValueError`, `OverflowError` or `struct.error` for one that does not fit.
-`infinity` dates and timestamps are Python's `min` and `max`; intervals count a month as 30 days and a year
-as 365, as psycopg and asyncpg do.
+Dates and timestamps that are infinite are `INFINITY` and `-INFINITY`, both ways; intervals count a month as
+30 days and a year as 365, as psycopg and asyncpg do.
 """
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
+import math
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
 from protocols.postgres.errors import UnreadableValue
+
+from .infinity import INFINITY, Infinity
 
 __all__ = [
     "Decode",
@@ -76,9 +80,6 @@ _interval = struct.Struct("!qii")
 _timetz = struct.Struct("!qi")
 _numeric = struct.Struct("!HhHH")
 
-decode_json = msgspec.json.decode
-encode_json = msgspec.json.encode
-
 
 def number(code: str) -> tuple[Decode, Encode]:
     """A type that `struct` knows by this letter."""
@@ -125,6 +126,47 @@ def decode_void(data: bytes) -> None:
     """What a function returns that returns nothing."""
 
 
+def decode_json(data: bytes) -> Any:
+    """What msgspec makes of it. The server's `json` may hold halves of a surrogate pair, which msgspec does
+    not read: they are in the `str` as they are.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.ValidationError:  # a number out of range
+        raise
+    except msgspec.DecodeError as error:
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise error from None
+
+
+def encode_json(value: Any) -> bytes:
+    """Anything that msgspec encodes, but no NaN and no infinity, which it would make null."""
+    data = msgspec.json.encode(value)
+    if b"null" in data and any(map(is_no_number, leaves(msgspec.to_builtins(value)))):
+        raise ValueError("JSON has no NaN and no infinity; write None, or a str")
+    return data
+
+
+def is_no_number(value: Any) -> bool:
+    """NaN, or infinite."""
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Everything in lists and dicts, however deep."""
+    found = [value]
+    while found:
+        value = found.pop()
+        if isinstance(value, dict):
+            found += value.values()
+        elif isinstance(value, list | tuple):
+            found += value
+        else:
+            yield value
+
+
 def decode_jsonb(data: bytes) -> Any:
     """Version 1: the text of it."""
     if data[:1] != b"\1":
@@ -150,53 +192,47 @@ def encode_uuid(value: Any) -> bytes:
 # -- dates and times ------------------------------------------------------------------------------
 
 
-def decode_date(data: bytes) -> datetime.date:
+def decode_date(data: bytes) -> datetime.date | Infinity:
     """Days since 2000."""
     (days,) = _int.unpack(data)
-    if days == INFINITY_32:
-        return datetime.date.max
-    if days == -INFINITY_32 - 1:
-        return datetime.date.min
     try:
         return datetime.date.fromordinal(days + EPOCH_DAY)
     except (ValueError, OverflowError):
+        if days == INFINITY_32:
+            return INFINITY
+        if days == -INFINITY_32 - 1:
+            return -INFINITY
         raise unreadable("date", days, "days") from None
 
 
 def encode_date(value: Any) -> bytes:
     """A `date`."""
+    if isinstance(value, Infinity):
+        return _int.pack(value.of(INFINITY_32))
     if isinstance(value, datetime.datetime) or not isinstance(value, datetime.date):
         raise TypeError("write a datetime.date")
-    if value == datetime.date.max:
-        return _int.pack(INFINITY_32)
-    if value == datetime.date.min:
-        return _int.pack(-INFINITY_32 - 1)
     return _int.pack(value.toordinal() - EPOCH_DAY)
 
 
-def moment(
-    epoch: datetime.datetime, latest: datetime.datetime, earliest: datetime.datetime
-) -> Callable[[bytes], datetime.datetime]:
+def moment(epoch: datetime.datetime) -> Callable[[bytes], datetime.datetime | Infinity]:
     """Microseconds since 2000."""
 
-    def decode(data: bytes) -> datetime.datetime:
+    def decode(data: bytes) -> datetime.datetime | Infinity:
         (count,) = _long.unpack(data)
         try:
             return epoch + datetime.timedelta(microseconds=count)
         except OverflowError:
             if count == INFINITY_64:
-                return latest
+                return INFINITY
             if count == -INFINITY_64 - 1:
-                return earliest
+                return -INFINITY
             raise unreadable("timestamp", count, "microseconds") from None
 
     return decode
 
 
-LATEST_UTC: Final = datetime.datetime.max.replace(tzinfo=UTC)
-EARLIEST_UTC: Final = datetime.datetime.min.replace(tzinfo=UTC)
-decode_timestamp = moment(EPOCH, datetime.datetime.max, datetime.datetime.min)
-decode_timestamptz = moment(EPOCH_UTC, LATEST_UTC, EARLIEST_UTC)
+decode_timestamp = moment(EPOCH)
+decode_timestamptz = moment(EPOCH_UTC)
 
 
 def unreadable(kind: str, count: int, unit: str) -> UnreadableValue:
@@ -211,23 +247,19 @@ def micros(span: datetime.timedelta) -> int:
 
 def encode_timestamp(value: Any) -> bytes:
     """A `datetime` without a zone."""
+    if isinstance(value, Infinity):
+        return _long.pack(value.of(INFINITY_64))
     if not isinstance(value, datetime.datetime) or value.tzinfo is not None:
         raise TypeError("write a datetime.datetime without tzinfo (timestamptz takes one with)")
-    if value == datetime.datetime.max:
-        return _long.pack(INFINITY_64)
-    if value == datetime.datetime.min:
-        return _long.pack(-INFINITY_64 - 1)
     return _long.pack(micros(value - EPOCH))
 
 
 def encode_timestamptz(value: Any) -> bytes:
     """A `datetime` with a zone."""
+    if isinstance(value, Infinity):
+        return _long.pack(value.of(INFINITY_64))
     if not isinstance(value, datetime.datetime) or value.tzinfo is None:
         raise TypeError("write a datetime.datetime with tzinfo: which moment is meant otherwise?")
-    if value == LATEST_UTC:
-        return _long.pack(INFINITY_64)
-    if value == EARLIEST_UTC:
-        return _long.pack(-INFINITY_64 - 1)
     return _long.pack(micros(value - EPOCH_UTC))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocols.redis.codec import Arg, encode
+from protocols.redis.codec import Arg, Name, encode
 from protocols.redis.convert import as_dict, flag
 from protocols.redis.units import Command, Idempotent
 
@@ -28,7 +28,7 @@ def hget(key: Arg, field: Arg) -> Command[bytes | None]:
     return Idempotent(encode("HGET", key, field))
 
 
-def hset(key: Arg, values: Mapping[str, Arg] | Mapping[bytes, Arg]) -> Command[int]:
+def hset(key: Arg, values: Mapping[Name, Arg]) -> Command[int]:
     """Set fields; how many of them are new."""
     return Command(encode("HSET", key, *(part for pair in values.items() for part in pair)))
 

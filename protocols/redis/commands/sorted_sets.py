@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocols.redis.codec import Arg, encode
+from protocols.redis.codec import Arg, Name, encode
 from protocols.redis.convert import as_scored, maybe
 from protocols.redis.units import Command, Idempotent
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-def zadd(key: Arg, scores: Mapping[str, float] | Mapping[bytes, float]) -> Command[int]:
+def zadd(key: Arg, scores: Mapping[Name, float]) -> Command[int]:
     """Set members' scores; how many members are new."""
     return Command(
         encode("ZADD", key, *(part for member, score in scores.items() for part in (score, member)))

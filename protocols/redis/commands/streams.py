@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from protocols.redis.codec import Arg, encode
+from protocols.redis.codec import Arg, Name, encode
 from protocols.redis.convert import Entry, as_entries, as_streams, ok
 from protocols.redis.units import Command, Idempotent, command
 
 __all__ = ["xack", "xadd", "xdel", "xgroup_create", "xlen", "xrange", "xread", "xreadgroup", "xtrim"]
 
-Positions = Mapping[str, Arg] | Mapping[bytes, Arg]
+Positions = Mapping[Name, Arg]
 """By stream, the ID after which to read."""
 
 
-def xadd(
-    key: Arg, fields: Mapping[str, Arg] | Mapping[bytes, Arg], *, id: Arg = "*", maxlen: int | None = None
-) -> Command[bytes]:
+def xadd(key: Arg, fields: Mapping[Name, Arg], *, id: Arg = "*", maxlen: int | None = None) -> Command[bytes]:
     """Append an entry; its ID. `maxlen`: drop the oldest beyond about so many."""
     trim: tuple[Arg, ...] = () if maxlen is None else ("MAXLEN", "~", maxlen)
     return Command(encode("XADD", key, *trim, id, *(part for pair in fields.items() for part in pair)))
@@ -44,14 +42,19 @@ def xtrim(key: Arg, maxlen: int) -> Command[int]:
 
 
 def xread(
-    positions: Positions, *, count: int | None = None, seconds: float | None = None
+    positions: Positions[Name], *, count: int | None = None, seconds: float | None = None
 ) -> Command[dict[bytes, list[Entry]]]:
     """Entries after an ID, by stream. `seconds`: wait for some (0: for ever); `{}` if none has come."""
     return _read("XREAD", *_count(count), *_block(seconds), "STREAMS", *positions, *positions.values())
 
 
 def xreadgroup(
-    group: Arg, consumer: Arg, positions: Positions, *, count: int | None = None, seconds: float | None = None
+    group: Arg,
+    consumer: Arg,
+    positions: Positions[Name],
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
 ) -> Command[dict[bytes, list[Entry]]]:
     """As `xread`, for one consumer of a group: after `>`, entries that nobody has got yet."""
     who = ("XREADGROUP", "GROUP", group, consumer)

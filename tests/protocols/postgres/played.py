@@ -54,8 +54,8 @@ class Played(Bench):
         first = self.submit(UNIT)
         self.accept()
         self.say(WELCOME)
-        self.say(DESCRIBED + m(b"3") + READY)
-        self.say(answer(5, introduced=True))
+        self.say(DESCRIBED)
+        self.say(answer(5))
         assert first.result() == [(5,)]
         self.sockets[-1].delivered()
         return self

@@ -16,7 +16,7 @@ from protocols.postgres import BadMessage, PostgresError, UnreadableValue, messa
 from protocols.postgres.auth import Scram, certificate_hash, md5_answer
 from protocols.postgres.messages import Column
 from protocols.postgres.rows import BINARY, TEXT, compile_rows, formats_of, skip_rows
-from protocols.postgres.statements import Statement, Statements, Store
+from protocols.postgres.statements import Statement, Statements, Store, first_word
 from protocols.scram import saslprep
 
 INT, TEXT_OID, BIG, STAMP, UUID_OID, BYTEA = 23, 25, 20, 1184, 2950, 17
@@ -227,16 +227,54 @@ def test_parameters_that_do_not_fit_say_which() -> None:
 def test_a_store_forgets_what_was_not_used_for_longest() -> None:
     store = Store(2)
     first, second, third = (Statement(b"", sql, (), ()) for sql in "abc")
-    assert store.add(first) is None
-    assert store.add(second) is None
+    assert store.add(first) == store.add(second) == []
     assert store.get("a") is first
-    assert store.add(third) is second
+    assert store.add(third) == [second]
     assert store.get("b") is None
     store.drop(second)
     store.drop(first)
     assert len(store) == 1
-    assert repr(store) == "<Store of 1 statements, at most 2>"
-    assert Statements(0).next_name() == b""
+    assert repr(store) == "<Store of 1 statements, at most 2, 1 bytes>"
+
+
+def test_a_store_weighs_what_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocols.postgres.statements.PREPARED_BYTES_MAX", 5000)
+    store = Store(100)
+    light = [Statement(b"", f"select {number}", (), ()) for number in range(9)]
+    for statement in light:
+        assert store.add(statement) == []
+    heavy = Statement(b"", "select 1 -- " + "x" * 4921, (), ())
+    assert store.add(heavy) == light[:1]
+    assert store.add(Statement(b"", heavy.sql, (), ())) == [heavy]
+    wide = Statement(b"", "select *", (), columns(*[INT] * 9))
+    assert len(store.add(wide)) == 9
+    assert store.bytes <= 5000
+    assert store.clear() == [wide]
+    assert (len(store), store.bytes) == (0, 0)
+
+
+def test_what_stays_prepared() -> None:
+    shared = Statements(2)
+    assert shared.keeps("select 1")
+    assert not shared.keeps("select '" + "x" * (1 << 14) + "'")
+    assert not Statements(0).keeps("select 1")
+    shared.turned("select 1")
+    assert not shared.keeps("select 1")
+    for number in range(100):
+        shared.turned(f"select {number} + 1")
+    assert shared.keeps("select 1")
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("select 1", "SELECT"), ("  (\n( Select 1))", "SELECT"), ("-- fetch\nfetch 1 from c", "FETCH"),
+        ("/* a /* b */ c */ show all", "SHOW"), (";;execute p", "EXECUTE"), ("", ""), ("/* open", ""),
+        ("/*", ""), ("--", ""), ("1", ""), ("with a as (select 1) table a", "WITH"), ("call p(1)", "CALL"),
+    ],
+)  # fmt: skip
+def test_the_command_of_a_text(sql: str, word: str) -> None:
+    assert first_word(sql) == word
 
 
 # -- authentication -------------------------------------------------------------------------------

@@ -147,9 +147,9 @@ def test_a_plan_that_is_no_longer_valid_is_made_anew(loop: Loop, server: Server)
     assert wait(loop, db, select) == [("1", None)]
     replies = [other.submit(select) for _ in range(5)]
     assert loop.run_until(settle_all(*replies)) == [[("1", None)]] * 5
+    assert other.statistics().taken_back >= 1
     wait(loop, db, postgres.execute("deallocate all"))
     assert wait(loop, db, select) == [("1", None)]
-    assert db.statistics().taken_back >= 2
 
 
 def test_columns_that_change_between_two_connections(loop: Loop, server: Server) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pools import Unit
 from protocols import postgres
 from protocols.postgres import Range, UnreadableValue
-from protocols.postgres.types import CODECS, encode_as_text
+from protocols.postgres.types import CODECS
 from tests.protocols.postgres.servers import Server
 
 UTC = datetime.UTC
@@ -159,17 +159,6 @@ def test_types_that_are_not_known_are_text_both_ways(ask: Ask) -> None:
     assert ask(postgres.fetch_value("select $1::small", 7)) == 7
     assert ask(postgres.fetch_value("select $1::point", "(1,2)")) == "(1,2)"
     assert ask(postgres.fetch_value("select pg_sleep(0)")) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (True, b"true"), (False, b"false"), (b"\1", b"\\x01"), (datetime.date(2024, 1, 1), b"2024-01-01"),
-        ([1, None, ['a"b\\']], b'{"1",NULL,{"a\\"b\\\\"}}'), ({"a": 1}, b'{"a":1}'), (Range(1, None),
-        b"[1,)"), (Range(empty=True), b"empty"), (Range(1, 2, False, True), b"(1,2]"), (1.5, b"1.5"), ("x",
-        b"x"), ], )  # fmt: skip
-def test_text_of_what_has_no_codec(value: Any, text: bytes) -> None:
-    assert encode_as_text(value) == text
 
 
 MISFITS: list[tuple[int, Any]] = [

@@ -16,7 +16,7 @@ from actors import Loop, Transport
 from actors.testing import settle
 from pools import BackendDown, BackendError, ConnectionLost, PoolError
 from protocols import postgres
-from protocols.postgres import PostgresError, UnreadableValue, messages
+from protocols.postgres import PostgresError, messages
 from protocols.postgres.auth import certificate_hash
 from protocols.postgres.handshake import Handshake, Settings
 from protocols.postgres.statements import Statements
@@ -36,16 +36,16 @@ from tests.protocols.postgres.servers import PASSWORD, Server
 
 
 def test_a_conversation_at_every_split_point() -> None:
-    conversation = WELCOME + DESCRIBED + m(b"3") + READY + answer(1, 2, introduced=True)
-    for split in range(len(conversation)):
-        bench = Played()
-        reply = bench.submit(UNIT)
-        bench.accept()
-        for part in (conversation[:split], conversation[split:]):
-            for phase in (part[: len(WELCOME)], part[len(WELCOME) :]):
-                if phase:
-                    bench.say(phase)
-        assert reply.result() == [(1,), (2,)], split
+    said = [WELCOME, DESCRIBED, answer(1, 2)]
+    for number, part in enumerate(said):
+        for split in range(len(part)):
+            bench = Played()
+            reply = bench.submit(UNIT)
+            bench.accept()
+            for piece in (*said[:number], part[:split], part[split:], *said[number + 1 :]):
+                if piece:
+                    bench.say(piece)
+            assert reply.result() == [(1,), (2,)], (number, split)
 
 
 @pytest.mark.parametrize("cut", range(1, len(WELCOME)))
@@ -158,27 +158,45 @@ def test_a_server_that_goes_away_for_good() -> None:
     assert [entry["event"] for entry in logs] == ["cannot connect"]
 
 
-def test_columns_that_have_changed_to_what_is_not_known() -> None:
+def test_another_connection_reads_by_what_its_own_server_says() -> None:
     bench = Played().ready()
     bench.end()
-    reply = bench.submit(UNIT)
+    replies = [bench.submit(UNIT) for _ in range(3)]
     bench.accept()
     bench.say(WELCOME)
-    known, unknown = (struct.pack("!ihi", 0, 0, oid) for oid in (23, 99))
-    bench.say(answer(5, introduced=True).replace(known, unknown))
-    assert isinstance(reply.error, UnreadableValue)
-    again = bench.submit(UNIT)
-    bench.run()
-    bench.say(DESCRIBED + m(b"3") + READY)
-    bench.say(answer(6, introduced=True))
-    assert again.result() == [(6,)]
+    sent = bench.sockets[-1].delivered()
+    assert sent.endswith(messages.FLUSH)
+    assert sent.count(b"select") == 1  # nothing is bound before it is described
+    known, other = (struct.pack("!ihi", 0, 0, oid) for oid in (23, 700))
+    bench.say(DESCRIBED.replace(known, other))
+    assert bench.sockets[-1].delivered().startswith(b"B")
+    number = struct.unpack("!i", struct.pack("!f", 2.5))[0]
+    bench.say(answer(number))
+    bench.say(answer(number))
+    bench.say(answer(number))
+    assert [reply.result() for reply in replies] == [[(2.5,)]] * 3
     gone = bench.submit(UNIT)
     bench.run()
     bench.say(error("26000") + READY)
     assert not gone.settled
-    bench.say(m(b"1") + m(b"t", struct.pack("!hI", 1, 23)) + m(b"n") + m(b"3") + READY)
-    bench.say(m(b"1") + m(b"t", struct.pack("!hI", 1, 23)) + m(b"n") + m(b"2") + m(b"C", b"DO\0") + READY)
+    bench.say(m(b"1") + m(b"t", struct.pack("!hI", 1, 23)) + m(b"n"))
+    bench.say(m(b"2") + m(b"C", b"DO\0") + READY)
     assert gone.result() == []
+
+
+def test_a_connection_that_is_lost_while_it_describes_has_executed_nothing() -> None:
+    bench = Played(pipeline=4)
+    replies = [bench.submit(UNIT) for _ in range(3)]
+    bench.accept()
+    bench.say(WELCOME)
+    bench.sockets[-1].delivered()
+    bench.reset()
+    bench.accept()
+    bench.say(WELCOME)
+    bench.say(DESCRIBED)
+    bench.say(answer(1) + answer(2) + answer(3))
+    assert [reply.result() for reply in replies] == [[(1,)], [(2,)], [(3,)]]
+    assert bench.add_up()
 
 
 def test_a_neighbour_that_a_cancel_hits_is_sent_again() -> None:
@@ -195,7 +213,8 @@ def test_a_neighbour_that_a_cancel_hits_is_sent_again() -> None:
     assert not neighbour.settled
     bench.accept()
     bench.say(WELCOME)
-    bench.say(answer(8, introduced=True))
+    bench.say(DESCRIBED)
+    bench.say(answer(8))
     assert neighbour.result() == [(8,)]
     assert bench.add_up()
 
@@ -238,8 +257,8 @@ def test_notices_before_the_start_is_done() -> None:
     reply = bench.submit(UNIT)
     bench.accept()
     bench.say(m(b"v", bytes(8)) + m(b"N", b"Shi\0\0") + WELCOME)
-    bench.say(DESCRIBED + m(b"3") + READY)
-    bench.say(answer(5, introduced=True))
+    bench.say(DESCRIBED)
+    bench.say(answer(5))
     assert reply.result() == [(5,)]
 
 
