@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import Misuse
@@ -26,9 +27,10 @@ __all__ = [
     "leave_host",
     "loop_here",
     "outside_deadline",
+    "several_hosts",
 ]
 
-HostWait = Callable[[Any], Generator[Any, Any, Any]]
+HostWait = Callable[..., Generator[Any, Any, Any]]
 """How a host's coroutine waits until a waitable has settled; returns its result."""
 
 
@@ -57,9 +59,9 @@ def loop_here() -> Loop | None:
     """Like `current_loop`, None without one."""
     loop = _current.loop
     if _current.hosts and (loop is None or not loop.ticking):
-        hosted = hosted_here()
-        if hosted:
-            return hosted[-1]
+        hosted = _hosted()
+        if hosted is not None:
+            return hosted[0]()
     return loop
 
 
@@ -75,6 +77,11 @@ def enter_host(loop: Loop, wait: HostWait) -> None:
         *(entry for entry in _current.hosts if entry[0]() is not None),
         (weakref.ref(loop), wait),
     )
+
+
+def several_hosts() -> bool:
+    """Whether more than one loop is driven by a host in this thread."""
+    return len(_current.hosts) > 1
 
 
 def leave_host(loop: Loop) -> None:
@@ -97,11 +104,32 @@ def host_wait() -> HostWait | None:
     """How the running coroutine must wait; None if a loop of ours drives it."""
     loop = _current.loop
     if loop is not None and loop.ticking:
-        return None
-    if _current.hosts:
-        return _current.hosts[-1][1]
+        return _wait_inside(loop) if _current.hosts else None
+    hosted = _hosted()
+    if hosted is not None:
+        return hosted[1]
     asyncio = sys.modules.get("asyncio")  # asked, not imported: who has no asyncio needs no answer
     return _unattended if asyncio is not None and asyncio._get_running_loop() is not None else None
+
+
+def _hosted() -> tuple[weakref.ref[Loop], HostWait] | None:
+    """The loop that a host drives here, with its wait; of several the last one whose host runs now."""
+    hosts = _current.hosts
+    if len(hosts) > 1:
+        for entry in reversed(hosts):
+            loop: Any = entry[0]()
+            if loop is not None and loop.host_runs():
+                return entry
+    return hosts[-1] if hosts and hosts[-1][0]() is not None else None
+
+
+def _wait_inside(loop: Loop) -> HostWait | None:
+    """None in a flow. A host may run a task within a tick, too: one that a flow has started, say."""
+    for reference, wait in _current.hosts:
+        if reference() is loop:
+            hosted: Any = loop
+            return partial(wait, inside=loop) if hosted.in_host_task() else None
+    return None
 
 
 def _unattended(waitable: Any) -> Generator[Any, Any, None]:

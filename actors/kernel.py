@@ -106,8 +106,8 @@ class Kernel(Protocol):
     def waker(self) -> Waker:
         """Something any thread can make readable."""
 
-    def temporary_file(self) -> IO[bytes]:
-        """An unnamed temporary file."""
+    def temporary_file(self, directory: str | None = None) -> IO[bytes]:
+        """An unnamed temporary file in a directory, by default the system's for such. Raises `OSError`."""
 
 
 class SelectorsPoller:
@@ -196,7 +196,7 @@ class SystemKernel:
     def __init__(self, seed: int | None = None) -> None:
         self._random = random.Random(seed)
 
-    _resolver: ClassVar = ThreadedResolver()  # one for the process: its threads wait for ever
+    _resolver: ClassVar = ThreadedResolver()  # one for the process
 
     monotonic = staticmethod(time.monotonic)
     wall_clock = staticmethod(time.time)
@@ -293,6 +293,6 @@ class SystemKernel:
         """An eventfd, or a pipe where there is none."""
         return Waker()
 
-    def temporary_file(self) -> IO[bytes]:
+    def temporary_file(self, directory: str | None = None) -> IO[bytes]:
         """Unlinked already, unbuffered: its blocks go back when it is closed."""
-        return tempfile.TemporaryFile(buffering=0)
+        return tempfile.TemporaryFile(buffering=0, dir=directory)

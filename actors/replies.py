@@ -40,6 +40,9 @@ class Waitable:
     due: float = NEVER
     """When the waiting machine must look again by itself (absolute, monotonic seconds)."""
 
+    deadline: float = NEVER
+    """When whoever answers will have given up (absolute, monotonic seconds)."""
+
     @property
     def settled(self) -> bool:
         """Whether there is nothing left to wait for."""

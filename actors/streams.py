@@ -40,6 +40,7 @@ SEND_PIECES_MAX: Final = 1024  # what the system takes at a time (IOV_MAX)
 FLUSH_SECONDS: Final = 30.0  # for the last output of a stream that its protocol has stopped
 LINGER_SECONDS: Final = 2.0  # nginx lingers for 5 s at most between reads, 30 s in all; Apache 2 s
 LINGER_READS_MAX: Final = 64
+MAPPED: Final = "::ffff:"  # before the dotted address of an IPv4 client of an IPv6 listener
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends RST instead of FIN
 DELIVERIES_MAX: Final = 64  # `received` calls per event, before others get their turn
 
@@ -147,13 +148,16 @@ class Stream(Transport, Machine[int]):
 
     @property
     def peer(self) -> str:
-        """The other end's address as text, without the port; empty for a Unix socket."""
+        """The other end's address as text, without the port; empty for a Unix socket. One form for each: that
+        of IPv4 for an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2)."""
         if self._peer is None:
             try:
                 name: Any = self.sock.getpeername()
             except OSError:
                 name = ""
-            self._peer = str(name[0]) if isinstance(name, tuple) else ""
+            host = str(name[0]) if isinstance(name, tuple) else ""
+            # a client by IPv4 of a listener on `[::]` is the same client as of one on `0.0.0.0`
+            self._peer = host[len(MAPPED) :] if host.startswith(MAPPED) and "." in host else host
         return self._peer
 
     # -- machine ---------------------------------------------------------------------------------------------
@@ -441,7 +445,7 @@ class Stream(Transport, Machine[int]):
 
         The system tells of a reset once, and that was it: reading then sees what looks like a proper end.
         """
-        self.cut_off = failure.errno == errno.ECONNRESET
+        self.cut_off = self.cut_off or failure.errno == errno.ECONNRESET
         self._watch(self._mask & ~WRITABLE)
         self._pending |= BROKEN
         self.scope.wake()

@@ -6,7 +6,7 @@ Rules:
 2. Watermarks and `Flush` count plain bytes, and a byte is unsent until its whole record has been given to the
    system. No more than `SEALED_MAX` bytes are encrypted ahead of what the socket takes.
 3. Whoever ends says so (close_notify, RFC 8446 section 6.1). A peer that does not has perhaps been cut off:
-   `ended` is told as ever, and `truncated` says so to a protocol whose messages do not tell their own length.
+   `ended` is told as ever, and `cut_off` says so to a protocol whose messages do not tell their own length.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ __all__ = ["TlsStream"]
 
 HANDSHAKE_SECONDS: Final = 10.0  # nginx grants 60, Go's net/http its read timeout, HAProxy recommends 10
 SEALED_MAX: Final = 1 << 16  # bytes: four records, what one send is likely to take
+ADVICE: Final = {
+    "WRONG_VERSION_NUMBER": "the peer's port does not speak TLS; speak to it without, or to another port",
+    "HTTP_REQUEST": "the peer speaks HTTP without TLS; it should come by https://",
+    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust the authority of this side's certificate",
+}
 CHUNKS_MAX: Final = 16  # per flush, before others get their turn
 
 
@@ -49,7 +54,6 @@ class TlsStream(Stream):
         "_ssl",
         "_woken_early",
         "established",
-        "truncated",
     )
 
     def __init__(
@@ -65,7 +69,6 @@ class TlsStream(Stream):
     ) -> None:
         super().__init__(sock, protocol, owner)
         self.established = False  # the handshake is done
-        self.truncated = False  # the peer's bytes ended without its saying so
         self._context = context
         self._server_side = server_side
         self._server_hostname = server_hostname
@@ -134,6 +137,8 @@ class TlsStream(Stream):
 
     def _refused(self, error: OSError) -> Outcome:
         """Log why, and send the alert that tells the peer."""
+        if isinstance(error, ssl.SSLError):
+            error = explained(error)
         self.scope.loop.log.warning(
             "TLS handshake failed",
             cause=f"TLS handshake {getattr(error, 'reason', None) or type(error).__name__}",
@@ -220,7 +225,7 @@ class TlsStream(Stream):
                     "the peer closed the connection during the TLS handshake; does it speak TLS?"
                 )
             )
-        self.truncated = True
+        self.cut_off = True
         return super()._at_end()
 
     # -- output ----------------------------------------------------------------------------------------------
@@ -312,3 +317,20 @@ class TlsStream(Stream):
         super()._drop_output()
         self._cipher.clear()
         self._sealed = 0
+
+
+def explained(error: ssl.SSLError) -> ssl.SSLError:
+    """The same error, in words that say what to do if it is one that people meet."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = (
+            f"the peer's certificate is not trusted: {error.verify_message}; have the TLS context trust its "
+            "authority (cafile=…), or name the peer as its certificate does"
+        )
+    elif error.reason in ADVICE:
+        text = ADVICE[error.reason]
+    else:
+        return error
+    told = type(error)(error.errno, f"{text} ({error})")
+    told.reason, told.library = error.reason, error.library
+    told.__cause__ = error
+    return told

@@ -41,6 +41,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     retried: int
     taken_back: int  # from a connection that died before they were sent
     connections: int
+    tunnels: int  # connections that were handed over to another protocol, and are open
     opened: int  # connections that became ready
     closed: int  # of them, in good order or while idle
     lost: int  # of them, with units in flight

@@ -38,7 +38,7 @@ from .errors import BackendError, DeadlineExceeded
 from .exchanges import Driver, Exchange, Exchanges
 from .ledger import PARTS, fail_all
 from .states import TABLE, Event, State, next_state
-from .suspects import SILENT_SECONDS, leave, suspect_others
+from .suspects import leave, suspect_after_cancel, suspect_others
 from .units import ABANDONED, EXCHANGE, SENT, Work, named, not_sent
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class Member(StreamProtocol):
             raise Misuse("hand_over() outside of a wire's handler; call wake() and do it in wakeup")
         self.state = next_state(self.state, Event.UPGRADED)
         self._successor = protocol
-        self.pool.tunnels[self.transport] = self
+        self.pool.tunnels.open(self)
         self._unlist()
         self._settle_flight(None)
 
@@ -446,9 +446,7 @@ class Member(StreamProtocol):
                 driver.cancel()
             self._tell_abandoned(work)
             self.pool.look_at(work.deadline)  # which may be an earlier one than it came with
-            now = self.pool.loop.now
-            if now - work.since >= SILENT_SECONDS:
-                suspect_others(self, work, now)
+            suspect_after_cancel(self, work, self.pool.loop.now)
             if not self._handling:
                 self.update()
 

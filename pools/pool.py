@@ -35,7 +35,6 @@ from actors import (
     Stop,
     Stream,
     Timeout,
-    Transport,
 )
 from actors.streams import StreamOwner
 
@@ -48,6 +47,7 @@ from .kinds import For, Kind
 from .ledger import Ledger, fail_all
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
+from .tunnels import Tunnels
 from .units import QUEUED, SENT, Unit, Work, no_unit
 from .wires import Wire
 
@@ -70,7 +70,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     `connections` is per backend, `pipeline` how many units one connection may have in flight, `queue` and
     `queue_bytes` what may wait, `warm` how many connections per backend are kept open without need. Times are
     in seconds; after `lost_after` of them without any sign of life from the other end's system a connection
-    is given up (0: when the system does so). `attempts` is how often an idempotent unit is sent at most.
+    is given up (0: when the system does so). `attempts` is how often an idempotent unit is sent at most,
+    `tunnels` how many connections, to all backends together, may be handed over to another protocol: they
+    count against nothing else.
     """
 
     __slots__ = (
@@ -123,6 +125,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         lost_after: float = 60.0,
         warm: int = 0,
         attempts: int = 3,
+        tunnels: int = 1000,
         budget: RetryBudget | None = None,
         backoff: Backoff | None = None,
         choose: Choose = least_in_flight,
@@ -138,6 +141,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             ("attempts", attempts, 1),
             ("warm", warm, 0),
             ("lost_after", lost_after, 0),
+            ("tunnels", tunnels, 0),
         ):
             if value < least:
                 raise ValueError(f"{option}={value}; write {least} or more")
@@ -166,7 +170,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self._plan: list[tuple[Work[Any], Member]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
-        self.tunnels: dict[Transport, Member] = {}  # handed over, and not closed yet
+        self.tunnels = Tunnels(tunnels)
         self.ledger = Ledger()
         self.retried = self.taken_back = self.connects_failed = 0
 
@@ -266,6 +270,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             retried=self.retried,
             taken_back=self.taken_back,
             connections=len(members),
+            tunnels=len(self.tunnels),
             opened=sum(backend.opened for backend in self.backends),
             closed=sum(backend.closed for backend in self.backends),
             lost=sum(backend.lost for backend in self.backends),
@@ -476,7 +481,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         elif backend.connections > self.warm:
             idle_at = member.idle_since + min(self.idle_timeout, member.wire.keep_alive)
         else:
-            idle_at = NEVER
+            idle_at = member.idle_since + member.wire.keep_alive
         when = min(idle_at, member.retire_at)
         if when > now:
             return when

@@ -213,6 +213,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
             in_flight=self.open - parked,
             orphans=sum(pool.orphans for pool in each),
             connections=sum(pool.connections for pool in each),
+            tunnels=sum(pool.tunnels for pool in each),
             backends=backends,
             **sums,
         )

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from .members import Member
     from .units import Work
 
-__all__ = ["PROBE_SECONDS", "RENEW_SECONDS", "SILENT_SECONDS", "leave", "suspect_others"]
+__all__ = [
+    "PROBE_SECONDS",
+    "RENEW_SECONDS",
+    "SILENT_SECONDS",
+    "leave",
+    "probe",
+    "suspect_after_cancel",
+    "suspect_others",
+]
 
 SILENT_SECONDS: Final = (
     0.25  # without a byte, before a unit that is cancelled says anything of its connection
@@ -40,6 +48,12 @@ def suspect_others(member: Member, work: Work[Any], now: float) -> None:
     for other in list(member.backend.idle):
         if max(other.heard_at, other.ready_at) < work.since:
             probe(other, now)
+
+
+def suspect_after_cancel(member: Member, work: Work[Any], now: float) -> None:
+    """The same for one whose asker has gone, if it had waited for long enough."""
+    if now - work.since >= SILENT_SECONDS:
+        suspect_others(member, work, now)
 
 
 def probe(member: Member, now: float) -> None:

@@ -65,8 +65,9 @@ it needs another expectation, call `self.member.wake()` and return it from `wake
 - `wake()`: have `wakeup` called in this tick. `transport.scope.wake()` is the same, so a channel's or a
   reply's `attach` works: `channel.attach_sender(self.transport.scope)`.
 - `hand_over(protocol)`: after an upgrade: another `StreamProtocol` takes the connection, which never returns
-  to the pool but counts against `connections` until it is closed. Its `connected(transport)` is called when
-  the handler returns, and it finds there what is left in the input. Answer the current unit before.
+  to the pool and counts against `tunnels` until it is closed (ask `pool.tunnels.refusal` before). Its
+  `connected(transport)` is called when the handler returns, and it finds there what is left in the input.
+  Answer the current unit before.
 
 **What the wire says about itself**: `writable` is False while a request body is still being written: no unit
 is sent meanwhile (set it in `send` or later; when it turns True again the pool notices after the handler).

@@ -7,25 +7,38 @@
 Any task may await replies and channels. Cancelling the task cancels the reply it waits for; no wire is
 touched. Leaving the block drains for at most `drain` seconds, then settles what is left with `PoolClosed` and
 gives every descriptor back. Left by an exception, it drains for nothing.
+
+Tasks run outside of ticks, with two exceptions. A task that a flow starts begins at once where the program
+has set `asyncio.eager_task_factory`; it may wait for what is ours like any other task. And `nest_asyncio`
+lets a flow run asyncio once more: this loop stands still until the flow goes on, and says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from asyncio import get_running_loop
+from asyncio import current_task, get_running_loop
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from actors.current import HostWait, outside_deadline
-from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
+from actors.current import HostWait, outside_deadline, several_hosts
+from actors.embedding.hosted import HostedLoop, Watch, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
 from actors.replies import Waitable
 
 __all__ = ["AsyncioLoop"]
+
+ANOTHER_LOOP: Final = (
+    "the asyncio loop that runs here is not the one that drives this loop of ours; a loop, its pools and "
+    "their replies are used inside one asyncio.run(), so write `async with Loop.in_asyncio()` inside each"
+)
+INSIDE: Final = (
+    "asyncio runs inside a flow or a handler (nest_asyncio?), and this task waits for what can come only "
+    "when that goes on; await it in the flow instead"
+)
 
 
 class AsyncioLoop(HostedLoop):
@@ -39,6 +52,8 @@ class AsyncioLoop(HostedLoop):
         self._nudged = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = NEVER
+        self._ticking_task: asyncio.Task[Any] | None = None  # whose step the tick is part of
+        self._stands_still = False
         super().__init__(drain=drain, kernel=kernel, slots=slots)
 
     def attach(self, host: asyncio.AbstractEventLoop | None = None) -> Self:
@@ -60,13 +75,17 @@ class AsyncioLoop(HostedLoop):
         assert self._host is not None
         self._context = contextvars.Context()
         self._context.run(self._host.add_reader, self.fileno(), self.turn)
-        return partial(wait_in_asyncio, self._host)  # asking for the running loop each time is a system call
+        self._watch = AsyncioWatch(self._host)
+        # Bound to the host, since asking for the running loop each time is a system call; and not to this
+        # loop, which nobody shall keep alive.
+        return partial(wait_in_asyncio, self._host, self._watch)
 
     def detach_here(self) -> None:
         """No reader, no timer."""
         host, self._host = self._host, None
         if host is not None and not host.is_closed():
             host.remove_reader(self.fileno())
+        self._watch.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -74,6 +93,14 @@ class AsyncioLoop(HostedLoop):
     def host_is_over(self) -> bool:
         """Whether the asyncio loop is closed."""
         return self._host is not None and self._host.is_closed()
+
+    def host_runs(self) -> bool:
+        """Whether the asyncio loop that runs in this thread is ours."""
+        return self._host is not None and asyncio._get_running_loop() is self._host
+
+    def in_host_task(self) -> bool:
+        """A task is current that was not when the tick began."""
+        return current_task(self._host) is not self._ticking_task
 
     def ask_for_turn(self) -> None:
         """One tick after the tasks of this turn."""
@@ -85,11 +112,26 @@ class AsyncioLoop(HostedLoop):
                 "what asyncio.run() runs, once in each"
             )
         if not self._nudged:
+            if several_hosts():
+                self._check_host(host)
             self._nudged = True
             host.call_soon(self._nudged_turn, context=self._context)
 
+    def _check_host(self, host: asyncio.AbstractEventLoop) -> None:
+        running = asyncio._get_running_loop()
+        if running is not None and running is not host:
+            raise Misuse(ANOTHER_LOOP)
+
+    def tick(self, timeout: float | None = None) -> None:
+        """As `Loop.tick`."""
+        self._ticking_task = None if self._host is None else current_task(self._host)
+        super().tick(timeout)
+
     def turn(self) -> None:
         """One tick, then the tasks that it has woken."""
+        if self.ticking:
+            self._stand_still()
+            return
         host = self._host
         if host is None or host in _batches:  # the end, or a turn within a turn
             super().turn()
@@ -100,6 +142,9 @@ class AsyncioLoop(HostedLoop):
         finally:
             del _batches[host]
             woken = iter(batch)
+            if len(batch) > 1 and hasattr(host, "_nest_patched"):
+                for waiting in woken:  # one of them may run asyncio, and wait for another
+                    waiting.step_soon()
             try:
                 for waiting in woken:
                     waiting.context.run(waiting.step, waiting)
@@ -107,12 +152,23 @@ class AsyncioLoop(HostedLoop):
                 for waiting in woken:
                     waiting.step_soon()
 
+    def _stand_still(self) -> None:
+        """A flow or a handler runs asyncio, within our tick: hear nothing until it has ended."""
+        assert self._host is not None
+        self._host.remove_reader(self.fileno())
+        if not self._stands_still:
+            self._stands_still = True
+            self.log.error("asyncio runs inside a flow or a handler; this loop stands still until that ends")
+
     def _nudged_turn(self) -> None:
         self._nudged = False
         self.turn()
 
     def rearm(self) -> None:
         """One asyncio timer, moved only when the next deadline is earlier than it."""
+        if self._stands_still and self._host is not None:
+            self._stands_still = False
+            self._context.run(self._host.add_reader, self.fileno(), self.turn)
         due = self.next_deadline
         if due >= self._timer_due or self._host is None:
             return
@@ -133,13 +189,14 @@ class _Waiting:
     the protocol that its `isfuture` names. So no future of asyncio's own is made, and no handle to wake it.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_loop", "_message", "_woken", "context", "step")
+    __slots__ = ("_asyncio_future_blocking", "_error", "_loop", "_woken", "context", "step")
 
     def __init__(self, host: asyncio.AbstractEventLoop) -> None:
         self._asyncio_future_blocking = True
         self._loop = host
         self.step: Any = None  # the task's own, once it waits
-        self._woken = self._cancelled = False
+        self._woken = False
+        self._error: BaseException | None = None
 
     def __call__(self, reply: Any = None) -> None:
         """The reply has settled, the time has come, or a channel has turned."""
@@ -174,37 +231,81 @@ class _Waiting:
         """The task is cancelled. False if it is woken already: then the task sees to it."""
         if self._woken:
             return False
-        self._woken = self._cancelled = True
-        self._message = msg
+        self._woken = True
+        self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self.step_soon()
         return True
 
+    def refuse_inside(self, loop: AsyncioLoop) -> None:
+        """Called in a turn of asyncio's: where the tick in which the wait began goes on, it can never end."""
+        if loop.ticking and not self._woken:
+            self._woken = True
+            self._error = Misuse(INSIDE)
+            if self.step is not None:
+                self.step_soon()
+
     def result(self) -> None:
         """What the task has waited for: nothing, or to be cancelled."""
-        if self._cancelled:
-            raise asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+        if self._error is not None:
+            raise self._error
 
 
 _batches: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
 """While a turn is on: whom it has woken. They go on at its end, without a turn of asyncio's between."""
 
 
-def wait_in_asyncio(host: asyncio.AbstractEventLoop, waitable: Waitable) -> Generator[Any, Any, Any]:
-    """How a task of this asyncio loop waits for one of ours."""
+class AsyncioWatch(Watch):
+    """By a timer of asyncio's."""
+
+    __slots__ = ("_host", "_timer")
+
+    def __init__(self, host: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._host = host
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        """Look in the turn after the one in which the time has come: first the loop has its own."""
+        self.stop()
+        self._timer = self._host.call_later(remaining(self.due), self._host.call_soon, self.look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def wait_in_asyncio(
+    host: asyncio.AbstractEventLoop,
+    watch: AsyncioWatch,
+    waitable: Waitable,
+    inside: AsyncioLoop | None = None,
+) -> Generator[Any, Any, Any]:
+    """How a task of this asyncio loop waits for one of ours. `inside`: whose tick it runs in, if in one."""
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
+    watched = waitable.deadline != NEVER
     while not waitable.settled:
         waiting: Any = _Waiting(host)
         waitable.attach(waiting)
         timer = None if due == NEVER else host.call_later(remaining(due), waiting)
+        if watched:
+            watch.add(waiting, waitable)
+        if inside is not None:
+            host.call_soon(waiting.refuse_inside, inside)
+            inside = None
         try:
             yield waiting
-        except BaseException:
+        except BaseException as error:
             give_up(waitable, waiting)
+            if isinstance(error, RuntimeError) and waiting.step is None and get_running_loop() is not host:
+                raise Misuse(ANOTHER_LOOP) from None
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+            if watched:
+                del watch.waiting[waiting]
         if timer is not None and not waitable.settled:
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waiting, late=True)

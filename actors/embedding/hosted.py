@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 from actors.current import (
     HostWait,
@@ -38,9 +38,14 @@ from actors.outcomes import NEVER
 from actors.replies import Reply, Waitable
 from actors.scope import Scope
 
-__all__ = ["HostedLoop", "due_of", "give_up", "remaining"]
+__all__ = ["GRACE", "LOST", "HostedLoop", "Watch", "due_of", "give_up", "remaining"]
 
 NO_THREAD = -1
+GRACE: Final = 1.0  # seconds after its deadline that a reply may take to settle, before it counts as lost
+LOST: Final = (
+    "neither an answer nor an error came by the deadline: whoever should have given it has lost the unit, "
+    "which may have been executed. Please report this"
+)
 
 
 class _Nudging(list[Scope]):
@@ -58,8 +63,8 @@ class _Nudging(list[Scope]):
 
 
 class HostedLoop(Loop):
-    """Derive a host from it. `attach_here`, `detach_here`, `host_is_over`, `ask_for_turn` and `rearm` are
-    the host's part."""
+    """Derive a host from it. `attach_here`, `detach_here`, `host_is_over`, `host_runs`, `ask_for_turn` and
+    `rearm` are the host's part."""
 
     host_name: ClassVar[str]
     """As it is called in messages."""
@@ -91,6 +96,15 @@ class HostedLoop(Loop):
     def host_is_over(self) -> bool:
         """Whether the host that drove this loop will never do so again."""
         raise NotImplementedError
+
+    def host_runs(self) -> bool:
+        """Whether the host that drives this loop is the one that runs in this thread now."""
+        raise NotImplementedError
+
+    def in_host_task(self) -> bool:
+        """Within a tick: whether the calling code is a task of the host, and no flow. A host whose tasks
+        never begin within a tick need not say."""
+        return False
 
     def ask_for_turn(self) -> None:
         """Have `turn` called, once, when the host's tasks of now have run. Raises `Misuse` if the host is
@@ -224,21 +238,24 @@ class HostedLoop(Loop):
         """Inside a tick the running flow's; outside the host task's own, for tasks take turns."""
         if get_ident() != self._thread != NO_THREAD:
             self._refuse_thread()
-        return self._flow_deadline if self.ticking else outside_deadline.get()
+        return self._flow_deadline if self._in_flow() else outside_deadline.get()
 
     @inherited_deadline.setter
     def inherited_deadline(self, deadline: float) -> None:
-        if self.ticking:
+        if self._in_flow():
             self._flow_deadline = deadline
         else:
             outside_deadline.set(deadline)
+
+    def _in_flow(self) -> bool:
+        return self.ticking and not self.in_host_task()
 
     def deadline_in(self, seconds: float) -> float:
         """As `Loop.deadline_in`, written out: this is called for every unit."""
         if get_ident() != self._thread != NO_THREAD:
             self._refuse_thread()
         if self.ticking:
-            inherited = self._flow_deadline
+            inherited = outside_deadline.get() if self.in_host_task() else self._flow_deadline
         else:
             self.now = self._clock()
             inherited = outside_deadline.get()
@@ -254,6 +271,50 @@ class HostedLoop(Loop):
             f"this loop belongs to the thread of its {self.host_name}, and was used in another; "
             "give threads a loop of their own: Loop.in_thread()"
         )
+
+
+class Watch:
+    """Sees to it that a wait ends, whatever has gone wrong: a reply that has not settled `GRACE` seconds
+    after its own deadline has been lost, and is failed. Costs two dictionary operations per wait, and one
+    timer for all. A host derives from it, and calls `look` at `due`.
+    """
+
+    __slots__ = ("due", "waiting")
+
+    def __init__(self) -> None:
+        self.due = NEVER  # when to look (monotonic seconds)
+        self.waiting: dict[Any, Waitable] = {}  # by who waits
+
+    def add(self, waiter: Any, waitable: Waitable) -> None:
+        """Somebody begins to wait; they take themselves out of `waiting`."""
+        self.waiting[waiter] = waitable
+        due = waitable.deadline + GRACE
+        if due < self.due:
+            self.due = due
+            self.arm()
+
+    def arm(self) -> None:
+        """See that `look` is called at `due`, after what the loop itself does at that time."""
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """Fail what is lost. What is raised by it is raised when all have been looked at."""
+        now = SystemKernel.monotonic()
+        failures = []
+        for waitable in list(self.waiting.values()):
+            if waitable.deadline + GRACE <= now and isinstance(waitable, Reply):
+                try:
+                    waitable.cancel(DeadlineExceeded(LOST))
+                except Exception as failure:  # out of the hook of whoever has lost it
+                    failures.append(failure)
+        self.due = min(
+            (waitable.deadline + GRACE for waitable in self.waiting.values() if not waitable.settled),
+            default=NEVER,
+        )
+        if self.due != NEVER:
+            self.arm()
+        if failures:
+            raise ExceptionGroup("units that were lost could not be cancelled", failures)
 
 
 def due_of(waitable: Waitable, inherited: float) -> float:

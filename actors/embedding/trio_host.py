@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from functools import partial
 from typing import Any, Self
 
 import trio
 from trio import lowlevel
 
 from actors.current import HostWait, outside_deadline
-from actors.embedding.hosted import HostedLoop, due_of, give_up, remaining
+from actors.embedding.hosted import HostedLoop, Watch, due_of, give_up, remaining
 from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
@@ -54,7 +55,7 @@ class TrioLoop(HostedLoop):
             raise Misuse("no trio program runs here; write `async with Loop.in_trio()` inside trio.run()")
         lowlevel.spawn_system_task(self._watch, name=f"{self!r} watches")
         lowlevel.spawn_system_task(self._answer_nudges, name=f"{self!r} is nudged")
-        return wait_in_trio
+        return partial(wait_in_trio, TrioWatch())
 
     def detach_here(self) -> None:
         """End the two tasks."""
@@ -66,6 +67,10 @@ class TrioLoop(HostedLoop):
     def host_is_over(self) -> bool:
         """Whether `trio.run` has ended our tasks."""
         return self._over
+
+    def host_runs(self) -> bool:
+        """Whether trio runs in this thread."""
+        return not self._over and lowlevel.in_trio_run()
 
     def ask_for_turn(self) -> None:
         """Let the nudged task run with trio's next batch."""
@@ -127,10 +132,36 @@ class _Waker:
         self.wake()
 
 
-def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, Any]:
+class TrioWatch(Watch):
+    """By a task of its own, which ends when nothing is left to look at."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until: trio.CancelScope | None = None
+
+    def arm(self) -> None:
+        """Start the task, or have it look earlier."""
+        if self._until is None:
+            self._until = trio.CancelScope()
+            lowlevel.spawn_system_task(self._run, name="windlass watches for lost replies")
+        self._until.deadline = trio.current_time() + remaining(self.due)
+
+    async def _run(self) -> None:
+        while self.due != NEVER:
+            with trio.CancelScope(deadline=trio.current_time() + remaining(self.due)) as self._until:
+                await trio.sleep_forever()
+            await lowlevel.checkpoint()  # what the loop itself does at that time comes first
+            self.look()
+        self._until = None
+
+
+def wait_in_trio(watch: TrioWatch, waitable: Waitable) -> Generator[Any, Any, Any]:
     """How a trio task waits for one of ours."""
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
+    watched = waitable.deadline != NEVER
     while not waitable.settled:
         waker = _Waker(lowlevel.current_task())
 
@@ -140,6 +171,8 @@ def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, Any]:
 
         attached: Any = waker
         waitable.attach(attached)
+        if watched:
+            watch.add(waker, waitable)
         try:
             if due == NEVER:
                 yield from lowlevel.wait_task_rescheduled(abort).__await__()
@@ -149,6 +182,9 @@ def wait_in_trio(waitable: Waitable) -> Generator[Any, Any, Any]:
         except BaseException:
             give_up(waitable, waker)
             raise
+        finally:
+            if watched:
+                del watch.waiting[waker]
         if not waitable.settled:  # the timer's doing
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waker, late=True)

@@ -291,7 +291,7 @@ class SimulatedKernel:
         """A flag."""
         return SimulatedWaker(self)
 
-    def temporary_file(self) -> IO[bytes]:
+    def temporary_file(self, directory: str | None = None) -> IO[bytes]:
         """In memory."""
         return MemoryFile(self)
 

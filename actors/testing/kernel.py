@@ -159,6 +159,6 @@ class ManualKernel:
         """A flag."""
         return _ManualWaker(self)
 
-    def temporary_file(self) -> IO[bytes]:
+    def temporary_file(self, directory: str | None = None) -> IO[bytes]:
         """In memory."""
         return io.BytesIO()

@@ -11,6 +11,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from msgspec import to_builtins
@@ -24,6 +25,7 @@ from protocols.http.client import parse_url
 
 from .arguments import Parser, address, backend, integer, network, seconds
 from .logs import configure_logs, tell
+from .renewal import lead_to, on_hangup
 
 __all__ = ["run_proxy"]
 
@@ -33,8 +35,8 @@ examples:
   windlass proxy --backend https://api.example.com --tls-certificate site.pem --tls-key site.key --listen :443
 
 SIGTERM or Ctrl-C drains: nothing new is accepted, what is under way gets its answer. A second one stops
-at once. With several workers, SIGHUP replaces them one by one without losing a request (certificates are
-read anew, the access log is opened anew), and SIGUSR1 logs their statistics, added up.
+at once. SIGHUP reads the certificates and opens the access log anew, without losing a request; with several
+workers by replacing them one by one. SIGUSR1 then logs their statistics, added up.
 """
 TIMEOUT_SECONDS: Final = 60.0  # nginx 60, Envoy 15, HAProxy's examples 50
 GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
@@ -78,6 +80,8 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
          "processes, each with its own connections, queue and clients of the above numbers (default 1)"),
         ("--drain", "S", seconds(0, 86_400), 30.0,
          "seconds that a first SIGTERM grants to what is under way (default 30)"),
+        ("--silence", "S", seconds(1.5, 86_400), workers.SILENCE,
+         "seconds without a sign of life after which a worker gets a successor (default 10)"),
         ("--access-log", "FILE", str, None,
          "a line per request, to standard output or appended to FILE (default: none)"),
         ("--log-json", "", FLAG, False, "events on standard error as JSON lines (default: for people)"),
@@ -86,7 +90,7 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
 # fmt: on
 
 
-class StartError(Exception):
+class StartError(ValueError):
     """What keeps the proxy from starting, and what to change."""
 
 
@@ -122,7 +126,7 @@ def open_files(options: argparse.Namespace) -> Files:
 
 def run_alone(options: argparse.Namespace, files: Files) -> int:
     """In this process."""
-    with Loop() as loop:
+    with Loop() as loop, loop.taking_signals(options.drain), on_hangup(loop, partial(renew, options, files)):
         try:
             pool, server = spawn(loop, options, files)
         except OSError as error:
@@ -139,6 +143,18 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
         return summed_up(in_good_order, to_builtins(server.statistics()), to_builtins(pool.statistics()))
 
 
+def renew(options: argparse.Namespace, files: Files) -> None:
+    """Read and open once more what the options name. Raises `OSError`, and `StartError` as at the start; then
+    nothing has changed."""
+    new = open_files(options)
+    if files.clients is not None:
+        files.clients.load_cert_chain(options.tls_certificate, options.tls_key)
+    if files.backends is not None:
+        files.backends.load_verify_locations(options.backend_ca)
+    if files.log is not None and new.log is not None and new.log != files.log:
+        lead_to(files.log, new.log)
+
+
 def run_workers(options: argparse.Namespace, files: Files) -> int:
     """In a process per worker, minded by this one. Each worker opens the files anew: so replacing the workers
     brings renewed certificates in, and a rotated log. Here they were only tried."""
@@ -152,7 +168,13 @@ def run_workers(options: argparse.Namespace, files: Files) -> int:
 
     say_whither(options)
     try:
-        told = workers.serve(work, workers=options.workers, listen=[options.listen], drain=options.drain)
+        told = workers.serve(
+            work,
+            workers=options.workers,
+            listen=[options.listen],
+            drain=options.drain,
+            silence=options.silence,
+        )
     except OSError as error:
         raise StartError(explained(error, options.listen)) from None
     except workers.WorkersGaveUp as error:

@@ -143,6 +143,9 @@ class ResponseHead(msgspec.Struct, gc=False):
     _headers: Headers | None = None
     forwarded: tuple[object, bytes, bool] | None = None
     """A proxy's note, for a head that comes again: who has made what of it, and whether it has a Date."""
+    kept_for: float | None = None
+    """A client's note: how many seconds the connection may be idle and still be used, if the backend has
+    said."""
 
     @property
     def headers(self) -> Headers:

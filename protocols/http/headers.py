@@ -24,6 +24,7 @@ __all__ = [
     "HeadersLike",
     "connection_options",
     "forwardable",
+    "plain_name",
     "validate_name",
     "validate_value",
 ]
@@ -41,6 +42,12 @@ _HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "set-cook
 
 _UNLISTABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
 """What Connection may not take out of a message: without these it would mean something else."""
+
+_MARKS = r"!#$%&'*+\-.^_`|~"  # what a token may have beside letters and digits
+_HYPHENS = b"[" + _MARKS.encode() + b"]"
+"""A hyphen of a name, in every spelling: CGI and its heirs (WSGI among them) make one underscore of all
+these, so that `X_Forwarded_For` would reach a program as `X-Forwarded-For` does."""
+_mark = re.compile(f"[{_MARKS}]")
 
 _SELF_EVIDENT = frozenset({b"close", *(name.encode() for name in HOP_BY_HOP)})
 
@@ -62,6 +69,11 @@ def validate_value(name: str, value: str) -> str:
         kind = "is not latin-1: encode it first" if bad[0] > "\xff" else "is a control character: take it out"
         raise ValueError(f"header {name!r}: {bad[0]!r} at {bad.start()} of the value {kind}")
     return value.strip(" \t")
+
+
+def plain_name(name: str) -> str:
+    """The name in lower case, with a hyphen for each mark that some program may read as one."""
+    return _mark.sub("-", name.lower())
 
 
 class Headers:
@@ -191,8 +203,9 @@ def _stripper(extra: tuple[bytes, ...], framing: bool) -> Callable[[bytes, bytes
     if framing:
         names.append(b"content-length")
     firsts = b"".join(sorted({re.escape(name[:1].lower()) for name in names}))
+    spelled = b"|".join(_HYPHENS.join(map(re.escape, name.split(b"-"))) for name in names)
     # The look-ahead is only for speed: most lines are passed over by looking at one byte.
-    return re.compile(rb"(?i)\n(?=[%b])(?:%b):[^\n]*+" % (firsts, b"|".join(map(re.escape, names)))).sub
+    return re.compile(rb"(?i)\n(?=[%b])(?:%b):[^\n]*+" % (firsts, spelled)).sub
 
 
 _strip = _stripper((), False)
@@ -205,8 +218,9 @@ def forwardable(
     """`block` without what must not travel on (RFC 9110 section 7.6.1).
 
     Goes: `HOP_BY_HOP`, the names in `connection` (lower case, from a parsed head), those in `extra`, and
-    Content-Length if `framing` is true (when the sender frames the body anew). Order and case of the rest
-    stay as they were. `extra` is the program's own: a pattern is made for each set of names and kept.
+    Content-Length if `framing` is true (when the sender frames the body anew); all but what `connection`
+    lists in every spelling that some program reads as the same. Order and case of the rest stay as they were.
+    `extra` is the program's own: a pattern is made for each set of names and kept.
     """
     if extra:
         strip = _stripper(extra, framing)

@@ -5,11 +5,13 @@ Rules:
 1. Framing is never forwarded, always made anew; so are the fields that concern one connection.
 2. Nothing that the client says of itself (Forwarded, X-Forwarded-*) is believed, unless it is a trusted
    proxy.
-3. A small answer costs one unit and one write. A long one streams: up to the high watermark in memory; what a
-   slow client has not taken beyond that goes to a spool, so that it does not hold the backend's connection.
-4. A truncated answer is an abort, never a clean end.
-5. A failure before the answer's head: 502 for a bad or dead backend, 503 with Retry-After for a full queue,
-   504 for a deadline, which counts from the last of the request's body.
+3. A slow client holds no connection to a backend. Its request's body is gathered before one is taken, up to a
+   size; a larger one streams, and must make progress. Of its answer, what it has not taken goes to a spool.
+4. A small answer costs one unit and one write. A long one streams: up to the high watermark in memory, then
+   through the spool; when that takes no more, the backend is held back.
+5. A truncated answer is an abort, never a clean end.
+6. A failure before the answer's head: 502 for a bad or dead backend, 503 with Retry-After if the request was
+   not sent because everything is busy, 504 for a deadline, which counts from the last of the request's body.
 """
 
 from __future__ import annotations
@@ -22,28 +24,38 @@ from typing import Any, Final
 
 import msgspec
 
-from actors import NotSettled, Reply
-from pools import DeadlineExceeded, Pool, PoolClosed, QueueFull
+import actors
+from actors import NEVER, NotSettled, Reply
+from pools import Pool, PoolClosed, QueueFull
 
+from .bodies import FORBIDDEN_TRAILERS, encode_chunk, encode_last_chunk
 from .client import IDEMPOTENT
 from .connections import Exchange
 from .errors import BadRequest, BadResponse
-from .head import CHUNKED, UNTIL_CLOSE, ResponseHead
-from .headers import NO_HEADERS, Headers, forwardable
+from .gathering import Gathered
+from .head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from .headers import NO_HEADERS, Headers, forwardable, plain_name
 from .messages import Request, Response, encode_response_head, text_response
 from .responders import Responder
-from .spool import Spool
+from .spool import Spool, Spools
 from .tunnels import TunnelEnd, tunnel
 from .wire import BodyChannel, HttpUnit, Upload
 
 __all__ = ["Forward", "Proxy", "proxy"]
 
+GATHER: Final = 1 << 20  # bytes; nginx gathers all of a body, and takes no more than 1 MiB by default
+BODY_TIMEOUT_SECONDS: Final = 60.0  # as nginx's client_body_timeout and proxy_read_timeout
 SPOOL_MAX: Final = 1 << 30  # bytes per response; nginx's proxy_max_temp_file_size is 1 GiB too
+SPOOL_TOTAL: Final = 4 << 30  # bytes
 ALLOW: Final = {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"}
 TUNNEL_IDLE_SECONDS: Final = 600.0  # nginx 60, HAProxy's examples an hour
 CACHED_BLOCK_MAX: Final = 1024  # bytes
 IDENTITY: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+UPGRADE_REQUIRED: Final = 426
+MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 ANNOUNCED: Final = frozenset({"POST", "PUT", "PATCH"})  # also with an empty body (RFC 9110 section 8.6)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _has_date = re.compile(rb"(?i)(?:^|\n)date:").search
 _max_forwards = re.compile(rb"(?i)(?:^|\n)max-forwards:[ \t]*([0-9]{1,9})[ \t]*\r").search
@@ -116,7 +128,11 @@ class Proxy:
         trusted: Iterable[str] = (),
         secure: bool = False,
         body_max: int | None = None,
+        gather: int = GATHER,
+        body_timeout: float = BODY_TIMEOUT_SECONDS,
         spool_max: int = SPOOL_MAX,
+        spool_total: int = SPOOL_TOTAL,
+        spool_directory: str | None = None,
         tunnel_idle: float = TUNNEL_IDLE_SECONDS,
     ) -> None:
         if _is_name(name) is None:
@@ -125,10 +141,13 @@ class Proxy:
         self.timeout = timeout
         self.name = name.encode("ascii")
         self.body_max = body_max
+        self.gather = gather
+        self.body_timeout = body_timeout
+        self.spools = Spools(spool_total, spool_directory)
         self.spool_max = spool_max
         self.tunnel_idle = tunnel_idle
         self._proto = "https" if secure else "http"
-        self._trusted = [ipaddress.ip_network(network) for network in trusted]
+        self._trusted = [as_seen(ipaddress.ip_network(network)) for network in trusted]
         # Clients and backends repeat themselves. These are pure functions, bounded in number and size; what
         # is made of a whole head is noted with the head, which a server and a pool keep for some time.
         self.mark = object()
@@ -146,24 +165,23 @@ class Proxy:
 
     # -- heads, as pure functions ------------------------------------------------------------------------
 
-    def request_block(
-        self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int
-    ) -> bytes:
-        """What goes to the backend of a request's header lines, with what a proxy adds; framing left out."""
-        if len(block) <= CACHED_BLOCK_MAX:
-            return self._small_request_block(block, connection, peer, host, minor)
-        return self._make_request_block(block, connection, peer, host, minor)
+    def request_block(self, head: RequestHead, peer: str, expects: bool) -> bytes:
+        """What goes to the backend of a request's header lines, with what a proxy adds; framing left out.
+        `expects`: whether the client's wish for a 100 is passed on."""
+        make = self._make_request_block if len(head.block) > CACHED_BLOCK_MAX else self._small_request_block
+        return make(head.block, head.connection, peer, head.host, head.minor, expects)
 
     def _make_request_block(
-        self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int
+        self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int, expects: bool
     ) -> bytes:
-        unmet = () if minor else (b"expect",)  # HTTP/1.0 has no interim answers (RFC 9110 section 10.1.1)
-        kept = forwardable(block, connection, *IDENTITY, *unmet, framing=True)
+        met = () if expects else (b"expect",)  # by this proxy, or by nobody: HTTP/1.0 has no interim answers
+        kept = forwardable(block, connection, *IDENTITY, *met, framing=True)
         before = Headers.from_block(block) if self._is_trusted(peer) else NO_HEADERS
         return b"%b%bVia: 1.%d %b\r\n" % (kept, self._identity(before, peer, host), minor, self.name)
 
     def _identity(self, before: Headers, peer: str, host: str) -> bytes:
         """Who asks: added to what came before, if that is to be believed (RFC 7239)."""
+        peer = peer.partition("%")[0]  # a zone means something on this host alone (RFC 4007 section 6)
         node = f'"[{peer}]"' if ":" in peer else peer or "unknown"
         element = f"for={node};proto={self._proto}{f';host={quoted(host)}' if host else ''}"
         chain = ", ".join([*before.get_all("x-forwarded-for"), peer or "unknown"])
@@ -183,9 +201,11 @@ class Proxy:
 
     def response_block(self, head: ResponseHead, framing: bool) -> tuple[bytes, bool]:
         """What goes to the client of a response's header lines, and whether there is a Date among them."""
-        if len(head.block) <= CACHED_BLOCK_MAX:
-            return self._small_response_block(head.block, head.connection, head.minor, framing)
-        return self._make_response_block(head.block, head.connection, head.minor, framing)
+        make = self._make_response_block if len(head.block) > CACHED_BLOCK_MAX else self._small_response_block
+        block, dated = make(head.block, head.connection, head.minor, framing)
+        if head.status == UPGRADE_REQUIRED:  # which says what is to be asked for (RFC 9110 section 15.5.22)
+            block += upgrade_lines(", ".join(head.headers.get_all("upgrade")))
+        return block, dated
 
     def response_head(self, head: ResponseHead) -> tuple[bytes, bool]:
         """The head that goes to the client with a whole answer, and whether there is a Date in it."""
@@ -202,9 +222,10 @@ class Proxy:
 
     def refusal(self, error: BaseException) -> Response:
         """The answer to a client whose unit has failed."""
-        if isinstance(error, QueueFull | PoolClosed):
+        queued = getattr(error, "stage", None) == "queued"  # there was no connection to send it on
+        if queued or isinstance(error, QueueFull | PoolClosed):
             return text_response("the backends are busy; try again\n", 503, {"Retry-After": "1"})
-        if isinstance(error, DeadlineExceeded):
+        if isinstance(error, actors.DeadlineExceeded):
             return text_response("the backend did not answer in time\n", 504)
         return text_response("the backend could not be reached or gave no proper answer\n", 502)
 
@@ -212,118 +233,229 @@ class Proxy:
 class ProxyResponder(Responder):
     """One request on its way to a backend, and its answer on the way back."""
 
-    __slots__ = ("_body", "_client_end", "_proxy", "_reply", "_spool", "_upload", "_uploaded")
+    __slots__ = (
+        "_backend_end",
+        "_body",
+        "_client_end",
+        "_complete",
+        "_counted",
+        "_gathered",
+        "_head",
+        "_listed",
+        "_proxy",
+        "_reply",
+        "_size",
+        "_spool",
+        "_trailers",
+        "_upload",
+        "deadline",
+    )
 
     late_status = 504
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
         self._reply: Reply[Any] | None = None  # until the answer's head is there
-        self._upload: BodyChannel | None = None  # the request's body, while it comes
-        self._uploaded = 0  # bytes of it
+        self._upload: BodyChannel | None = None  # the request's body, while it streams
+        self._gathered: Gathered | None = None  # what has come of it before
         self._body: BodyChannel | None = None  # the answer's
         self._spool: Spool | None = None
         self._client_end: TunnelEnd | None = None
+        self.deadline = NEVER  # of a body that streams: see `timeout`
 
     def __repr__(self) -> str:
-        doing = (
-            "waiting for the backend"
-            if self._reply is not None
-            else f"passing on {self._body!r} {self._spool or ''}"
-        )
+        if self._reply is not None:
+            doing = "waiting for the backend"
+        elif self._body is None and self._gathered is not None:
+            doing = f"gathering {self._gathered!r}"
+        else:
+            doing = f"passing on {self._body!r} {self._spool or ''}"
         return f"<ProxyResponder {doing}>"
 
     def begin(self, exchange: Exchange) -> None:
-        """Submit the request."""
+        """Submit the request, or gather its body first."""
         proxy, head, transport = self._proxy, exchange.head, exchange.transport
         note = head.forwarded
         peer = transport.peer
-        upload = end = None
+        end: TunnelEnd | None = None
         if note is not None and note[0] is proxy.mark and note[1] == peer:
             raw = note[2]
         else:
-            made = self._make(exchange, peer)
-            if made is None:
+            if self._refused(exchange):
                 return
-            raw, upload, end = made
-        plain = upload is None and end is None and head.method in IDEMPOTENT
-        unit = Forward(head.method, raw, len(raw), plain, plain, exchange, upload, end)
+            if head.length:
+                self._begin_body(exchange, peer)
+                return
+            raw = self._make(head, peer, False)
+            raw += b"Content-Length: 0\r\n\r\n" if head.method in ANNOUNCED else b"\r\n"
+            if self._client_end is None:
+                head.forwarded = proxy.mark, peer, raw
+            else:
+                end = self._backend_end
+        plain = end is None and head.method in IDEMPOTENT
+        unit = Forward(head.method, raw, len(raw), plain, plain, exchange, None, end)
         self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
         reply.attach(transport.scope)
 
-    def _make(self, exchange: Exchange, peer: str) -> tuple[bytes, Upload | None, TunnelEnd | None] | None:
-        """The request as it goes on, with the body that comes and the backend's end of a tunnel; None if it
-        was answered here."""
+    def _refused(self, exchange: Exchange) -> bool:
+        """Whether it goes no further, and was answered here."""
         proxy, head = self._proxy, exchange.head
-        block = proxy.request_block(head.block, head.connection, peer, head.host, head.minor)
-        end = upload = None
-        framing = b"\r\n"
-        if head.length:
-            if proxy.body_max is not None and head.length > proxy.body_max:
-                exchange.respond(text_response(f"the body is larger than {proxy.body_max} bytes\n", 413))
-                return None
-            framing, upload = self._request_body(exchange)
-        elif head.method in ANNOUNCED:
-            framing = b"Content-Length: 0\r\n\r\n"
-        if head.upgrade is not None and _is_h2c(head.upgrade) is None:  # an h2c tunnel would hide requests
-            self._client_end, end = tunnel(proxy.tunnel_idle)
-            block += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade.encode("latin-1")
-        method = head.method
-        if method == "OPTIONS" or method == "TRACE":
-            block, left = spend_forward(block)
-            if left < 0:
-                last = text_response("this is the last hop\n", 405, ALLOW)
-                exchange.respond(Response(200) if method == "OPTIONS" else last)
-                return None
-        raw = b"%b %b HTTP/1.1\r\n%b%b" % (method.encode(), head.target.encode(), block, framing)
-        if not head.length and end is None:
-            head.forwarded = proxy.mark, peer, raw
-        return raw, upload, end
+        if proxy.body_max is not None and head.length > proxy.body_max:
+            exchange.respond(text_response(f"the body is larger than {proxy.body_max} bytes\n", 413))
+        elif head.method in ("OPTIONS", "TRACE") and spend_forward(head.block)[1] < 0:
+            last = text_response("this is the last hop\n", 405, ALLOW)
+            exchange.respond(Response(200) if head.method == "OPTIONS" else last)
+        elif asks_for_tunnel(head):
+            refusal = proxy.pool.tunnels.refusal(proxy.pool)
+            if refusal is None:
+                self._client_end, self._backend_end = tunnel(proxy.tunnel_idle)
+                return False
+            exchange.respond(proxy.refusal(refusal))
+        else:
+            return False
+        return True
 
-    def _request_body(self, exchange: Exchange) -> tuple[bytes, Upload | None]:
-        """The end of the head, with a small body that is there already; others come through a channel."""
-        length = exchange.head.length
-        body = exchange.take_whole_body()
-        if body is not None:
-            return b"Content-Length: %d\r\n\r\n%b" % (length, body), None
-        self._upload = BodyChannel()
-        self._upload.attach_sender(exchange.scope)
-        if length == CHUNKED:
-            return b"Transfer-Encoding: chunked\r\n\r\n", Upload(self._upload)
-        return b"Content-Length: %d\r\n\r\n" % length, Upload(self._upload, length)
+    def _make(self, head: RequestHead, peer: str, expects: bool) -> bytes:
+        """The head as it goes on, but for its framing and the blank line."""
+        block = self._proxy.request_block(head, peer, expects)
+        if self._client_end is not None:
+            block += upgrade_lines(head.upgrade or "")
+        if head.method in ("OPTIONS", "TRACE"):
+            block = spend_forward(block)[0]
+        return b"%b %b HTTP/1.1\r\n%b" % (head.method.encode(), head.target.encode(), block)
+
+    def _submit(self, exchange: Exchange, raw: bytes, upload: Upload | None) -> None:
+        """Of a request with a body."""
+        proxy, method = self._proxy, exchange.head.method
+        end = None if self._client_end is None else self._backend_end
+        plain = upload is None and end is None and method in IDEMPOTENT
+        unit = Forward(method, raw, len(raw), plain, plain, exchange, upload, end)
+        self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
+        reply.attach(exchange.scope)
 
     # -- the request's body ------------------------------------------------------------------------------
 
+    def _begin_body(self, exchange: Exchange, peer: str) -> None:
+        """One that is there already goes with its head. A client that waits for a 100 before it sends much is
+        the backend's to answer; others may send, and theirs is gathered."""
+        proxy, head = self._proxy, exchange.head
+        body = exchange.take_whole_body()
+        if body is not None:
+            raw = self._make(head, peer, False)
+            self._submit(exchange, b"%bContent-Length: %d\r\n\r\n%b" % (raw, head.length, body), None)
+            return
+        gathers = proxy.gather > 0 and not (head.expect_continue and not 0 < head.length <= proxy.gather)
+        self._head = self._make(head, peer, head.expect_continue and not gathers)
+        self._complete = False
+        self._size = self._counted = 0
+        self._trailers = NO_HEADERS
+        if gathers:
+            self._gathered = Gathered(exchange.scope.loop, proxy.spools, proxy.gather)
+            exchange.proceed()
+        else:
+            self._begin_stream(exchange)
+
+    def _begin_stream(self, exchange: Exchange) -> None:
+        """Take a connection: what was gathered goes first, what comes later at the backend's pace."""
+        length = exchange.head.length
+        self._upload = BodyChannel()
+        self._upload.attach_sender(exchange.scope)
+        if length == CHUNKED:
+            head, upload = b"%bTransfer-Encoding: chunked\r\n\r\n", Upload(self._upload)
+        else:
+            head, upload = b"%%bContent-Length: %d\r\n\r\n" % length, Upload(self._upload, length)
+        self._submit(exchange, head % self._head, upload)
+        self._feed(exchange)
+
     def body(self, exchange: Exchange, pieces: list[bytes]) -> None:
-        """On to the backend, at its pace."""
-        upload = self._upload
-        if upload is None or upload.ended:
+        """Gather it, or pass it on at the backend's pace."""
+        upload, gathered = self._upload, self._gathered
+        if upload.ended if upload is not None else gathered is None:
             return  # the answer came first: what still arrives is dropped
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._uploaded += len(piece)
+        self._size += len(piece)
         body_max = self._proxy.body_max
-        if body_max is not None and self._uploaded > body_max:
-            self._refuse_body(exchange, body_max)
-            return
-        upload.put(piece)
-        exchange.hold_body(not upload.writable)
-        self._move_deadline(exchange)
-
-    def _refuse_body(self, exchange: Exchange, body_max: int) -> None:
-        error = BadRequest(f"the body is larger than {body_max} bytes", 413)
-        answered = exchange.answered
-        self.abandoned(exchange, error)
-        if answered:
-            exchange.abort(error)
-        else:
-            exchange.respond(text_response(f"{error.reason}\n", 413))
+        if body_max is not None and self._size > body_max:
+            self._refuse_body(exchange, f"the body is larger than {body_max} bytes", 413)
+        elif upload is not None:
+            upload.put(piece)
+            self._feed(exchange)
+            self._move_deadline(exchange)
+        elif gathered is not None and not gathered.put(piece) and not exchange.body_complete:
+            self._begin_stream(exchange)
 
     def body_ended(self, exchange: Exchange, trailers: Headers) -> None:
         """The request is complete."""
-        if self._upload is not None and not self._upload.ended:
-            self._upload.trailers = trailers
-            self._upload.close()
+        upload, gathered = self._upload, self._gathered
+        if upload is None and gathered is None:
+            return
+        self._complete = True
+        self._trailers = onward(trailers, exchange.head.connection)
+        if upload is not None:
+            self._feed(exchange)
             self._move_deadline(exchange)
+        elif gathered is not None and not gathered.spooled:
+            self._gathered = None
+            self._submit(exchange, self._head + self._framed(exchange.head.length, gathered.take()), None)
+        else:
+            self._begin_stream(exchange)
+
+    def _framed(self, length: int, body: bytes) -> bytes:
+        """A gathered body, as its client has framed it."""
+        if length == CHUNKED:
+            chunks = encode_chunk(body) + encode_last_chunk(self._trailers)
+            return b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        return b"Content-Length: %d\r\n\r\n%b" % (length, body)
+
+    def _feed(self, exchange: Exchange) -> None:
+        """Move on what was gathered, and have the client send more if the backend takes more."""
+        upload, gathered = self._upload, self._gathered
+        assert upload is not None
+        if gathered is not None:
+            while len(gathered) and upload.writable and not upload.ended:
+                upload.put(gathered.take())
+            if upload.ended or not len(gathered):
+                self._forget_gathered()
+        if self._complete:
+            if self._gathered is None and not upload.ended:
+                upload.trailers = self._trailers
+                upload.close()
+            self.deadline = NEVER
+            return
+        hold = not upload.writable
+        exchange.hold_body(hold)
+        if hold or upload.ended:
+            self.deadline = NEVER
+        elif self.deadline == NEVER:
+            self._watch(exchange)
+
+    def _forget_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        if gathered is not None:
+            gathered.close()
+
+    def _watch(self, exchange: Exchange) -> None:
+        self._counted = self._size
+        self.deadline = exchange.scope.now + self._proxy.body_timeout
+
+    def timeout(self, exchange: Exchange) -> None:
+        """A connection to a backend is held for a body: has as much come of it since the last look as
+        must?"""
+        least = exchange.timeouts.body_rate_min * self._proxy.body_timeout
+        if self._size - self._counted >= max(1.0, least):
+            self._watch(exchange)
+        else:
+            self._refuse_body(exchange, "the body did not come in time", 408)
+
+    def _refuse_body(self, exchange: Exchange, reason: str, status: int) -> None:
+        error = BadRequest(reason, status)
+        answered = exchange.answered
+        self.abandoned(exchange, error)
+        self.deadline = NEVER
+        if answered:
+            exchange.abort(error)
+        else:
+            exchange.respond(text_response(f"{reason}\n", status))
 
     def _move_deadline(self, exchange: Exchange) -> None:
         """How long a client takes to send its body is not the backend's doing."""
@@ -336,8 +468,8 @@ class ProxyResponder(Responder):
 
     def wakeup(self, exchange: Exchange) -> None:
         """The answer, more of it, or room for more of the request."""
-        if self._upload is not None and exchange.body_held:
-            exchange.hold_body(not self._upload.writable)
+        if self._upload is not None and (exchange.body_held or self._gathered is not None):
+            self._feed(exchange)
         reply = self._reply
         if reply is not None:
             try:
@@ -346,9 +478,12 @@ class ProxyResponder(Responder):
                 return
             except Exception as error:
                 self._reply = None
+                self._forget_gathered()
                 exchange.respond(self._proxy.refusal(error))
                 return
             self._reply = None
+            if channel is None:
+                self._forget_gathered()
             note = head.forwarded
             if note is not None and channel is None and note[0] is self._proxy.mark:
                 exchange.relay(head.status, note[1], body, dated=note[2])  # as `_relay` did before
@@ -371,6 +506,7 @@ class ProxyResponder(Responder):
             ]  # answered in this very moment: a long body is on its way to nobody
         if self._upload is not None:
             self._upload.close(error or ConnectionAbortedError("the client has gone"))
+        self._forget_gathered()
         if self._body is not None:
             self._body.cancel()
         if self._spool is not None:
@@ -398,6 +534,7 @@ class ProxyResponder(Responder):
             length = CHUNKED if head.length == UNTIL_CLOSE else head.length
             exchange.send_head(head.status, block, length, head.reason, dated=dated)
             self._body = channel
+            self._listed = head.connection
             channel.attach_receiver(exchange.scope)
             self._move(exchange)
 
@@ -415,15 +552,13 @@ class ProxyResponder(Responder):
                 exchange.send(channel.take())
                 continue
             if spool is None:
-                try:
-                    self._spool = spool = Spool(exchange.scope.kernel, self._proxy.spool_max)
-                except OSError:
-                    return  # no file to be had: the backend is held back instead
-            if spool.full:
-                return
+                self._spool = spool = self._proxy.spools.open(exchange.scope.loop, self._proxy.spool_max)
+            if spool is None or not spool.takes_more():
+                return  # the backend is held back
             spool.put(channel.take())
         if channel.ended and not (spool is not None and len(spool)):
-            exchange.finish(channel.trailers)
+            exchange.finish(onward(channel.trailers, self._listed))
+            self._forget_gathered()
             if spool is not None:
                 spool.close()
 
@@ -431,11 +566,41 @@ class ProxyResponder(Responder):
         end = self._client_end
         assert end is not None
         block = forwardable(head.block, head.connection, framing=True)
-        upgrade = b"Connection: upgrade\r\nUpgrade: %b\r\n" % (
-            head.upgrade or exchange.head.upgrade or ""
-        ).encode("latin-1")
-        exchange.send_head(101, block + upgrade, UNTIL_CLOSE, head.reason, dated=True)
+        block += upgrade_lines(head.upgrade or exchange.head.upgrade or "")
+        exchange.send_head(101, block, UNTIL_CLOSE, head.reason, dated=True)
         exchange.switch(end)
+
+
+def as_seen(network: Network) -> Network:
+    """A network in the form in which its clients are seen: of IPv4-mapped addresses, that of IPv4."""
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
+        host = network.network_address.ipv4_mapped
+        return ipaddress.ip_network(f"{host}/{network.prefixlen - MAPPED.prefixlen}")
+    return network
+
+
+def asks_for_tunnel(head: RequestHead) -> bool:
+    """Whether the connection is to become one of another protocol; a tunnel of h2c would hide requests."""
+    return head.upgrade is not None and _is_h2c(head.upgrade) is None
+
+
+def upgrade_lines(protocols: str) -> bytes:
+    """What asks for, or grants, another protocol."""
+    return b"Connection: upgrade\r\nUpgrade: %b\r\n" % protocols.encode("latin-1") if protocols else b""
+
+
+def onward(trailers: Headers, connection: tuple[bytes, ...]) -> Headers:
+    """The trailers that may travel on: not those that concern one connection (RFC 9110 section 7.6.1), nor
+    those that come too late there (section 6.5.1), in any spelling."""
+    if not trailers.block:
+        return trailers
+    return Headers(
+        [
+            (name, value)
+            for name, value in trailers
+            if name.lower().encode() not in connection and plain_name(name) not in FORBIDDEN_TRAILERS
+        ]
+    )
 
 
 def spend_forward(block: bytes) -> tuple[bytes, int]:
@@ -461,7 +626,11 @@ def proxy(
     trusted: Iterable[str] = (),
     secure: bool = False,
     body_max: int | None = None,
+    gather: int = GATHER,
+    body_timeout: float = BODY_TIMEOUT_SECONDS,
     spool_max: int = SPOOL_MAX,
+    spool_total: int = SPOOL_TOTAL,
+    spool_directory: str | None = None,
     tunnel_idle: float = TUNNEL_IDLE_SECONDS,
 ) -> Proxy:
     """A handler that forwards every request to `pool`.
@@ -469,8 +638,12 @@ def proxy(
     `timeout`: seconds for a backend's answer (the pool's default if None), counted from the last of the
     request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and
     Forwarded are kept and added to. `secure`: the clients come by TLS. `body_max`: bytes that a client may
-    send as a body, else 413. `spool_max`: bytes that one response's spool may take on disk. `tunnel_idle`:
-    seconds an upgraded connection may be silent. Raises `ValueError` for a name or a network that is none.
+    send as a body, else 413. `gather`: bytes of a body that are gathered before a connection is taken for it;
+    a larger one streams, and every `body_timeout` seconds something must have come of it, at the least
+    `Timeouts.body_rate_min` bytes a second, else 408. `spool_max`: bytes that one response's spool may take
+    on disk, `spool_total`: all of this proxy's together, in `spool_directory` (None: the system's for
+    temporary files). `tunnel_idle`: seconds an upgraded connection may be silent. Raises `ValueError` for a
+    name or a network that is none.
     """
     return Proxy(
         pool,
@@ -479,6 +652,10 @@ def proxy(
         trusted=trusted,
         secure=secure,
         body_max=body_max,
+        gather=gather,
+        body_timeout=body_timeout,
         spool_max=spool_max,
+        spool_total=spool_total,
+        spool_directory=spool_directory,
         tunnel_idle=tunnel_idle,
     )

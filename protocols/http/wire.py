@@ -5,7 +5,8 @@ Rules:
    through a channel whose receiver sets the pace: when the channel is full, nothing is read from the socket.
 2. A response is cut where RFC 9112 section 6.3 says, and nothing else: what comes after the last one is a
    protocol error.
-3. A truncated body is an error for whoever reads it, never a shorter body.
+3. A truncated body is an error for whoever reads it, never a shorter body. One that lasts until the close was
+   truncated unless the close was a proper one: by TLS, with close_notify (RFC 9112 section 9.8).
 4. An answer that is complete before its request is (an early refusal) ends the upload and the connection.
 """
 
@@ -45,8 +46,15 @@ READER_SECONDS: Final = 3600.0  # without a piece taken of a body that is full
 BLANK_LINE: Final = b"\r\n\r\n"
 DRAINED: Final = Flush(LOW_WATERMARK)
 NO_LIMIT: Final = 1 << 62
+KEPT_LESS: Final = 1.0  # seconds by which an idle connection is closed before its backend does so; as undici
+INTERIM_MAX: Final = 64
+"""Interim answers (1xx) before a final one. Each is passed on at once, however slow the client is; so
+together they are no more than a connection's high watermark. Go's client took 5, and now as many as fit into
+1 MiB of heads."""
 
 _secret = re.compile(rb"(?i)\nset-cookie:").search
+_kept_for = re.compile(rb"(?i)(?:^|\n)keep-alive:[^\r]*?\btimeout[ \t]*=[ \t]*\"?([0-9]{1,9})").search
+_speaks_tls = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]").match
 
 
 class BodyChannel(Channel[bytes]):
@@ -54,8 +62,8 @@ class BodyChannel(Channel[bytes]):
 
     __slots__ = ("trailers",)
 
-    def __init__(self, capacity: int = STREAM_CAPACITY) -> None:
-        super().__init__(capacity, weigh=len)
+    def __init__(self, capacity: int | None = None) -> None:
+        super().__init__(STREAM_CAPACITY if capacity is None else capacity, weigh=len)
         self.trailers = NO_HEADERS
 
 
@@ -127,9 +135,10 @@ class KeptHeads:
         self.last_head: ResponseHead
 
     def find(self, data: bytes) -> ResponseHead | None:
-        """The head that these bytes are, if it was kept."""
+        """The head that these bytes are, if it was kept. One that says how long its connection is kept must
+        be found by each connection for itself."""
         head = self._by_bytes.get(data)
-        if head is not None:
+        if head is not None and head.kept_for is None:
             self.last, self.last_head = data, head
         return head
 
@@ -153,6 +162,7 @@ class HttpWire(Wire):
         "_host_line",
         "_hosts",
         "_gather_max",
+        "_interims",
         "_limits",
         "_pieces",
         "_scanned",
@@ -182,6 +192,7 @@ class HttpWire(Wire):
         self._decoder: BodyDecoder | None = None
         self._pieces: list[bytes] = []
         self._skipped = 0  # bytes of this body that nobody wanted
+        self._interims: tuple[Work[Any] | None, int] = (None, 0)  # how many came before whose final answer
         self._channel: BodyChannel | None = None
         self._upload: Upload | None = None
 
@@ -294,8 +305,7 @@ class HttpWire(Wire):
                 if head.status == 101:
                     transport.consume(start)
                     return self._switch(work, head)
-                if not work.settled:
-                    unit.interim(head)
+                self._interim(work, head)
                 continue
             length = head.length
             end = start + length
@@ -318,29 +328,68 @@ class HttpWire(Wire):
         transport.input = b""
         return None
 
+    def _interim(self, work: Work[Any], head: ResponseHead) -> None:
+        """A 1xx came first: one of not too many."""
+        before, count = self._interims
+        count = count + 1 if before is work else 1
+        if count > INTERIM_MAX:
+            raise BadResponse(f"the backend sent more than {INTERIM_MAX} interim answers and no final one")
+        self._interims = (work, count)
+        if not work.settled:
+            unit: HttpUnit[Any] = work.unit
+            unit.interim(head)
+
     def _next_head(self, data: bytes | bytearray, start: int, method: str) -> tuple[ResponseHead, int] | None:
         """The head at `start`, one that came before or a new one, and its end; None if it is incomplete."""
         end = data.find(BLANK_LINE, start) + len(BLANK_LINE)
         if end < len(BLANK_LINE) or method == "HEAD":  # whose answers are framed otherwise
-            head = parse_response_head(data, start, self._limits, method, self._scanned)
-            return None if head is None else (head, head.end)
-        lines = bytes(data[start:end])
-        head = self._heads.find(lines)
-        if head is None:
-            head = parse_response_head(data, start, self._limits, method, self._scanned)
+            head = self._parse(data, start, method)
             if head is None:
                 return None
-            self._heads.keep(lines, head)
+            end = head.end
+        else:
+            lines = bytes(data[start:end])
+            head = self._heads.find(lines)
+            if head is None:
+                head = self._parse(data, start, method)
+                if head is None:
+                    return None
+                self._heads.keep(lines, head)
+        if head.kept_for is not None:
+            self.keep_alive = head.kept_for
         return head, end
+
+    def _parse(self, data: bytes | bytearray, start: int, method: str) -> ResponseHead | None:
+        """A head that is new; with what it says of how long the connection is kept, less what a request takes
+        to get there."""
+        try:
+            head = parse_response_head(data, start, self._limits, method, self._scanned)
+        except BadResponse:
+            if _speaks_tls(data, start):
+                where = self.member.backend.address
+                raise BadResponse(
+                    f"{where} speaks TLS, and was spoken to without; write https://{where}"
+                ) from None
+            raise
+        if head is not None:
+            found = _kept_for(head.block)
+            if found is not None:
+                seconds = float(found[1])
+                head.kept_for = max(seconds - KEPT_LESS, seconds / 2)
+        return head
 
     def _begin_body(self, work: Work[Any], head: ResponseHead) -> None:
         self._head = head
         self._decoder = body_decoder(head.length, self._limits, BadResponse)
+
+    def _stream(self, work: Work[Any]) -> BodyChannel:
+        """Settle with the head; the body follows."""
+        assert self._head is not None
         unit: HttpUnit[Any] = work.unit
-        if unit.streamed and not work.settled:
-            self._channel = channel = BodyChannel()
-            channel.attach_sender(self.transport.scope)
-            self.member.answer(unit.begun(head, channel))
+        self._channel = channel = BodyChannel()
+        channel.attach_sender(self.transport.scope)
+        self.member.answer(unit.begun(self._head, channel))
+        return channel
 
     def _read_body(self) -> Expectation | None:
         transport, decoder, channel = self.transport, self._decoder, self._channel
@@ -348,6 +397,11 @@ class HttpWire(Wire):
         assert self._head is not None
         pieces: list[bytes] = []
         transport.consume(decoder.feed(transport.input, 0, pieces))
+        if channel is None:
+            work = self.member.current
+            assert work is not None
+            if work.unit.streamed and not work.settled:  # only now: what is no body is no answer either
+                channel = self._stream(work)
         if channel is None:
             if not self._gather(pieces, decoder):
                 return None
@@ -363,12 +417,17 @@ class HttpWire(Wire):
             # The reader's pace is not the backend's fault; but a forgotten body must not hold it for ever.
             self.deadline = transport.scope.now + READER_SECONDS
         elif transport.ended:
-            self.member.close(
-                ConnectionResetError("the backend closed the connection in the middle of a body")
-            )
+            self.member.close(ConnectionResetError(self._cut_short(decoder)))
         elif pieces or self.deadline == NEVER:
             self.deadline = transport.scope.now + self._body_timeout
         return self._waiting()
+
+    def _cut_short(self, decoder: BodyDecoder) -> str:
+        if self.transport.cut_off and decoder.finish():
+            return (
+                "the connection was cut off (by a reset, or TLS without close_notify), and the body with it"
+            )
+        return "the backend closed the connection in the middle of a body"
 
     def _gather(self, pieces: list[bytes], decoder: BodyDecoder) -> bool:
         """Keep the pieces, or skip them if nobody waits; false if that was given up with the connection."""
@@ -433,6 +492,11 @@ class HttpWire(Wire):
     def _switch(self, work: Work[Any], head: ResponseHead) -> Expectation | None:
         if self._upload is not None:
             raise BadResponse("the backend switches protocols in the middle of a request")
+        pool = self.member.pool
+        refusal = pool.tunnels.refusal(pool)
+        if refusal is not None:
+            self.member.give_up(refusal)
+            return None
         unit: HttpUnit[Any] = work.unit
         value, protocol = unit.switched(head)
         self.member.answer(value)

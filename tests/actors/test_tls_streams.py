@@ -153,9 +153,9 @@ def test_bodies_go_both_ways(loop, server, client, version, body):
     assert protocol.stream.alpn == "http/1.1"
     assert protocol.stream.version == version.name.replace("v1_", "v1.")
     assert protocol.stream.peer_certificate["subject"] == ((("commonName", "localhost"),),)
-    assert not protocol.stream.truncated
+    assert not protocol.stream.cut_off
     run_until(loop, lambda: listener.connections == 0)
-    assert not Echo.streams[0].truncated
+    assert not Echo.streams[0].cut_off
     assert Echo.streams[0].peer_certificate is None or Echo.streams[0].peer_certificate == {}
 
 
@@ -283,7 +283,7 @@ def test_ciphertext_may_be_cut_anywhere(server, client, step, stream_is_client, 
         wire.peer.unwrap()
     wire.carry()
     assert wire.protocol.error is None
-    assert not wire.stream.truncated
+    assert not wire.stream.cut_off
     wire.loop.close()
 
 
@@ -378,7 +378,7 @@ def test_an_end_without_a_word_is_marked(server, client):
     wire.carry()
     wire.socket.end()
     wire.loop.tick(0)
-    assert wire.stream.truncated
+    assert wire.stream.cut_off
     assert wire.protocol.log[-1] == "ended"
     assert bytes(wire.protocol.got) == b"half of"
 

@@ -92,21 +92,26 @@ def upgrading(tunnel: Tunnel) -> type[LineWire]:
 
 def test_a_connection_that_is_handed_over_never_comes_back() -> None:
     tunnel = Tunnel()
-    bench = Bench(upgrading(tunnel), connections=1)
+    bench = Bench(upgrading(tunnel), connections=1, tunnels=1)
     reply = bench.submit("a")
+    waits = bench.submit("b")
     bench.accept()
     bench.answer("upgrade", "and more")
     assert reply.result() == b"upgrade"
     assert tunnel.heard == b"and more\n"
-    waits = bench.submit("b")
-    bench.run()
-    assert len(bench.sockets) == 1  # it counts against the limit …
-    assert "handed over" in repr(next(iter(bench.pool.backends[0].members)))
-    bench.answer("end")
-    assert bench.sockets[0].closed  # … until it is closed
     bench.accept()
     bench.answer("ok")
-    assert waits.result() == b"ok"
+    assert waits.result() == b"ok"  # on another one: a tunnel counts against no other limit than its own …
+    now = bench.pool.statistics()
+    assert (now.connections, now.tunnels, now.opened) == (1, 1, 2)
+    refusal = bench.pool.tunnels.refusal(bench.pool)
+    assert refusal is not None
+    assert str(refusal).startswith("1 tunnels to 192.0.2.7:7000 are open")
+    bench.answer("end", index=0)
+    assert bench.sockets[0].closed  # … until it is closed
+    assert bench.pool.tunnels.refusal(bench.pool) is None
+    now = bench.pool.statistics()
+    assert (now.connections, now.tunnels, now.closed) == (1, 0, 1)
 
 
 def test_stopping_ends_what_was_handed_over_too() -> None:

@@ -21,9 +21,10 @@ ROWS_MAX: Final = 100_000
 NO_ROW: Final = object()
 
 
-def failure(sqlstate: str, message: str, severity: str = "ERROR") -> PostgresError:
+def failure(sqlstate: str, message: str, severity: str = "ERROR", routine: str = "") -> PostgresError:
     """An error as the server would send it."""
-    return PostgresError({"S": severity, "V": severity, "C": sqlstate, "M": message})
+    fields = {"S": severity, "V": severity, "C": sqlstate, "M": message}
+    return PostgresError(fields | ({"R": routine} if routine else {}))
 
 
 class Database:

@@ -6,10 +6,16 @@ Rules:
 3. A statement that takes time holds up those behind it, on this connection alone, and can be cancelled by a
    CancelRequest with the right secret.
 4. A connection that ends takes its transaction with it, rolled back.
+5. Statements can be altered (`alter`) and lost (`lose_statements`) at any time. One that was prepared and
+   whose result is no longer the same is refused when it is bound (0A000), as is one that is not there
+   (26000).
+6. With `pooled` it stands behind a pooler in transaction mode: each transaction meets another of its
+   backends, with what others have prepared there, under whatever names.
 """
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -32,6 +38,7 @@ from protocols.postgres.rows import BINARY
 from protocols.postgres.types import CODECS
 
 from . import codec
+from .cursors import Cursors
 from .database import Changes, Database, failure
 from .statements import STATEMENTS, Declared, Later
 
@@ -46,11 +53,19 @@ PREPARED_MAX: Final = 1024  # statements of one connection
 ABORTED: Final = "current transaction is aborted, commands ignored until end of transaction block"
 
 
+class Backend:
+    """A process of the server: what was prepared in it, by whomever."""
+
+    def __init__(self) -> None:
+        self.prepared: dict[bytes, Declared] = {}
+
+
 class SimulatedPostgres:
     """Makes the protocol of each connection, as a `Listener` wants it.
 
     `database` may be one that an earlier server has left. `statements`: those that it knows besides
     `STATEMENTS`. `executed`: called with the SQL and the arguments of each statement that is executed.
+    `pooled`: whether a pooler in transaction mode is between.
     """
 
     def __init__(
@@ -59,10 +74,13 @@ class SimulatedPostgres:
         statements: Iterable[Declared] = (),
         *,
         executed: Callable[[str, list[Any]], object] = lambda sql, arguments: None,
+        pooled: bool = False,
     ) -> None:
         self.database = database or Database({"accounts": {}})
         self.statements = {known.sql: known for known in (*STATEMENTS, *statements)}
         self.executed = executed
+        self.pooled = pooled
+        self.free: list[Backend] = []  # of a pooler
         self.sessions: dict[int, PostgresConnection] = {}
         self._processes = 0
 
@@ -71,6 +89,21 @@ class SimulatedPostgres:
 
     def __repr__(self) -> str:
         return f"<SimulatedPostgres {self.database!r}, {len(self.sessions)} sessions>"
+
+    def alter(self, *statements: Declared) -> None:
+        """These are others from now on: the tables that they are about have changed."""
+        self.statements |= {altered.sql: altered for altered in statements}
+
+    def lose_statements(self) -> None:
+        """Nothing that was prepared is there any more."""
+        for backend in [*self.free, *(session.backend for session in self.sessions.values())]:
+            backend.prepared.clear()
+
+    def take_backend(self, source: random.Random) -> Backend:
+        """For a session; of a pooler any that is free, for one transaction."""
+        if not self.free:
+            return Backend()
+        return self.free.pop(source.randrange(len(self.free)))
 
     def admit(self, session: PostgresConnection) -> int:
         """A new session's process number."""
@@ -86,7 +119,9 @@ class PostgresConnection(StreamProtocol):
         self.server = server
         self.transport: Transport
         self.process = self.secret = 0
-        self.prepared: dict[bytes, Declared] = {}
+        self.backend = Backend()
+        self.held = False  # the backend, from a pooler, until the transaction is over
+        self.cursors = Cursors()
         self.portal: tuple[Declared, list[Any]] | None = None
         self.changes: Changes | None = None  # of the transaction, or of what comes before a Sync
         self.begun = False  # by BEGIN
@@ -200,10 +235,15 @@ class PostgresConnection(StreamProtocol):
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """What was not committed never was."""
         self.server.sessions.pop(self.process, None)
+        if self.held:
+            self.server.free.append(self.backend)
 
     # -- messages --------------------------------------------------------------------------------------------
 
     def _message(self, kind: str, body: bytes) -> None:
+        if self.server.pooled and not self.held:
+            self.backend = self.server.take_backend(self.transport.scope.kernel.random())
+            self.held = True
         if kind == "S":
             self._sync()
             return
@@ -236,22 +276,33 @@ class PostgresConnection(StreamProtocol):
             except PostgresError as error:
                 self.transport.write(codec.error_response(error))
         self.transport.write(codec.ready(self.status))
+        if self.begun:
+            return
+        self.cursors.clear()
+        if self.held:
+            self.held = False
+            self.server.free.append(self.backend)
 
     def _parse(self, body: bytes) -> None:
         name, sql = codec.read_parse(body)
         self._usable()
-        declared = self.server.statements.get(sql)
+        declared = self._declared(sql)
         if declared is None:
             raise failure("42601", f"this simulated server does not know {sql!r}; declare it")
-        if name and name in self.prepared:
+        prepared = self.backend.prepared
+        if name and name in prepared:
             raise failure("42P05", f'prepared statement "{name.decode()}" already exists')
-        if len(self.prepared) >= PREPARED_MAX:
+        if len(prepared) >= PREPARED_MAX:
             raise failure("53400", f"more than {PREPARED_MAX} prepared statements")
-        self.prepared[name] = declared
+        prepared[name] = declared
         self.transport.write(message(b"1"))
 
+    def _declared(self, sql: str) -> Declared | None:
+        """What a text means now."""
+        return self.server.statements.get(sql) or self.cursors.declared(sql, self.server.statements)
+
     def _named(self, name: bytes) -> Declared:
-        declared = self.prepared.get(name)
+        declared = self.backend.prepared.get(name)
         if declared is None:
             raise failure("26000", f'prepared statement "{name.decode(errors="replace")}" does not exist')
         return declared
@@ -260,6 +311,14 @@ class PostgresConnection(StreamProtocol):
         bound = codec.read_bind(body)
         self._usable()
         declared = self._named(bound.name)
+        current = self._declared(declared.sql)
+        if current is None:
+            raise failure("42P01", f"{declared.sql!r} is about something that is not there any more")
+        if current.gives != declared.gives and not self.cursors.fetches(declared.sql):
+            raise failure("0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
+        if current.takes != declared.takes:
+            raise failure("42804", "the types of the parameters are others now")
+        declared = current
         if len(bound.values) != len(declared.takes):
             raise failure("08P01", f"{len(bound.values)} parameters for {len(declared.takes)}")
         if any(form != BINARY for form in (*bound.formats, *bound.results)):
@@ -276,8 +335,11 @@ class PostgresConnection(StreamProtocol):
 
     def _describe(self, body: bytes) -> None:
         self._usable()
-        if body[:1] != b"S":
-            raise failure("0A000", "this simulated server describes statements, not portals")
+        if body[:1] == b"P":
+            if self.portal is None:
+                raise failure("34000", "there is no portal")
+            self.transport.write(codec.row_description(self.portal[0].gives))
+            return
         declared = self._named(codec.read_text(body, 1)[0])
         self.transport.write(
             codec.parameter_description(declared.takes) + codec.row_description(declared.gives)
@@ -303,7 +365,7 @@ class PostgresConnection(StreamProtocol):
         self.transport.write(b"".join(said) + codec.command_complete(declared.tag(count)))
 
     def _close(self, body: bytes) -> None:
-        self.prepared.pop(codec.read_text(body, 1)[0], None)
+        self.backend.prepared.pop(codec.read_text(body, 1)[0], None)
         self.transport.write(message(b"3"))
 
     def _usable(self) -> None:

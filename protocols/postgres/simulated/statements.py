@@ -42,7 +42,11 @@ class Declared(msgspec.Struct, frozen=True):
 
     def tag(self, count: int) -> bytes:
         """What CommandComplete says."""
-        word = self.sql.split(None, 1)[0].upper()
+        word, *rest = self.sql.upper().split(None, 2)
+        if word in ("ALTER", "CREATE", "DROP"):
+            return f"{word} {rest[0]}".encode()
+        if word in ("DECLARE", "CLOSE"):
+            return f"{word} CURSOR".encode()
         return f"{word} 0 {count}".encode() if word == "INSERT" else f"{word} {count}".encode()
 
 

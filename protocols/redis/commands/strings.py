@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from protocols.redis.codec import Arg, Name, encode
 from protocols.redis.convert import flag, ok
-from protocols.redis.units import Command, Idempotent, command
+from protocols.redis.units import Command, Idempotent
 
 __all__ = [
     "append",
@@ -49,12 +48,10 @@ def set(
     Whether it was set.
     """
     if ex is None and not (nx or xx or keep_ttl):
-        return Idempotent(encode("SET", key, value), flag)
+        return Command(encode("SET", key, value), flag)
     options: list[Arg] = [] if ex is None else ["PX", round(ex * 1000)]
     options += [name for name, wanted in (("NX", nx), ("XX", xx), ("KEEPTTL", keep_ttl)) if wanted]
-    made: Command[Any] = command("SET", key, value, *options)
-    made.convert = flag
-    return made
+    return Command(encode("SET", key, value, *options), flag)
 
 
 def set_get(key: Arg, value: Arg) -> Command[bytes | None]:
@@ -69,7 +66,7 @@ def mget(*keys: Arg) -> Command[list[bytes | None]]:
 
 def mset(values: Mapping[Name, Arg]) -> Command[None]:
     """Set several at once."""
-    return Idempotent(encode("MSET", *(part for pair in values.items() for part in pair)), ok)
+    return Command(encode("MSET", *(part for pair in values.items() for part in pair)), ok)
 
 
 def getdel(key: Arg) -> Command[bytes | None]:

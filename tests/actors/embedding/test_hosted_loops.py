@@ -184,6 +184,8 @@ def test_a_timeout_of_the_host_cancels_the_reply(run):
     async def main():
         async with backend_and_pool(connections=1) as (backend, pool, _):
             reply = pool.submit(http.get("/held"))
+            while not backend.held:
+                await pump(1)
             with pytest.raises(TimeoutError), anyio.fail_after(0.01):
                 await reply
             assert isinstance(reply.error, Cancelled)

@@ -67,7 +67,7 @@ class SpoolKernel(ManualKernel):
         super().__init__()
         self.spools: list[Spooled] = []
 
-    def temporary_file(self) -> IO[bytes]:
+    def temporary_file(self, directory: str | None = None) -> IO[bytes]:
         """In memory, and in `spools`."""
         self.spools.append(Spooled())
         return self.spools[-1]

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import os
 import re
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
-from actors.testing import ManualKernel
+from actors import Loop
 from protocols import http
-from protocols.http.spool import READ_SIZE, Spool
-from tests.protocols.http.benches import Client, ProxyBench
+from protocols.http import spool as spool_module
+from protocols.http.spool import READ_SIZE, Spool, Spools
+from tests.protocols.http.benches import Client, ProxyBench, Spooled, SpoolKernel
+from tests.protocols.http.harness import QuietLog
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+class Disk(Spooled):
+    """A file on a disk that has `room` for so many bytes, and takes a few thousand at a time."""
+
+    room = 300_000
+
+    def write(self, data: Any) -> int:
+        """As far as there is room."""
+        if self.tell() >= self.room:
+            raise OSError(28, "No space left on device")
+        return super().write(bytes(data[:7000]))
+
+
+def spool_of(spools: Spools, limit: int = 1 << 20, file: IO[bytes] | None = None) -> Spool:
+    """A spool on a kernel without disks."""
+    kernel = SpoolKernel()
+    if file is not None:
+        kernel.temporary_file = lambda directory=None: file  # type: ignore[method-assign]
+    loop = Loop(kernel=kernel)
+    loop.log = QuietLog()
+    spool = spools.open(loop, limit)
+    assert spool is not None
+    return spool
+
+
 def test_what_goes_in_comes_out_in_order() -> None:
-    spool = Spool(ManualKernel(), limit=1 << 20)
+    spool = spool_of(Spools(1 << 30))
     data = os.urandom(READ_SIZE + 1000)
     spool.put(data[:1000])
     assert spool.take() == data[:1000]
@@ -35,36 +61,85 @@ def test_what_goes_in_comes_out_in_order() -> None:
 
 
 def test_the_file_has_the_limit_and_starts_over_when_all_was_taken() -> None:
-    spool = Spool(ManualKernel(), limit=READ_SIZE + 10)
+    spool = spool_of(Spools(1 << 30), limit=READ_SIZE + 10)
     spool.put(b"x" * (READ_SIZE + 10))
-    assert spool.full
+    assert not spool.takes_more()
     spool.take()
-    assert spool.full
+    assert not spool.takes_more()
     spool.take()
-    assert not spool.full
+    assert spool.takes_more()
     spool.close()
 
 
-class FullDisk:
-    """A file that takes a little at a time, then nothing."""
+def test_all_of_a_proxys_spools_together_have_a_limit() -> None:
+    spools = Spools(1000)
+    one, other = spool_of(spools), spool_of(spools)
+    one.put(b"x" * 600)
+    other.put(b"y" * 600)
+    assert not one.takes_more()
+    assert not other.takes_more()
+    assert spools.open(Loop(kernel=SpoolKernel()), 1 << 20) is None
+    assert repr(spools) == "<Spools 1200 of 1000 bytes in 2 files>"
+    assert other.take() == b"y" * 600
+    assert one.takes_more()
+    one.close()
+    one.close()
+    other.close()
+    assert (spools.used, spools.files) == (0, 0)
 
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.closed = False
 
-    def seek(self, position: int) -> None:
-        self.position = position
+@pytest.mark.parametrize("files", [0, 1, 2])
+def test_there_are_no_more_files_than_the_limit(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
+    monkeypatch.setattr(spool_module, "FILES_MAX", files)
+    spools = Spools(1 << 30)
+    opened = [spool_of(spools) for _ in range(files)]
+    assert spools.open(Loop(kernel=SpoolKernel()), 1 << 20) is None
+    for spool in opened:
+        spool.close()
+    assert spools.files == 0
 
-    def write(self, data: memoryview) -> int:
-        if len(self.data) > 300_000:
-            raise OSError(28, "No space left on device")
-        piece = bytes(data[:7000])
-        self.data[self.position : self.position + len(piece)] = piece
-        self.position += len(piece)
-        return len(piece)
 
-    def close(self) -> None:
-        self.closed = True
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_pieces_of_any_size(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(spool_module, "READ_SIZE", size)
+    spool = spool_of(Spools(1 << 30))
+    spool.put(b"abcde")
+    taken = []
+    while len(spool):
+        taken.append(spool.take())
+    assert b"".join(taken) == b"abcde"
+    spool.close()
+
+
+def test_what_a_full_disk_refuses_is_kept_and_tried_again() -> None:
+    disk = Disk()
+    spools = Spools(1 << 30)
+    spool = spool_of(spools, file=disk)
+    data = os.urandom(500_000)
+    for start in range(0, len(data), 100_000):
+        if not spool.takes_more():
+            break
+        spool.put(data[start : start + 100_000])
+    assert len(spool) == 400_000
+    assert not spool.takes_more()
+    disk.room = 1_000_000
+    assert spool.takes_more()
+    spool.put(data[400_000:])
+    got = b""
+    while len(spool):
+        got += spool.take()
+    assert got == data
+    spool.close()
+    assert spools.used == 0
+
+
+def test_a_file_that_has_lost_bytes_is_an_error() -> None:
+    disk = Disk()
+    spool = spool_of(Spools(1 << 30), file=disk)
+    spool.put(b"abc")
+    disk.truncate(0)
+    with pytest.raises(OSError, match="has lost 3 bytes"):
+        spool.take()
 
 
 def slow_answer(bench: ProxyBench, size: int, *, chunk: int = 50_000, request: bytes = GET) -> Client:
@@ -75,8 +150,13 @@ def slow_answer(bench: ProxyBench, size: int, *, chunk: int = 50_000, request: b
     bench.accept()
     bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
     for start in range(0, size, chunk):
-        bench.say(b"%02x" % (start // chunk % 256) * (chunk // 2))
+        bench.say(b"%02x" % (start // chunk % 256) * (chunk // 2), len(bench.sockets) - 1)
     return client
+
+
+def answer_of(size: int, chunk: int = 50_000) -> bytes:
+    """What `slow_answer` has sent."""
+    return b"".join(b"%02x" % (n % 256) * (chunk // 2) for n in range(size // chunk))
 
 
 def read_all(bench: ProxyBench, client: Client, step: int = 200_000) -> bytes:
@@ -107,7 +187,7 @@ def test_a_slow_reader_does_not_hold_the_backends_connection() -> None:
     bench.say(OK)
     assert bench.heard(other).endswith(b"ok")
     body = read_all(bench, client).partition(b"\r\n\r\n")[2]
-    assert body == b"".join(b"%02x" % (n % 256) * 25_000 for n in range(size // 50_000))
+    assert body == answer_of(size)
     assert spools[0].closed
     bench.tell(client, GET)
     bench.say(OK)
@@ -146,21 +226,28 @@ def test_a_client_that_goes_leaves_no_spool(how: str) -> None:
     assert bench.idle == 1
 
 
-def test_a_full_disk_is_an_abort() -> None:
+def test_a_full_disk_holds_the_backend_back_and_resets_nobody() -> None:
     bench = ProxyBench()
-    disk = FullDisk()
-    bench.kernel.temporary_file = lambda: disk  # type: ignore[method-assign, assignment, return-value]
-    client = slow_answer(bench, 3_000_000)
-    assert client.was_reset
+    bench.loop.log = QuietLog()
+    disk = Disk()
+    bench.kernel.temporary_file = lambda directory=None: disk  # type: ignore[method-assign]
+    size = 4_000_000
+    client = slow_answer(bench, size)
+    assert bench.idle == 0
+    assert bench.sockets[0]._arrived, "all was read, into memory"
+    assert read_all(bench, client).partition(b"\r\n\r\n")[2] == answer_of(size)
+    assert not client.was_reset
+    assert bench.idle == 1
     assert disk.closed
-    assert bench.pool.statistics().in_flight == 0
-    assert bench.pool.statistics().connections == 0
 
 
 def test_without_a_file_to_be_had_the_backend_is_held_back() -> None:
-    bench = ProxyBench()
+    bench = ProxyBench(proxy={"spool_directory": "/var/spool/x"})
+    log = bench.loop.log = QuietLog()
+    asked = []
 
-    def refuse() -> IO[bytes]:
+    def refuse(directory: str | None = None) -> IO[bytes]:
+        asked.append(directory)
         raise OSError(24, "Too many open files")
 
     bench.kernel.temporary_file = refuse  # type: ignore[method-assign]
@@ -170,6 +257,19 @@ def test_without_a_file_to_be_had_the_backend_is_held_back() -> None:
     assert bench.sockets[0]._arrived, "all was read, into memory"
     assert len(read_all(bench, client).partition(b"\r\n\r\n")[2]) == size
     assert bench.idle == 1
+    assert set(asked) == {"/var/spool/x"}
+    assert ("warning", "cannot spool", {"error": "Too many open files"}) in log.lines
+
+
+def test_the_total_holds_the_backends_back() -> None:
+    bench = ProxyBench(proxy={"spool_total": 1_000_000})
+    size = 4_000_000
+    clients = [slow_answer(bench, size) for _ in range(3)]
+    assert sum(spool.size_max for spool in bench.kernel.spools) < 1_500_000
+    for client in clients:
+        assert read_all(bench, client).partition(b"\r\n\r\n")[2] == answer_of(size)
+    assert bench.idle == 3
+    assert all(spool.closed for spool in bench.kernel.spools)
 
 
 def test_an_answer_that_breaks_off_is_an_abort_though_it_is_spooled() -> None:
@@ -249,7 +349,7 @@ def test_a_client_that_goes_between_a_long_answers_head_and_its_passing_on(how: 
 @pytest.mark.parametrize("how", ["end", "reset"])
 def test_a_client_that_goes_in_the_middle_of_its_upload(how: str) -> None:
     for framing in (b"Content-Length: 10", b"Transfer-Encoding: chunked"):
-        bench = ProxyBench()
+        bench = ProxyBench(proxy={"gather": 0})
         client = bench.ask(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n3\r\nabc")
         getattr(client, how)()
         bench.run()
@@ -261,7 +361,7 @@ def test_a_client_that_goes_in_the_middle_of_its_upload(how: str) -> None:
 
 def test_upload_and_answer_at_once_with_everybody_slow() -> None:
     """An echo through the proxy: the client sends and takes by turns, and so does the backend."""
-    bench = ProxyBench()
+    bench = ProxyBench(proxy={"gather": 0})
     size = 4_000_000
     client = bench.client(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
     client.room = 0

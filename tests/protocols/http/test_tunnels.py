@@ -89,19 +89,45 @@ def test_a_backend_that_refuses_the_upgrade_keeps_its_connection() -> None:
     assert bench.idle == 1
 
 
-def test_a_tunnel_counts_as_a_connection_and_never_returns_to_the_pool() -> None:
-    bench, client = open_tunnel(connections=1)
-    assert bench.pool.statistics().connections == 1
-    assert bench.idle == 0
-    other = bench.client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert len(bench.sockets) == 1
-    client.end()
-    bench.run()
-    bench.end()
-    bench.accept()
+def test_tunnels_take_no_connection_away_and_have_a_bound_of_their_own() -> None:
+    bench, client = open_tunnel(connections=1, tunnels=2)
+    bench.ask(UPGRADE)
+    bench.say(SWITCHING + b"\r\n")
+    assert bench.pool.statistics().tunnels == 2
+    other = bench.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     bench.say(OK)
     assert bench.heard(other).endswith(b"ok")
-    assert bench.pool.statistics().connections == 1
+    refused = bench.client(UPGRADE)
+    answer = bench.heard(refused)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1\r\n" in answer
+    assert not refused.closed
+    assert bench.idle == 1
+    assert len(bench.sockets) == 3
+    client.end()
+    bench.run()
+    bench.end(0)
+    bench.tell(refused, UPGRADE)
+    bench.say(SWITCHING + b"\r\n")
+    assert bench.heard(refused).startswith(b"HTTP/1.1 101 ")
+
+
+def test_no_more_tunnels_than_the_bound_though_they_were_asked_for_before() -> None:
+    bench = ProxyBench(tunnels=1)
+    clients = [bench.ask(UPGRADE) for _ in range(2)]
+    for index in range(2):
+        bench.say(SWITCHING + b"\r\n", index)
+    heard = [bench.heard(client) for client in clients]
+    assert heard[0].startswith(b"HTTP/1.1 101 ")
+    assert heard[1].startswith(b"HTTP/1.1 503 ")
+    assert [sock.closed for sock in bench.sockets] == [False, True]
+    assert bench.add_up()
+
+
+def test_without_tunnels_an_upgrade_is_refused() -> None:
+    bench = ProxyBench(tunnels=0)
+    assert bench.heard(bench.client(UPGRADE)).startswith(b"HTTP/1.1 503 ")
+    assert not bench.sockets
 
 
 @pytest.mark.parametrize("first", ["client", "backend"])

@@ -245,7 +245,7 @@ def test_a_session_keeps_the_kits_rules() -> None:
         (START + messages.message(b"B", b"\0one\0" + bytes(9)), "E", b"08P01"),
         (START + ONE.bind([1]), "EZ", b"26000"),
         (START + messages.describe(b"one") + messages.SYNC, "EZ", b"26000"),
-        (START + messages.message(b"D", b"P\0") + messages.SYNC, "EZ", b"0A000"),
+        (START + messages.DESCRIBE_PORTAL + messages.SYNC, "EZ", b"34000"),
         (START + messages.EXECUTE + messages.SYNC, "EZ", b"34000"),
         (START + ONE.introduction * 2 + messages.SYNC, "1tTEZ", b"42P05"),
         (START + messages.parse(b"one", "select 1") + ONE.bind([1]), "1EZ", b"08P01"),
