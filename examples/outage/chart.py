@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 820, 610
 LEFT, RIGHT = 84, 796
 PANELS: Final = ((132, 312), (364, 544))  # top and bottom of both
 MILLISECONDS: Final = (1, 10, 100, 1000)
-# Plain colours, and other ones for dark pages: viewers outside browsers know neither variables nor media queries.
+# Plain colours, and others for dark pages: viewers outside browsers know neither variables nor media queries.
 STYLE: Final = """\
 text { font: 13px system-ui, sans-serif; fill: #1e293b }
 .title { font-size: 17px; font-weight: 600 }
