@@ -178,7 +178,7 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
             response_generation=options.timeout + options.connect_timeout,
             response_sending=options.response_sending,
         ),
-        half_close=options.half_close,
+        half_close=not options.no_half_close,
         tls=files.clients,
         access_log=log,
     )
