@@ -162,7 +162,7 @@ class SystemKernel:
     def __init__(self, seed: int | None = None) -> None:
         self._random = random.Random(seed)
 
-    _resolver: ClassVar = ThreadedResolver()  # one for the process: its threads wait for ever
+    _resolver: ClassVar = ThreadedResolver()  # one for the process
 
     monotonic = staticmethod(time.monotonic)
     wall_clock = staticmethod(time.time)

@@ -33,7 +33,8 @@ from actors import (
 
 from .errors import BackendError, DeadlineExceeded
 from .exchanges import Driver, Exchanges
-from .units import ABANDONED, EXCHANGE, SENT, Work
+from .ledger import PARTS, fail_all
+from .units import ABANDONED, EXCHANGE, SENT, Work, named
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -118,6 +119,7 @@ class Member(StreamProtocol):
     )
 
     drain_phase: ClassVar[int | None] = None  # the pool asks its members itself
+    ledger = PARTS  # of what it sends for itself: the exchanges of a unit
 
     def __init__(self, pool: Pool, backend: Backend, wire: Wire, now: float) -> None:
         self.pool = pool
@@ -206,10 +208,7 @@ class Member(StreamProtocol):
         work = fifo.popleft()
         self.backend.in_flight -= 1
         self.completed += 1
-        if work.settle(value):
-            if work.stage == SENT:
-                self.pool.succeeded += 1
-        elif work.stage == ABANDONED:
+        if not work.settle(value) and work.stage == ABANDONED:
             self._orphans -= 1
         if not reusable:
             self._close_behind()
@@ -220,31 +219,45 @@ class Member(StreamProtocol):
 
     def fail(self, error: BaseException, reusable: bool = True) -> None:
         """The current unit's answer is an error of the backend's own."""
-        work = self.current
-        if work is not None and not work.settled and work.stage == SENT:
-            self.pool.fail(work, error)
-        elif work is not None:
-            work.fail(error)
-        self.settle(None, reusable)
+        work = self._take_current()
+        self.completed += 1
+        work.fail(error)
+        if not reusable:
+            self._close_behind()
+        elif not self._handling:
+            self.update()
 
     def take_back(self) -> None:
-        """The current unit was certainly not executed, and not by its own fault: back to the head of the
-        queue.
+        """The current unit was certainly not executed, and not by its own fault: back into the queue, unless
+        its asker has gone. Not for an exchange of a unit that holds the connection: `fail` that.
 
         The wire sees to it that this has an end (`Work.attempts`).
         """
+        if self._fifo and self._fifo[0].stage == EXCHANGE:
+            raise Misuse("take_back() of an exchange, whose unit goes on here; use fail(error)")
+        work = self._take_current()
+        if not work.settled:
+            self.pool.taken_back += 1
+            self.pool.requeue([work])
+        if not self._handling:
+            self.update()
+
+    def _take_current(self) -> Work[Any]:
+        """The current unit leaves the connection."""
+        if not self._fifo:
+            raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
         work = self._fifo.popleft()
+        work.owner = self.pool
         self.backend.in_flight -= 1
-        self.pool.taken_back += 1
-        self.pool.requeue([work])
+        if work.stage == ABANDONED:
+            self._orphans -= 1
+        return work
 
     def answer(self, value: Any) -> None:
         """Settle the current unit's reply; the unit stays current until `finish`."""
         if not self._fifo:
             raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
-        work = self._fifo[0]
-        if work.settle(value) and work.stage == SENT:
-            self.pool.succeeded += 1
+        self._fifo[0].settle(value)
 
     def finish(self, reusable: bool = True) -> None:
         """The current unit, answered before, is over."""
@@ -255,8 +268,8 @@ class Member(StreamProtocol):
     def give_up(self, error: BaseException) -> None:
         """The other side broke the protocol: the current unit fails with `error`, the connection closes."""
         work = self.current
-        if work is not None and not work.settled and work.stage != EXCHANGE:
-            self.pool.fail(work, error)
+        if work is not None and work.stage != EXCHANGE:
+            work.fail(error)
         self.close(error)
 
     def wake(self) -> None:
@@ -312,7 +325,8 @@ class Member(StreamProtocol):
             self.driver = Driver(self, work)
         except Exception as error:
             self.backend.in_flight -= 1
-            self.pool.fail(work, error)
+            work.owner = self.pool
+            work.fail(error)
             return
         self.transport.scope.wake()
 
@@ -335,19 +349,45 @@ class Member(StreamProtocol):
                 work.wire_bytes = self.transport.unsent - before
 
     def _not_written(self, work: Work[Any], before: int, error: Exception) -> None:
-        if self.transport.unsent != before:  # it was begun: nothing can follow it
-            self.give_up(error)
-            return
-        self._fifo.pop()
-        self.backend.in_flight -= 1
-        if isinstance(error, AttributeError):
-            wrong = Misuse(f"{work.unit!r} is no unit for this pool; submit it to one of its own kind")
-            wrong.__cause__, error = error, wrong
-        if work.stage == SENT:
-            self.pool.fail(work, error)
+        """The wire could not send a unit: it fails, and nobody else does by it.
+
+        If it was begun, nothing can follow it here. Those before it that have not left either go back into
+        the queue with the rest.
+        """
+        begun = self.transport.unsent - before
+        if begun:
+            work.wire_bytes = begun
         else:
-            work.fail(error)
-        work.unit.dropped()
+            self._fifo.pop()
+            self.backend.in_flight -= 1
+            work.owner = self.pool
+        recorded = work.record(self._not_sent(work.unit, error))
+        if begun:
+            self.close(
+                ConnectionAbortedError(
+                    f"{named(work.unit)} could not be written whole: {type(error).__name__}"
+                )
+            )
+        if recorded:
+            work.tell()
+        self.pool.end_of(work.unit)
+
+    def _not_sent(self, unit: Any, error: Exception) -> Exception:
+        """What a unit gets that the wire could not send: what went wrong, unless it is of another kind."""
+        wire = self.wire
+        if isinstance(unit, wire.takes):
+            error.add_note(
+                f"{type(wire).__name__}.send could not send {named(unit)}; nothing of it was executed"
+            )
+            return error
+        kinds = wire.takes if isinstance(wire.takes, tuple) else (wire.takes,)
+        names = " or ".join(kind.__name__ for kind in kinds)
+        wrong = Misuse(
+            f"{named(unit)} is a {type(unit).__name__}, and the pool of {self.pool.name} takes {names}; "
+            "submit it to a pool of its own protocol"
+        )
+        wrong.__cause__ = error
+        return wrong
 
     def update(self) -> None:
         """See that this member is on the right list, and the pool awake if something waits for it."""
@@ -392,25 +432,30 @@ class Member(StreamProtocol):
         if self._place != NOWHERE:
             self._move(NOWHERE)
 
+    def left(self, work: Work[Any]) -> None:
+        """Something in flight here has failed before its answer was there: an orphan from now on."""
+        if work.stage == SENT:
+            work.stage = ABANDONED
+            driver = self.driver
+            if driver is None or driver.work is not work:
+                self._orphans += 1
+
     def cancelled(self, work: Work[Any]) -> None:
         """The asker of something in flight here has cancelled."""
-        if work.stage == SENT:
-            self.pool.count_failure(work)
-            if self.state is State.DEAD:
-                return  # the connection is gone, and `take_back` is at it
-            self._abandon(work)
+        if work.stage == ABANDONED and self.state is not DEAD:
+            driver = self.driver
+            if driver is not None and driver.work is work:
+                driver.cancel()
+            self._tell_abandoned(work)
             self.pool.look_at(work.deadline)  # which may be an earlier one than it came with
             if not self._handling:
                 self.update()
 
-    def _abandon(self, work: Work[Any]) -> None:
-        work.stage = ABANDONED
-        driver = self.driver
-        if driver is not None and driver.work is work:
-            driver.cancel()
-        else:
-            self._orphans += 1
-        self.wire.abandoned(work)
+    def _tell_abandoned(self, work: Work[Any]) -> None:
+        try:
+            self.wire.abandoned(work)
+        except Exception as failure:
+            self.pool.clean_up_failed(failure, wire=type(self.wire).__name__)
 
     def expire(self, now: float) -> None:
         """Fail what is past its deadline, and drain if there was any."""
@@ -423,34 +468,28 @@ class Member(StreamProtocol):
                     )
                 )
             return
-        late = False
         driver = self.driver
         if driver is not None and driver.work.deadline <= now:
             self._expire_driver(driver)
             return
-        for work in self._fifo:
-            if work.deadline <= now:
-                if work.stage == ABANDONED:
-                    late = True
-                elif work.stage == SENT and not work.settled:
-                    late = True
-                    self.pool.fail(
-                        work,
-                        DeadlineExceeded("no answer before the deadline; it may have been executed", "sent"),
-                    )
-                    self._abandon(work)
-        if late:
+        late = [work for work in self._fifo if work.deadline <= now and work.stage in (SENT, ABANDONED)]
+        living = [work for work in late if not work.settled]
+        if any(work.stage == ABANDONED for work in late) or living:
+            fail_all([(work, self._late(work)) for work in living])
+            for work in living:
+                self._tell_abandoned(work)
             self.retire()
+
+    def _late(self, work: Work[Any]) -> DeadlineExceeded:
+        return DeadlineExceeded("no answer before the deadline; it may have been executed", "sent")
 
     def _expire_driver(self, driver: Driver) -> None:
         work = driver.work
         error = DeadlineExceeded(
             "the deadline passed between exchanges; what was sent may have been executed", "sent"
         )
-        if not work.settled:
-            self.pool.fail(work, error)
-            work.stage = ABANDONED
-        self.wire.abandoned(work)
+        work.fail(error)
+        self._tell_abandoned(work)
         if self.wire.lingers:
             self._part(driver, error)
             self.retire()
@@ -465,7 +504,7 @@ class Member(StreamProtocol):
             if exchange.stage != ABANDONED:
                 exchange.stage = ABANDONED
                 self._orphans += 1
-            exchange.fail(error)
+        fail_all([(exchange, error) for exchange in self._fifo])
         driver.lost(error)
 
     def retire(self) -> None:
@@ -478,7 +517,10 @@ class Member(StreamProtocol):
 
     def _retire_now(self, orphans: int) -> None:
         if not orphans:
-            self.wire.goodbye()
+            try:
+                self.wire.goodbye()
+            except Exception as failure:
+                self.pool.clean_up_failed(failure, wire=type(self.wire).__name__)
         self.close(None)
 
     def close(self, error: BaseException | None) -> None:
@@ -515,9 +557,7 @@ class Member(StreamProtocol):
         try:
             self.wire.closed(error)
         except Exception as failure:  # the units are settled whatever the wire does
-            self.pool.loop.log.error(
-                "clean-up failed", wire=type(self.wire).__name__, error=repr(failure), exc_info=failure
-            )
+            self.pool.clean_up_failed(failure, wire=type(self.wire).__name__)
 
     def _settle_flight(self, error: BaseException | None, unsent: int = 0) -> None:
         works = list(self._fifo)

@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Self, TypeVar
 
@@ -44,10 +43,11 @@ from .backends import Backend, PoolStatistics, as_backend
 from .budgets import RetryBudget
 from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
 from .kinds import For, Kind
+from .ledger import Ledger, fail_all
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
 from .tunnels import Tunnels
-from .units import QUEUED, SENT, Unit, Work
+from .units import QUEUED, SENT, Unit, Work, no_unit
 from .wires import Wire
 
 __all__ = ["Pool"]
@@ -79,12 +79,10 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     __slots__ = (
         "_backoff",
         "_down_until",
-        "_failed",
         "_next",
         "_plan",
         "_scope",
         "_stopped",
-        "_submitted",
         "_turn",
         "tunnels",
         "attempts",
@@ -96,13 +94,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         "connects_failed",
         "draining_now",
         "idle_timeout",
+        "ledger",
         "lifetime",
         "loop",
         "name",
         "pipeline",
         "queue",
         "retried",
-        "succeeded",
         "taken_back",
         "timeout_default",
         "warm",
@@ -170,8 +168,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
         self.tunnels = Tunnels(tunnels)
-        self._failed: Counter[str] = Counter()
-        self._submitted = self.succeeded = 0
+        self.ledger = Ledger()
         self.retried = self.taken_back = self.connects_failed = 0
 
     def __repr__(self) -> str:
@@ -200,8 +197,14 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         `priority` 0 goes first, 3 last. Whatever happens is told by the reply: its value, or an error from
         `pools.errors`.
         """
-        if unit.detour is not None:
-            apart = unit.detour(self, timeout, priority)
+        try:
+            detour = unit.detour
+        except AttributeError:
+            if isinstance(unit, Unit):
+                raise  # its own
+            raise no_unit(unit) from None
+        if detour is not None:
+            apart = detour(self, timeout, priority)
             if apart is not None:
                 return apart
         loop = self.loop
@@ -210,8 +213,8 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         due = loop.deadline_in(self.timeout_default if timeout is None else timeout)
         if priority and not 0 <= priority < PRIORITIES:
             raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
-        work: Work[T] = Work(self, unit, due, priority)
-        self._submitted += 1
+        size = unit.size
+        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue = self.queue
         if (
             queue.live >= queue.limit
@@ -219,10 +222,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             or self._down_until > loop.now
             or self.draining_now
         ):
-            self.fail(work, self._refusal(loop.now))
-            unit.dropped()
+            self._refuse([(work, self._refusal(loop.now))])
             return work
-        queue.push(work)
+        queue.push(work, size)
         if due < self._next:
             self._next = due
         scope = self._scope
@@ -256,10 +258,10 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         """What the pool has done so far, and what is there now."""
         members = [member for backend in self.backends for member in backend.members]
         return PoolStatistics(
-            submitted=self._submitted,
-            succeeded=self.succeeded,
-            failed=dict(self._failed),
-            queued=len(self.queue),
+            submitted=self.ledger.submitted,
+            succeeded=self.ledger.succeeded,
+            failed=dict(self.ledger.failures),
+            queued=len(self.queue) + len(self._planned()),
             in_flight=sum(member.pending for member in members),
             orphans=sum(member.orphans for member in members),
             retried=self.retried,
@@ -303,7 +305,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if now >= self._next:
             self._sweep(now)
         if now >= self.budget.next_look:
-            self.budget.look(now, self._submitted)
+            self.budget.look(now, self.ledger.submitted)
         if self.warm and not self.draining_now:
             self._keep_warm(now)
         if self.queue.live:
@@ -330,8 +332,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         """Settle everything, close every connection."""
         self.draining_now = self._stopped = True
         closed = PoolClosed(f"the pool of {self.name} has stopped")
-        for work in list(self.queue):
-            self._remove(work, closed)
+        self._refuse([(work, closed) for work in [*self._planned(), *self.queue]])
         for backend in self.backends:
             for member in list(backend.members):
                 member.close(closed)
@@ -360,7 +361,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         )
         if sends:
             self._turn = (self._turn + 1) % len(self.backends)
-            queue.drop(len(sends))
+            queue.take(len(sends))
             refused: list[Work[Any]] = []
             touched: dict[Member, None] = {}
             self._plan = sends
@@ -374,9 +375,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 run.append(work)
             refused += before.send(run)
             touched[before] = None
-            self._plan = []
             if refused:
                 self.requeue(refused)
+            self._plan = []
             for member in touched:
                 member.update()
         for index, count in opens:
@@ -433,8 +434,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     def _sweep(self, now: float) -> None:
         """Everything that is due, and when to look again."""
         gone, earliest = self.queue.expired(now)
-        for work in gone:
-            self._remove(work, self._late())
+        self._refuse([(work, self._late()) for work in gone])
         count = len(self.queue)
         for backend in self.backends:
             for member in list(backend.members):
@@ -576,8 +576,12 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if any(backend.connections or backend.retry_at <= now for backend in self.backends):
             return
         self._down_until = min(backend.retry_at for backend in self.backends)
-        for work in list(self.queue):
-            self._remove(work, self._down_error() if not work.attempts else self._lost(self._last_error))
+        self._refuse(
+            [
+                (work, self._down_error() if not work.attempts else self._lost(self._last_error))
+                for work in self.queue
+            ]
+        )
 
     @property
     def _last_error(self) -> BaseException | None:
@@ -598,29 +602,41 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     # -- what becomes of units ---------------------------------------------------------------------
 
-    def fail(self, work: Work[Any], error: BaseException) -> None:
-        """Settle a unit with an error, and count it, unless it has settled before."""
-        if work.fail(error):
-            self._failed[type(error).__name__] += 1
-
-    def count_failure(self, work: Work[Any]) -> None:
-        """Count a unit that its asker has cancelled."""
-        self._failed[type(work.error).__name__] += 1
+    def left(self, work: Work[Any]) -> None:
+        """A unit has failed that no connection has: it waits no longer, if it did."""
+        self.queue.discard(work)
 
     def cancelled(self, work: Work[Any]) -> None:
         """The asker of a queued unit has cancelled."""
-        self.count_failure(work)
-        if not any(work is planned for planned, _ in self._plan):  # those have left the queue already
-            self.queue.settled(work)
-        work.unit.dropped()
+        self.end_of(work.unit)
         if self.draining_now:
             self.wake()
 
-    def _remove(self, work: Work[Any], error: BaseException) -> None:
-        if not work.settled:
-            self.queue.settled(work)
-            self.fail(work, error)
-            work.unit.dropped()
+    def _refuse(self, failures: list[tuple[Work[Any], BaseException]]) -> None:
+        """Fail units that no connection has."""
+        fail_all(failures)
+        for work, _ in failures:
+            self.end_of(work.unit)
+
+    def end_of(self, unit: Unit[Any]) -> None:
+        """Tell a unit that it was not sent. A unit that cannot hear it is no reason to stop everybody's."""
+        try:
+            unit.dropped()
+        except Exception as failure:
+            self.clean_up_failed(failure, unit=type(unit).__name__)
+
+    def clean_up_failed(self, failure: Exception, **whose: str) -> None:
+        """Log what a unit or a wire raises where nobody can be told of it."""
+        self.loop.log.error("clean-up failed", **whose, error=repr(failure), exc_info=failure)
+
+    def _planned(self) -> list[Work[Any]]:
+        """Units that have left the queue and are still to be handed to their connections, by the plan that is
+        just being carried out: nearly always none.
+        """
+        queue = self.queue
+        return [
+            work for work, _ in self._plan if work.stage == QUEUED and not work.settled and work not in queue
+        ]
 
     def take_back(
         self, member: Member, works: list[Work[Any]], sent: int, error: BaseException | None
@@ -629,13 +645,15 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         left.
         """
         again: list[Work[Any]] = []
+        lost: list[tuple[Work[Any], BaseException]] = []
         for number, work in enumerate(works):
             if work.settled:
                 continue
+            work.owner = self
             if work.stage != SENT:
-                work.fail(error or self._lost(None))
+                lost.append((work, error or self._lost(None)))
             elif self.draining_now and self._stopped:
-                self.fail(work, error or PoolClosed("the pool has stopped"))
+                lost.append((work, error or PoolClosed("the pool has stopped")))
             elif number >= sent:
                 self.taken_back += 1
                 work.attempts -= 1
@@ -643,24 +661,23 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             elif self.may_retry(work):
                 again.append(work)
             else:
-                self.fail(work, self._lost(error))
+                lost.append((work, self._lost(error)))
         if again:
             self.requeue(again)
+        fail_all(lost)
 
     def may_retry(self, work: Work[Any]) -> bool:
         """Whether a unit that was sent, and perhaps executed, may be sent again. Counts it if so."""
         if self._stopped or not work.unit.idempotent or work.attempts >= self.attempts:
             return False
         now = self.loop.now
-        if work.deadline <= now or not self.budget.grant(now, self._submitted):
+        if work.deadline <= now or not self.budget.grant(now, self.ledger.submitted):
             return False
         self.retried += 1
         return True
 
     def requeue(self, works: list[Work[Any]]) -> None:
-        """Put units back at the head of the queue, except those that were cancelled meanwhile: a loss settles
-        one, and whoever hears of it cancels others.
-        """
+        """Put units back to where they stood in the queue, except those that were cancelled meanwhile."""
         works = [work for work in works if not work.settled]
         for work in works:
             work.owner = self

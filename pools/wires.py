@@ -107,6 +107,9 @@ class Wire:
     9112 section 9.6).
     """
 
+    takes: type[Any] | tuple[type[Any], ...] = Unit
+    """What units it can send, to tell a unit of another protocol from one that cannot be encoded."""
+
     member: Member
     transport: Transport
 
@@ -125,8 +128,8 @@ class Wire:
         return ANYTHING
 
     def send(self, work: Work[Any]) -> None:
-        """Write the unit. An exception before anything was written fails this unit alone (it cannot be
-        encoded, say).
+        """Write the unit. An exception fails this unit alone (it cannot be encoded, say). Raise it before
+        anything is written: after half a unit the connection is closed.
         """
         raise NotImplementedError
 

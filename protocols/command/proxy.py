@@ -11,6 +11,7 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from msgspec import to_builtins
@@ -21,9 +22,10 @@ from pools import Pool
 from protocols import http
 from protocols.http.access_log import AccessLog
 
-from .certificates import StartError, backend_context, reason_of, server_context
+from .certificates import StartError, backend_context, read_anew, reason_of, server_context
 from .logs import configure_logs, tell
 from .proxy_options import check, proxy_parser
+from .renewal import lead_to, on_hangup
 
 __all__ = ["proxy_parser", "run_proxy"]
 
@@ -71,7 +73,7 @@ def open_files(options: argparse.Namespace) -> Files:
 
 def run_alone(options: argparse.Namespace, files: Files) -> int:
     """In this process."""
-    with Loop() as loop:
+    with Loop() as loop, loop.taking_signals(options.drain), on_hangup(loop, partial(renew, options, files)):
         try:
             pool, server = spawn(loop, options, files)
         except OSError as error:
@@ -88,6 +90,15 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
         return summed_up(in_good_order, to_builtins(server.statistics()), to_builtins(pool.statistics()))
 
 
+def renew(options: argparse.Namespace, files: Files) -> None:
+    """Read and open once more what the options name. Raises `OSError`, and `StartError` as at the start; then
+    nothing has changed."""
+    new = open_files(options)
+    read_anew(options, files.clients, files.backends)
+    if files.log is not None and new.log is not None and new.log != files.log:
+        lead_to(files.log, new.log)
+
+
 def run_workers(options: argparse.Namespace, files: Files) -> int:
     """In a process per worker, minded by this one. Each worker opens the files anew: so replacing the workers
     brings renewed certificates in, and a rotated log. Here they were only tried."""
@@ -101,7 +112,13 @@ def run_workers(options: argparse.Namespace, files: Files) -> int:
 
     say_whither(options)
     try:
-        told = workers.serve(work, workers=options.workers, listen=[options.listen], drain=options.drain)
+        told = workers.serve(
+            work,
+            workers=options.workers,
+            listen=[options.listen],
+            drain=options.drain,
+            silence=options.silence,
+        )
     except OSError as error:
         raise StartError(explained(error, options.listen)) from None
     except workers.WorkersGaveUp as error:

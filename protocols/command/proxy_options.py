@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final
 
-from actors import TcpAddress
+from actors import TcpAddress, workers
 from protocols.http.client import parse_url
 
 from .arguments import Parser, address, backend, integer, network, seconds, tls_version
@@ -19,8 +19,8 @@ examples:
   windlass proxy --backend https://api.example.com --tls-certificate site.pem --tls-key site.key --listen :443
 
 SIGTERM or Ctrl-C drains: nothing new is accepted, what is under way gets its answer. A second one stops
-at once. With several workers, SIGHUP replaces them one by one without losing a request (certificates are
-read anew, the access log is opened anew), and SIGUSR1 logs their statistics, added up.
+at once. SIGHUP reads the certificates and opens the access log anew, without losing a request; with several
+workers by replacing them one by one. SIGUSR1 then logs their statistics, added up.
 """
 TIMEOUT_SECONDS: Final = 60.0  # nginx 60, Envoy 15, HAProxy's examples 50
 FLAG: Final = None
@@ -90,6 +90,8 @@ OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, 
          "processes, each with its own connections, queue and clients of the above numbers (default 1)"),
         ("--drain", "S", seconds(0, 86_400), 30.0,
          "seconds that a first SIGTERM grants to what is under way (default 30)"),
+        ("--silence", "S", seconds(1.5, 86_400), workers.SILENCE,
+         "seconds without a sign of life after which a worker gets a successor (default 10)"),
         ("--access-log", "FILE", str, None,
          "a line per request, to standard output or appended to FILE (default: none)"),
         ("--log-json", "", FLAG, False, "events on standard error as JSON lines (default: for people)"),

@@ -170,6 +170,7 @@ class HttpWire(Wire):
         "_upload",
     )
 
+    takes = HttpUnit
     spares_behind = True
 
     def __init__(

@@ -49,7 +49,7 @@ from .rows import RowDecoder, skip_rows
 from .session import Session
 from .statements import Statement, Statements
 from .transactions import IDLE, ROLLBACK
-from .units import Command, Fetch, Rows
+from .units import Command, Fetch, Rows, SqlUnit
 
 __all__ = ["PostgresWire"]
 
@@ -108,6 +108,7 @@ class PostgresWire(OrphansWire):
         "status",
     )
 
+    takes = (SqlUnit, Command, CopyIn, CopyOut)
     pushes = True  # notices, settings, its own end
 
     def __init__(self, settings: Settings, statements: Statements, result_bytes: int) -> None:

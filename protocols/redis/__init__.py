@@ -61,8 +61,8 @@ from .commands.strings import (
 )
 from .errors import BadReply, Conflict, CrossSlot, RedisError
 from .subscriptions import Message, Subscription, subscribe
-from .transactions import Transaction, transaction
-from .units import Blocking, Command, Script, atomic, command, pipeline, script
+from .transactions import Transaction, atomic, transaction
+from .units import Blocking, Command, Script, command, pipeline, script
 
 __all__ = [
     "BadReply",

@@ -3,13 +3,15 @@
 Rules:
 1. What is executed at once shares connections, hundreds of units deep.
 2. What holds a connection never stands in front of others: transactions and blocking commands go to lanes,
-   pools of their own that are made when first needed.
+   pools of their own that are made when first needed. So does `atomic`, whose connections stand behind a
+   MULTI.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -55,7 +57,7 @@ class RedisPool(Pool[Redis]):
 
     def __init__(
         self,
-        wire: Callable[[], Wire],
+        wire: Callable[..., Wire],
         backend: Backend,
         *,
         transactions: int,
@@ -70,13 +72,14 @@ class RedisPool(Pool[Redis]):
             kind, connections = (_Waiting, blocking) if name == "blocking" else (Pool, transactions)
             own = Backend(backend.address, backend.tls, backend.server_hostname)
             options = {**shared, "connections": connections, "name": f"{self.name} ({name})"}
-            return self.loop.spawn(kind(wire, [own], **options))
+            made = partial(wire, standing=True) if name == "atomic" else wire
+            return self.loop.spawn(kind(made, [own], **options))
 
         self._make_lane = make
 
     def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
-        """Into the lane of units that hold a connection: `transactions` or `blocking`. None: there is none
-        any more, and the pool itself will refuse.
+        """Into the lane of units that hold a connection: `transactions`, `atomic` or `blocking`. None: there
+        is none any more, and the pool itself will refuse.
         """
         if self.loop is None or self.draining_now:
             return None
@@ -122,10 +125,10 @@ def pool(
     `redis://user:password@host:port/database`, `rediss://…` for TLS, `unix:///path?db=0`.
 
     `username` and `password` may be given here instead; `name` is what CLIENT LIST shows. `connections` are
-    for what is executed at once, `pipeline` units deep; up to `transactions` and `blocking` more are opened
-    when needed, for units that hold one. `reply_bytes`: how large a reply may be. `tls`: instead of the
-    system's trust. The other options are those of `pools.Pool`. Raises `ValueError` for a URL that is not of
-    that form.
+    for what is executed at once, `pipeline` units deep; up to `transactions` (as many again for `atomic`) and
+    `blocking` more are opened when needed, for units that hold one. `reply_bytes`: how large a reply may be.
+    `tls`: instead of the system's trust. The other options are those of `pools.Pool`. Raises `ValueError` for
+    a URL that is not of that form.
     """
     limits = {"transactions": transactions, "blocking": blocking, "reply_bytes": reply_bytes}
     for option, value in limits.items():
@@ -133,7 +136,7 @@ def pool(
             raise ValueError(f"{option}={value}; write 1 or more")
     backend, login = parse_url(url, tls, Login(username, password, 0, name))
     return RedisPool(
-        lambda: RedisWire(login, reply_bytes),
+        partial(RedisWire, login, reply_bytes),
         backend,
         transactions=transactions,
         blocking=blocking,

@@ -39,8 +39,10 @@ class Login(msgspec.Struct, frozen=True):
         return f"<Login of {self.username or 'default'} to database {self.database}>"
 
 
-def greet(login: Login) -> Generator[bytes, Any, int]:
-    """Yields commands, is sent replies, returns 2 or 3. Raises `RedisError` with what to do about it."""
+def greet(login: Login, standing: bool = False) -> Generator[bytes, Any, int]:
+    """Yields commands, is sent replies, returns 2 or 3. `standing`: with a MULTI at the end. Raises
+    `RedisError` with what to do about it.
+    """
     hello: list[Arg] = ["HELLO", "3"]
     if login.password:
         hello += ["AUTH", login.username or "default", login.password]
@@ -65,6 +67,10 @@ def greet(login: Login) -> Generator[bytes, Any, int]:
         checked((yield encode("SELECT", login.database)))
     elif version == 2:
         checked((yield encode("PING")))  # an old server says NOAUTH only now
+    if standing:
+        reply = yield encode("MULTI")
+        if reply != b"OK":
+            raise RedisError(f"{reply} (MULTI is refused here, and without it nothing is all or nothing)")
     return version
 
 

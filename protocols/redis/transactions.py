@@ -1,4 +1,5 @@
-"""Transactions that look before they write: WATCH, reads, then MULTI … EXEC, on one connection.
+"""All or nothing: `atomic`, and transactions that look before they write: WATCH, reads, then MULTI … EXEC,
+on one connection.
 
     @redis.transaction
     async def withdraw(tx: redis.Transaction, account: str, amount: int) -> int:
@@ -11,17 +12,21 @@
 
 Rules:
 1. The body waits for its own connection and nothing else (`pools.exchanges`).
-2. What is queued is executed by one EXEC, in one write: at the end of the body, or in `execute`.
+2. What is queued is executed by one EXEC: at the end of the body, or in `execute`. It is sent when the server
+   has accepted the MULTI, never before: where MULTI is refused (an ACL, a proxy), the commands behind it
+   would be executed one by one. Who may say MULTI can change at any time, so nothing is remembered of it.
 3. If a watched key was changed meanwhile nothing is executed and the body runs anew, up to `attempts` times;
    then it fails with `Conflict`. A body that has executed something already is not run again.
 4. However it ends, the connection watches nothing afterwards.
 5. In a cluster all its keys live in one slot. It is begun at the node of the first argument that could be a
    key; if another node serves what the body asks for, it is run anew there, unless it has written already.
+6. `atomic` needs one round trip all the same: its connections, which serve nothing else, stand behind a MULTI
+   that was accepted already. The next one's MULTI is sent with the EXEC of the one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from actors import Reply
@@ -31,14 +36,15 @@ from .client import RedisPool
 from .codec import Arg, encode
 from .errors import Conflict, RedisError
 from .slots import key_slot, one_slot
-from .units import Command, Redis, RedisUnit, atomic
+from .units import Command, Queued, Redis, RedisUnit
 
-__all__ = ["Transaction", "TransactionUnit", "transaction"]
+__all__ = ["Transaction", "TransactionUnit", "atomic", "transaction"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ATTEMPTS: Final = 10
+MULTI: Final = encode("MULTI")
 ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})  # nothing was executed here
 
 
@@ -87,15 +93,20 @@ class Transaction:
         """Have a command executed together with the others that are queued."""
         self._queued.append(unit)
 
-    async def execute(self) -> list[Any]:
+    async def execute(self, *, keep_errors: bool = False) -> list[Any]:
         """Execute what is queued, and give the results. Raises `Conflict`, which runs the body anew if it is
-        let through.
+        let through. `keep_errors`: errors stand in the list, instead of the first being raised.
         """
         if not self._queued:
             return []
         units, self._queued = self._queued, []
-        asked = self._send(atomic(*units))
-        self._held.wire.watching = False  # EXEC ends it, whatever comes of it
+        body = Queued(units, keep_errors)
+        wire = self._held.wire
+        if wire.clustered:
+            self._slot = one_slot((self._slot, body.key))
+        await self._begin()
+        asked = self._held.submit(body)
+        wire.watching = wire.in_multi = False  # EXEC ends both, whatever comes of it
         try:
             results = await asked
         except Conflict:
@@ -109,6 +120,17 @@ class Transaction:
             raise
         self.executed = self.written = True
         return results
+
+    async def _begin(self) -> None:
+        """Have MULTI accepted: nothing is sent behind one that may be refused."""
+        wire = self._held.wire
+        asked: Exchange[Any] = self._send(Command(MULTI))
+        wire.in_multi = True
+        try:
+            await asked
+        except RedisError:
+            wire.in_multi = False
+            raise
 
 
 class TransactionUnit(Exchanges[T, Redis], RedisUnit[T], Generic[T]):
@@ -162,6 +184,48 @@ class TransactionUnit(Exchanges[T, Redis], RedisUnit[T], Generic[T]):
     def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T] | None:
         """To the connections for those that hold one."""
         return pool.submit_apart("transactions", self, timeout, priority)
+
+
+class _Atomic(Queued):
+    """A body, and the MULTI of whatever comes next on its connection."""
+
+    __slots__ = ()
+
+    def __init__(self, units: Sequence[Command[Any]], keep_errors: bool) -> None:
+        super().__init__(units, keep_errors)
+        self.data += MULTI
+        self.size = len(self.data)
+        self.replies += 1
+
+    def __repr__(self) -> str:
+        return f"<atomic of {len(self.units)}, {self.size} bytes>"
+
+    def values(self, replies: list[Any]) -> list[Any]:
+        """The last reply is about the next one."""
+        return super().values(replies[:-1])
+
+    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[list[Any]] | None:
+        """To the connections that stand behind a MULTI."""
+        return pool.submit_apart("atomic", self, timeout, priority)
+
+    def asking(self) -> Any:
+        """On a connection for transactions, where ASKING goes before MULTI."""
+
+        async def queued(tx: Transaction) -> list[Any]:
+            for unit in self.units:
+                tx.queue(unit)
+            return await tx.execute(keep_errors=self.keep_errors)
+
+        return TransactionUnit(atomic, queued, 1, self.key, asking=True)
+
+
+def atomic(*units: Command[Any], keep_errors: bool = False) -> Command[list[Any]]:
+    """A unit: several commands between MULTI and EXEC: all are executed with nothing in between, or none.
+
+    Redis rolls nothing back: a command that fails while it is executed (`WRONGTYPE`) leaves what the others
+    did. Where MULTI is refused nothing is executed: it fails with `BackendDown`, whose text has the reason.
+    """
+    return _Atomic(units, keep_errors)
 
 
 def guess_slot(arguments: Iterable[Any]) -> int | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from actors import NEVER, Reply
 from pools import Cancelled, Unit
@@ -30,10 +30,10 @@ __all__ = [
     "Idempotent",
     "Part",
     "Pipeline",
+    "Queued",
     "RedisUnit",
     "Script",
     "ScriptCall",
-    "atomic",
     "command",
     "pipeline",
     "script",
@@ -43,8 +43,8 @@ __all__ = [
 T = TypeVar("T")
 
 _ASKING = encode("ASKING")
-_MULTI = encode("MULTI")
 _EXEC = encode("EXEC")
+QUEUED: Final = b"QUEUED"
 
 
 class Redis:
@@ -278,11 +278,14 @@ class Part(_Several):
         return made
 
 
-class _Atomic(_Several):
+class Queued(_Several):
+    """Commands and the EXEC behind them, for a connection whose MULTI the server has accepted."""
+
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        return f"<atomic of {len(self.units)}, {self.size} bytes>"
+    def __init__(self, units: Sequence[Command[Any]], keep_errors: bool = False) -> None:
+        data = b"".join([*[unit.embedded for unit in units], _EXEC])
+        super().__init__(units, data, len(units) + 1, keep_errors)
 
     def values(self, replies: list[Any]) -> list[Any]:
         """What EXEC answers; a command that could not be queued is the reason why it was refused."""
@@ -291,12 +294,14 @@ class _Atomic(_Several):
             raise next((reply for reply in queued if isinstance(reply, RedisError)), executed)
         if executed is None:
             raise Conflict("CONFLICT a watched key was changed meanwhile; nothing was executed")
+        if any(reply != QUEUED for reply in queued):
+            raise ValueError("commands between MULTI and EXEC were not queued")
         return super().values(executed)
 
 
 def pipeline(*units: Command[Any], keep_errors: bool = False) -> Command[list[Any]]:
     """A unit: several commands in one write on one connection, their results in a list. Others' commands may
-    be executed between them; see `atomic`.
+    be executed between them; see `redis.atomic`.
 
     The first error reply fails the unit, though the other commands were executed; with `keep_errors` errors
     stand in the list instead.
@@ -304,16 +309,6 @@ def pipeline(*units: Command[Any], keep_errors: bool = False) -> Command[list[An
     made = Pipeline(units, b"".join([unit.embedded for unit in units]), len(units), keep_errors)
     made.idempotent = all(unit.idempotent for unit in units)
     return made
-
-
-def atomic(*units: Command[Any], keep_errors: bool = False) -> Command[list[Any]]:
-    """A unit: several commands between MULTI and EXEC: all are executed with nothing in between, or none.
-
-    Redis rolls nothing back: a command that fails while it is executed (`WRONGTYPE`) leaves what the others
-    did.
-    """
-    data = b"".join([_MULTI, *[unit.embedded for unit in units], _EXEC])
-    return _Atomic(units, data, len(units) + 2, keep_errors)
 
 
 # -- scripts -------------------------------------------------------------------------------------------------

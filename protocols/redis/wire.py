@@ -5,6 +5,8 @@ Rules:
 2. A reply settles the unit it belongs to whatever it is; that of a unit nobody waits for is dropped unread.
 3. What is not the protocol ends this connection and nothing else.
 4. A push (RESP3) is nobody's answer.
+5. One that is `standing` is ready when MULTI was accepted, and each of its units ends with the next MULTI. If
+   that is refused, nothing more is sent here.
 """
 
 from __future__ import annotations
@@ -18,29 +20,42 @@ from pools import Unit, Wire, Work
 from .codec import NOTHING, Decoder, PushNotification, bad_reply, encode
 from .errors import BadReply, RedisError
 from .handshake import Login, greet
-from .units import Command, unexpected
+from .units import Command, RedisUnit, unexpected
 
 __all__ = ["RedisWire"]
 
 _UNWATCH = encode("UNWATCH")
+_DISCARD = encode("DISCARD")
 
 
 class RedisWire(Wire):
     """Made by `redis.pool`, one per connection. `reply_bytes`: how large a reply may be."""
 
-    __slots__ = ("_decoder", "_greeting", "_hanging_up", "_parts", "version", "watching")
+    __slots__ = (
+        "_decoder",
+        "_greeting",
+        "_hanging_up",
+        "_parts",
+        "_standing",
+        "in_multi",
+        "version",
+        "watching",
+    )
 
     clustered = False  # whether this server is one of several that share the keys
+    takes = RedisUnit
     pushes = True  # it tells a push from an answer that nothing had asked for by itself
 
-    def __init__(self, login: Login, reply_bytes: int) -> None:
+    def __init__(self, login: Login, reply_bytes: int, standing: bool = False) -> None:
         super().__init__()
         self._decoder = Decoder(reply_bytes)
-        self._greeting: Generator[bytes, Any, int] | None = greet(login)
+        self._greeting: Generator[bytes, Any, int] | None = greet(login, standing)
+        self._standing = standing
         self._parts: list[Any] = []  # of a unit with several replies, those that have come
         self._hanging_up = False
         self.version = 0  # of the protocol, once that is settled
         self.watching = False  # keys are watched here
+        self.in_multi = False  # a transaction has said MULTI, and not EXEC yet
 
     def __repr__(self) -> str:
         return f"<RedisWire RESP{self.version or '?'}{', watching' if self.watching else ''}>"
@@ -86,6 +101,8 @@ class RedisWire(Wire):
                 if len(self._parts) < unit.replies:
                     continue
                 value, self._parts = self._parts, []
+                if self._standing and value[-1] != b"OK":
+                    member.retire()
             elif value.__class__ is RedisError:
                 member.fail(value)
                 continue
@@ -141,8 +158,7 @@ class RedisWire(Wire):
         return None
 
     def restore(self) -> Unit[Any] | None:
-        """After a transaction: watch nothing."""
-        if not self.watching:
-            return None
-        self.watching = False
-        return Command(_UNWATCH)
+        """After a transaction: watch nothing, queue nothing."""
+        undo = _DISCARD if self.in_multi else _UNWATCH if self.watching else None
+        self.watching = self.in_multi = False
+        return None if undo is None else Command(undo)

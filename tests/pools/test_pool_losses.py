@@ -436,12 +436,14 @@ def test_a_unit_of_another_kind_is_refused_by_name() -> None:
             return "<Foreign>"
 
     class Plain(LineWire):
+        takes = Ask
+
         def send(self, work: Work[Any]) -> None:
             self.transport.write(work.unit.line)
 
     bench = Bench(wire=Plain, connections=1)
     reply = bench.submit(Foreign())
     bench.accept()
-    with pytest.raises(Misuse, match="<Foreign> is no unit for this pool"):
+    with pytest.raises(Misuse, match=r"<Foreign> is a Foreign, and the pool of .*takes Ask"):
         reply.result()
     assert bench.add_up()
