@@ -22,12 +22,47 @@ from typing import IO, Any, ClassVar, Final, Protocol
 from .addresses import Address, TcpAddress, UnixAddress
 from .resolver import ThreadedResolver
 
-__all__ = ["ERROR", "HANGUP", "READABLE", "WRITABLE", "Kernel", "Poller", "SystemKernel", "Waker"]
+__all__ = [
+    "ERROR",
+    "HANGUP",
+    "READABLE",
+    "WRITABLE",
+    "Kernel",
+    "Poller",
+    "SystemKernel",
+    "Waker",
+    "notice_silence",
+]
 
 READABLE: Final = 1  # the values of EPOLLIN, EPOLLOUT, EPOLLERR and EPOLLHUP
 WRITABLE: Final = 4
 ERROR: Final = 8
 HANGUP: Final = 16
+
+
+KEEPALIVE_PROBES: Final = 3
+
+
+def notice_silence(sock: socket.socket, seconds: float) -> None:
+    """Have the system give up a TCP connection whose other end has acknowledged nothing for `seconds`:
+    neither data (TCP_USER_TIMEOUT, RFC 5482) nor, where nothing is sent, the keepalive probes that begin
+    after half of that (RFC 1122 section 4.2.3.6). What a system has no option for is left as it is.
+    """
+    idle = max(1, round(seconds / 2))
+    interval = max(1, round(seconds / 2 / KEEPALIVE_PROBES))
+    options: list[tuple[int, str, int]] = [
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", idle),
+        (socket.IPPROTO_TCP, "TCP_KEEPALIVE", idle),  # as macOS calls it
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", interval),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_PROBES),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", max(1, round(seconds * 1000))),
+    ]
+    for level, name, value in options:
+        option: int | None = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, option, value)
 
 
 class Poller(Protocol):

@@ -6,7 +6,14 @@ import argparse
 import ssl
 from typing import Final
 
-__all__ = ["StartError", "backend_context", "read_anew", "reason_of", "server_context"]
+__all__ = [
+    "StartError",
+    "backend_context",
+    "read_backend_files",
+    "read_server_files",
+    "reason_of",
+    "server_context",
+]
 
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -24,8 +31,15 @@ def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     if options.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols(["http/1.1"])
-    read_anew(options, context, None)
+    read_server_files(context, options)
     return context
+
+
+def read_server_files(context: ssl.SSLContext, options: argparse.Namespace) -> None:
+    """What the files hold now, for connections from now on. Raises `StartError`."""
+    show(context, options.tls_certificate, options.tls_key, "--tls-certificate and --tls-key")
+    if options.client_ca is not None:
+        trust(context, options.client_ca, "--client-ca")
 
 
 def backend_context(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -36,37 +50,29 @@ def backend_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     context.minimum_version = VERSIONS[options.backend_tls_min]
     if options.backend_ca is None:
         context.load_default_certs()
-    read_anew(options, None, context)
+    read_backend_files(context, options)
     return context
 
 
-def read_anew(
-    options: argparse.Namespace, clients: ssl.SSLContext | None, backends: ssl.SSLContext | None
-) -> None:
-    """Have these contexts use what the files hold now. Raises `StartError`."""
-    if clients is not None:
-        show(clients, options.tls_certificate, options.tls_key, "--tls-certificate and --tls-key")
-        trust(clients, options.client_ca, "--client-ca")
-    if backends is not None:
-        trust(backends, options.backend_ca, "--backend-ca")
+def read_backend_files(context: ssl.SSLContext, options: argparse.Namespace) -> None:
+    """What the files hold now, for connections from now on. Raises `StartError`."""
+    if options.backend_ca is not None:
+        trust(context, options.backend_ca, "--backend-ca")
+    if options.backend_certificate is not None:
         names = "--backend-certificate and --backend-key"
-        show(backends, options.backend_certificate, options.backend_key, names)
+        show(context, options.backend_certificate, options.backend_key, names)
 
 
-def trust(context: ssl.SSLContext, path: str | None, option: str) -> None:
-    """Trust the authorities in a file, if one is named."""
-    if path is None:
-        return
+def trust(context: ssl.SSLContext, path: str, option: str) -> None:
+    """Trust the authorities in a file."""
     try:
         context.load_verify_locations(path)
     except OSError as error:
         raise StartError(f"cannot use {path}: {reason_of(error)}; {option} wants a PEM file") from None
 
 
-def show(context: ssl.SSLContext, certificate: str | None, key: str | None, options: str) -> None:
-    """Show the certificate in a file as one's own, if one is named."""
-    if certificate is None:
-        return
+def show(context: ssl.SSLContext, certificate: str, key: str | None, options: str) -> None:
+    """Show the certificate in a file as one's own."""
     try:
         context.load_cert_chain(certificate, key)
     except OSError as error:

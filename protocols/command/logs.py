@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,9 +28,9 @@ def configure_logs(*, json: bool = False, level: int = logging.INFO, also: Seque
         ]
     else:
         shared += [
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=wants_colours(),
                 # As Python prints them: the prettier ones show what is in variables, secrets among it.
                 exception_formatter=structlog.dev.plain_traceback,
             ),
@@ -40,6 +41,11 @@ def configure_logs(*, json: bool = False, level: int = logging.INFO, also: Seque
         logger_factory=lambda *_: LineLogger("stderr"),
         cache_logger_on_first_use=True,
     )
+
+
+def wants_colours() -> bool:
+    """Whether standard error is a terminal whose user wants colours (no-color.org, terminfo's `dumb`)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def tell(text: str) -> None:

@@ -22,7 +22,14 @@ from pools import Pool
 from protocols import http
 from protocols.http.access_log import AccessLog
 
-from .certificates import StartError, backend_context, read_anew, reason_of, server_context
+from .certificates import (
+    StartError,
+    backend_context,
+    read_backend_files,
+    read_server_files,
+    reason_of,
+    server_context,
+)
 from .logs import configure_logs, tell
 from .proxy_options import check, proxy_parser
 from .renewal import lead_to, on_hangup
@@ -91,10 +98,13 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
 
 
 def renew(options: argparse.Namespace, files: Files) -> None:
-    """Read and open once more what the options name. Raises `OSError`, and `StartError` as at the start; then
-    nothing has changed."""
+    """Read and open once more what the options name. Raises `StartError` as at the start; then nothing has
+    changed."""
     new = open_files(options)
-    read_anew(options, files.clients, files.backends)
+    if files.clients is not None:
+        read_server_files(files.clients, options)
+    if files.backends is not None:
+        read_backend_files(files.backends, options)
     if files.log is not None and new.log is not None and new.log != files.log:
         lead_to(files.log, new.log)
 
@@ -168,7 +178,7 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
             response_generation=options.timeout + options.connect_timeout,
             response_sending=options.response_sending,
         ),
-        half_close=options.half_close,
+        half_close=not options.no_half_close,
         tls=files.clients,
         access_log=log,
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from actors import Channel, ChannelClosed, Loop
+from actors import Channel, ChannelClosed, Loop, TcpAddress
 from actors.testing import ManualKernel
 from pools import BackendDown, DeadlineExceeded
 from protocols import http as windlass
@@ -203,6 +203,13 @@ def test_a_zone_is_this_hosts_own_business() -> None:
         assert str(backend.address) == "[fe80::1%lo]:81"
         assert host == b"Host: [fe80::1]:81\r\n"
         assert backend.server_hostname == "fe80::1"
+
+
+@pytest.mark.parametrize("url", ["http://[fe80::1%25lo]:81", "http://[fe80::1%lo]:81"])
+def test_a_zone_is_this_machines_affair(url: str) -> None:
+    backend, host = parse_url(url)
+    assert backend.address == TcpAddress("fe80::1%lo", 81)
+    assert (backend.server_hostname, host) == ("fe80::1", b"Host: [fe80::1]:81\r\n")
 
 
 def test_https_brings_a_context_and_a_name() -> None:
