@@ -368,12 +368,10 @@ class Loop(Hosting):
 
     def _dispatch_wakeups(self) -> None:
         for _ in range(ROUNDS_MAX):
-            batch = self.woken
-            rest = iter(batch)
-            self.woken = []
+            batch, self.woken = self.woken, []
             try:
                 self._wakeups += len(batch)
-                for scope in rest:
+                for scope in batch:
                     scope.woken = False
                     machine = scope.machine
                     if machine is None:
@@ -395,7 +393,8 @@ class Loop(Hosting):
                     except BaseException as error:
                         self._failed(scope, error, outcome)
             except BaseException:  # Ctrl-C, say: nobody else's wakeup may be lost by it
-                self.woken[:0] = rest
+                again = set(self.woken)
+                self.woken[:0] = [scope for scope in batch if scope.woken and scope not in again]
                 raise
             if not self.woken:
                 return
