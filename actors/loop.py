@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overl
 
 import msgspec
 
-from .current import enter_loop, leave_all
+from .current import ANY_THREAD, enter_loop, leave_all, running_here
 from .errors import LoopFull, Misuse
 from .events import EventLog
 from .flows import Flow
@@ -110,6 +110,7 @@ class Loop:
         self._free: deque[int] = deque()
         self._slots_max = slots + 1  # and one for the notifier
         self.ticking = False
+        self.runs_in = ANY_THREAD
         self._stopping = False
         self.closed = False
         self._drain_asked: set[int] | None = None  # tokens; None: not draining
@@ -491,15 +492,16 @@ class Loop:
         stops at once. Handlers that the program has set itself are left alone.
         """
         self._stopping = False
-        with self._signals(drain) if signals else nullcontext():
+        with self._signals(drain) if signals else nullcontext(), running_here(self):
             while not self._stopping and self.machines > 0:
                 self.tick()
 
     def run_until(self, reply: Reply[T]) -> T:
         """Tick until the reply has settled; return its value or raise its error."""
         reply.when_settled(_seen)
-        while not reply.settled:
-            self.tick()
+        with running_here(self):
+            while not reply.settled:
+                self.tick()
         return reply.result()
 
     def stop(self) -> None:

@@ -217,7 +217,6 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if priority and not 0 <= priority < PRIORITIES:
             raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
         size = unit.size
-        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue = self.queue
         if (
             queue.live >= queue.limit
@@ -225,14 +224,16 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             or self._down_until > loop.now
             or self.draining_now
         ):
-            self._refuse([(work, self._refusal(loop.now))])
-            return work
+            refused: Work[T] = Work(self, unit, due, priority, loop.now)
+            self._refuse([(refused, self._refusal(loop.now))])
+            return refused
+        scope = self._scope
+        if not scope.woken:  # type: ignore[union-attr]
+            scope.wake()  # type: ignore[union-attr] # raises in a thread that is not the loop's
+        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue.push(work, size)
         if due < self._next:
             self._next = due
-        scope = self._scope
-        if not scope.woken:  # type: ignore[union-attr]
-            scope.wake()  # type: ignore[union-attr]
         return work
 
     def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
