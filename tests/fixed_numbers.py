@@ -50,6 +50,16 @@ FIXED: dict[str, dict[str, str]] = {
         "VALUE": STATE,
         "ERROR": STATE,
     },
+    "actors.resolver": {
+        "AGAIN_SECONDS": "real threads, which the simulated kernel does without",
+        "LOOKUPS_MAX": "real threads, which the simulated kernel does without",
+        "SLOW_SECONDS": "real threads, which the simulated kernel does without",
+        "SLOW_NAMES_KEPT": "real threads, which the simulated kernel does without",
+        "THREADS_MAX": "real threads, which the simulated kernel does without",
+        "IDLE_SECONDS": "real threads, which the simulated kernel does without",
+        "NAMES_MAX": "real threads, which the simulated kernel does without",
+        "WAITING_MAX": "real threads, which the simulated kernel does without",
+    },
     "actors.scope": {
         "SLOT_BITS": DERIVED,
         "SLOT_MASK": DERIVED,
