@@ -35,8 +35,8 @@ from actors import ANYTHING, UNCHANGED, Continue, Outcome, Reply, StreamProtocol
 from actors.events import EventLog
 from actors.testing import Driver, FakeSocket, settle
 from actors.testing.conformance import NotConformant, Tally, evenly
+from pools import suspects
 from pools.errors import PoolError
-from pools.suspects import PROBE_SECONDS, probe
 from pools.units import Unit
 from pools.wires import Wire
 
@@ -385,10 +385,10 @@ class _Kit:
         table.pump()
         table.expect_values(table.replies)
         for member in list(table.bench.pool.backends[0].idle):
-            probe(member, table.bench.loop.now)
+            suspects.probe(member, table.bench.loop.now)
         late = table.submit()
         table.pump()
-        table.bench.advance(PROBE_SECONDS + 0.001)
+        table.bench.advance(suspects.PROBE_SECONDS + 0.001)
         table.pump()
         table.expect_values(late)
         table.finish()
