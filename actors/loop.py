@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
-from .current import enter_loop, leave_all
+from .current import ANY_THREAD, enter_loop, leave_all, running_here
 from .draining import Drain, DrainDeadline
 from .embedding.hosting import Hosting
 from .errors import FAILURES, LoopFull, Misuse
@@ -88,6 +88,7 @@ class Loop(Hosting):
         self._free: deque[int] = deque()
         self._slots_max = slots + 1  # and one for the notifier
         self.ticking = False
+        self.runs_in = ANY_THREAD
         self._stopping = False
         self.closed = False
         self._drain: Drain | None = None
@@ -529,7 +530,7 @@ class Loop(Hosting):
         """
         seconds_of(drain, "a drain", least=0)
         try:
-            with self._signals(drain) if signals else nullcontext():
+            with self._signals(drain) if signals else nullcontext(), running_here(self):
                 while not self._stopping and self.machines > 0:
                     self.tick()
         finally:
@@ -539,8 +540,9 @@ class Loop(Hosting):
     def run_until(self, reply: Reply[T]) -> T:
         """Tick until the reply has settled; return its value or raise its error."""
         reply.relay(_seen)
-        while not reply.settled:
-            self.tick()
+        with running_here(self):
+            while not reply.settled:
+                self.tick()
         return reply.result()
 
     def stop(self) -> None:

@@ -26,6 +26,9 @@ SEALED = "TLS cannot be simulated: OpenSSL has entropy of its own"
 COST = "how large something is, about"
 
 FIXED: dict[str, dict[str, str]] = {
+    "actors.current": {
+        "ANY_THREAD": STATE,
+    },
     "actors.kernel": {
         "READABLE": SYSTEM,
         "WRITABLE": SYSTEM,
