@@ -47,7 +47,7 @@ from .orphans import Job, Mark, OrphansWire
 from .preparing import Preparing, decode_found
 from .rows import RowDecoder, skip_rows
 from .session import Session
-from .statements import Statement, Statements
+from .statements import Statement, Statements, Utility
 from .transactions import IDLE, ROLLBACK
 from .units import Command, Fetch, Rows, SqlUnit
 
@@ -169,23 +169,40 @@ class PostgresWire(OrphansWire):
             return
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
-        known = self._known.get(unit.sql) or self._session.guess(unit.sql)
-        if known is None:
-            self._prepare(work)
-            return
-        if known.__class__ is not Statement and known.by_portal and not unit.counts:  # type: ignore[attr-defined]
-            self._prepare(work, known)
+        known = self._known.get(unit.sql)
+        if known.__class__ is not Statement:
+            self._send_apart(work, unit, known)
             return
         try:
             encoded = unit.encode(known)
-        except ValueError:
-            if self.transport.scope.now - known.confirmed < DOUBT_SECONDS:
-                raise
-            self._session.forget(known)  # its types may have changed
-            self._prepare(work, doubted=known)
-            return
-        self._stream.write(encoded if known.name else known.introduction + encoded)
-        self._jobs.append(known)
+        except ValueError as misfit:
+            self._doubt_types(work, known, misfit)
+        else:
+            self._stream.write(encoded)
+            self._jobs.append(known)
+
+    def _send_apart(self, work: Work[Any], unit: SqlUnit[Any], known: Statement | None) -> None:
+        """What is not known here, or not planned."""
+        known = known or self._session.guess(unit.sql)
+        if known is None:
+            self._prepare(work)
+        elif isinstance(known, Utility) and known.by_portal and not unit.counts:
+            self._prepare(work, known)
+        else:
+            try:
+                encoded = unit.encode(known)
+            except ValueError as misfit:
+                self._doubt_types(work, known, misfit)
+            else:
+                self._stream.write(encoded if known.name else known.introduction + encoded)
+                self._jobs.append(known)
+
+    def _doubt_types(self, work: Work[Any], known: Statement | None, misfit: ValueError) -> None:
+        """A parameter does not fit: its type may have changed."""
+        if known is None or self.transport.scope.now - known.confirmed < DOUBT_SECONDS:
+            raise misfit
+        self._session.forget(known)
+        self._prepare(work, doubted=known)
 
     def _put_off(self, work: Work[Any], unit: Any) -> None:
         """What was asked before comes first; nothing of this one has left yet."""
@@ -528,7 +545,12 @@ class PostgresWire(OrphansWire):
         elif work.settled:
             self.member.settle(None)
         else:
-            self._answer(work, job, rows, count)
+            try:
+                value = work.unit.result(rows, job, count)
+            except Exception as error:
+                self.member.fail(error)
+            else:
+                self.member.settle(value)
         if self._orphaned:
             self._orphaned -= 1
             self._look_at_orphans()
