@@ -31,6 +31,7 @@ FIXED: dict[str, dict[str, str]] = {
         "WRITABLE": SYSTEM,
         "ERROR": SYSTEM,
         "HANGUP": SYSTEM,
+        "KEEPALIVE_PROBES": SYSTEM,
     },
     "actors.lines": {
         "WRITE_MAX": SYSTEM,
@@ -48,6 +49,16 @@ FIXED: dict[str, dict[str, str]] = {
         "PENDING": STATE,
         "VALUE": STATE,
         "ERROR": STATE,
+    },
+    "actors.resolver": {
+        "AGAIN_SECONDS": "real threads, which the simulated kernel does without",
+        "LOOKUPS_MAX": "real threads, which the simulated kernel does without",
+        "SLOW_SECONDS": "real threads, which the simulated kernel does without",
+        "SLOW_NAMES_KEPT": "real threads, which the simulated kernel does without",
+        "THREADS_MAX": "real threads, which the simulated kernel does without",
+        "IDLE_SECONDS": "real threads, which the simulated kernel does without",
+        "NAMES_MAX": "real threads, which the simulated kernel does without",
+        "WAITING_MAX": "real threads, which the simulated kernel does without",
     },
     "actors.scope": {
         "SLOT_BITS": DERIVED,

@@ -64,6 +64,8 @@ READY: Final = ord("Z")
 COPY_DATA: Final = ord("d")
 
 CANCELED: Final = "57014"
+READ_ONLY: Final = "25006"
+EMPTY: Final = Command("")  # answered by every server and pooler, and by nothing else
 SENT_ALL: Final = Flush(0)
 LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
@@ -620,10 +622,23 @@ class PostgresWire(OrphansWire):
         if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error)):
             self._doubt(work, statement, error, bound)
             again = not bound
-        self._put_back(work, error, again)
+        if error.sqlstate == READ_ONLY:
+            self._read_only(work, error)
+        else:
+            self._put_back(work, error, again)
         if isinstance(job, Preparing):
             self.writable = True
             self._catch_up()
+
+    def _read_only(self, work: Work[Any], error: PostgresError) -> None:
+        """This server is a standby, perhaps since a moment ago. One statement that says so had no effect; a
+        transaction may be one that was begun as read only.
+        """
+        if work.stage == EXCHANGE:
+            self.member.leave()
+            self.member.fail(error)
+        else:
+            self.member.elsewhere(error)
 
     def _put_back(self, work: Work[Any], error: Exception, again: bool) -> None:
         if again and work.stage == SENT and not work.settled and work.attempts < SENDS_MAX:
@@ -674,6 +689,10 @@ class PostgresWire(OrphansWire):
             )
             self._cut_off()
         return None
+
+    def probe(self) -> Unit[Any] | None:
+        """The empty query."""
+        return EMPTY
 
     def restore(self) -> Unit[Any] | None:
         """After a transaction whose body has not ended it."""
