@@ -11,9 +11,8 @@ Rules:
    has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
    transaction, which such an error ends, it is the unit's error.
    So it is described anew when a parameter does not fit, but not all the time.
-5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). From there on the connection
-   takes nothing new. A neighbour that the request hits has not been executed either, and goes back to the
-   queue.
+5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). A neighbour that it hits was
+   not executed either, and goes back to the queue.
 6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
    comes out of one is read no faster than its reader takes it (`copying`).
 7. A connection is clean when its last ReadyForQuery said idle. One that a unit outside of a transaction
@@ -72,14 +71,6 @@ LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
 SIMPLE: Final = Mark()
 
-LEFT_OPEN: Final = (
-    "the statement has left a transaction open; write an async def with @postgres.transaction instead. The "
-    "connection was closed, which rolls back"
-)
-TURNED: Final = (
-    "the columns have become others than they were on another server of this pool, and come in another form: "
-    "the statement was executed, its rows were dropped"
-)
 VANISH: Final = (
     "a pooler in transaction mode is between; nothing stays prepared from now on. Write statements=0"
 )
@@ -513,7 +504,7 @@ class PostgresWire(OrphansWire):
                 return
             self._decode = skip_rows
             if work is not None and not work.unit.counts:
-                self._failure = Turned(TURNED)
+                self._failure = Turned()
 
     def _take_error(self, error: PostgresError) -> None:
         if error.severity in ("FATAL", "PANIC"):
@@ -543,16 +534,11 @@ class PostgresWire(OrphansWire):
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:
             self._ready_otherwise(work, job, rows, count, bound)
         elif status != IDLE and work.stage != EXCHANGE:
-            self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
+            self.member.fail(LeftOpen(), reusable=False)
         elif work.settled:
             self.member.settle(None)
         else:
-            try:
-                value = work.unit.result(rows, job, count)
-            except Exception as error:
-                self.member.fail(error)
-            else:
-                self.member.settle(value)
+            self._answer(work, job, rows, count)
         if self._orphaned:
             self._orphaned -= 1
             self._look_at_orphans()
@@ -580,7 +566,7 @@ class PostgresWire(OrphansWire):
         else:
             self._session.done(self._tag, self.status == IDLE)
             if self.status != IDLE and work.stage != EXCHANGE:
-                self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
+                self.member.fail(LeftOpen(), reusable=False)
             elif isinstance(job, Statement) and not work.settled:
                 self._answer(work, job, rows, count)
             else:
@@ -602,7 +588,7 @@ class PostgresWire(OrphansWire):
         reusable = self.status == IDLE or work.stage == EXCHANGE
         value: Any = count
         if failure is None and not reusable:
-            failure = LeftOpen(LEFT_OPEN)
+            failure = LeftOpen()
         if failure is None and isinstance(job, Incoming):
             try:
                 value = job.value(self.transport.scope, count)
