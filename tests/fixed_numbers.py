@@ -275,6 +275,7 @@ FIXED: dict[str, dict[str, str]] = {
         "DECODERS_MAX": "a memo of a pure function",
     },
     "protocols.postgres.statements": {
+        "NEVER_YET": "no time at all",
         "PARAMETERS_MAX": WIRE,
         "MESSAGE_MAX": WIRE,
         "COLUMN_BYTES": COST,
