@@ -58,6 +58,7 @@ class ConsumerStatistics(msgspec.Struct, frozen=True):
     rebalances: int
     commits: int
     commits_failed: int
+    parted: int  # how often a partition's log was not the one that was read: it was cut off, or made anew
 
 
 class Consumer(Machine["Consumer"]):
@@ -345,6 +346,7 @@ class Consumer(Machine["Consumer"]):
             rebalances=self._member.rebalances if self._member is not None else 0,
             commits=self._commits,
             commits_failed=self._commits_failed,
+            parted=self._fetcher.parted,
         )
 
     @property
@@ -382,7 +384,7 @@ class Consumer(Machine["Consumer"]):
         self._scope = scope
         self._asks = Asks(scope)
         self._cluster = scope.spawn(Cluster(self.settings, scope.wake))
-        self._fetcher = Fetcher(self.fetch, self._cluster, scope, self._asks, self._fail)
+        self._fetcher = Fetcher(self.fetch, self._cluster, scope, self._asks, self._fail, self._drop)
         if self.group is not None:
             self._member = Member(
                 self.group,
