@@ -28,6 +28,7 @@ from actors import NEVER, ChannelClosed, Machine, Misuse, Outcome, Reply, Scope,
 from actors.replies import Waitable
 from pools import BackendError, PoolClosed
 
+from .arguments import offset_of, partition_of, whole_of
 from .assignors import TopicPartition
 from .cluster import Cluster, Settings
 from .committing import Offsets
@@ -172,6 +173,7 @@ class Consumer(Machine["Consumer"]):
 
     async def receive_many(self, limit: int = MANY) -> list[Record]:
         """The next messages, of one partition, at least one and at most `limit`; otherwise as `receive`."""
+        whole_of("limit", limit, least=1)
         if self._index >= len(self._ready):
             await self._refill()
         start = self._start = self._index
@@ -257,6 +259,8 @@ class Consumer(Machine["Consumer"]):
             return self._store(self._positions())
         offsets: dict[TopicPartition, int] = {}
         for record in records:
+            if not isinstance(record, Record):
+                raise TypeError(f"{record!r:.60} is no record; give what `receive` gave")
             key = TopicPartition(record.topic, record.partition)
             offsets[key] = max(offsets.get(key, 0), record.offset + 1)
         return self._store(offsets)
@@ -289,8 +293,11 @@ class Consumer(Machine["Consumer"]):
         return tuple(self._fetcher.positions)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Go on there in a partition. Raises `Misuse` if it is not one of ours."""
+        """Go on there in a partition. Raises `Misuse` if it is not one of ours, `TypeError` or `ValueError`
+        for what is no partition or no offset.
+        """
         position = self._own(partition)
+        offset = offset_of(offset)
         self._drop(position)
         position.move(offset)
         self._scope.wake()
@@ -368,7 +375,7 @@ class Consumer(Machine["Consumer"]):
 
     def _own(self, partition: TopicPartition) -> Position:
         self._check_spawned()
-        position = self._fetcher.positions.get(TopicPartition(*partition))
+        position = self._fetcher.positions.get(partition_of(partition))
         if position is None:
             raise Misuse(f"{partition} is not read here; look at `assignment`")
         return position

@@ -231,6 +231,7 @@ class Fetcher:
             leader = self.leaders.get(position.key)
             if leader is None:
                 self._pause(position, now, refresh=True)
+                self._tell_again(position, "nobody leads it, or there is no such partition")
                 due = min(due, position.not_before)
             elif position.reset is not None:
                 lookups.setdefault(leader[0], []).append(position)
@@ -522,11 +523,17 @@ class Fetcher:
             self._failed(error)
             return
         self._pause(position, now, refresh=CODES[code].stale)
+        self._tell_again(position, str(error))
+
+    def _tell_again(self, position: Position, error: str) -> None:
+        """In the log, more and more rarely."""
         if position.failures > 1 and position.failures & (position.failures - 1) == 0:
             self._scope.loop.log.warning(
                 "partition cannot be read",
                 cause=f"partition cannot be read {position.topic}",
-                error=str(error),
+                topic=position.topic,
+                partition=position.partition,
+                error=error,
                 failures=position.failures,
             )
 
