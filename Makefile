@@ -1,6 +1,7 @@
 # `make demo` shows Windlass at work, `make test` runs its tests; each installs what it needs into .venv.
-# `make check` is the lint and the types, `make bench` the comparison with other servers, `make clean` forgets,
-# `make soak` runs the load proofs, which `make test` runs small, at full size.
+# `make quick` runs the tests that need no server, `make check` is the lint and the types, `make bench` the comparison
+# with other servers, `make clean` forgets. `make soak` runs the load proofs, which `make test` runs small, at full
+# size; `make matrix` runs the tests on every Python that is installed, `make bare` where next to nothing is.
 
 VENV := .venv
 BENCH := .venv-bench
@@ -9,13 +10,28 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(OLD_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak check format bench clean .venv .venv-bench
+.PHONY: demo test quick soak matrix bare check format bench clean .venv .venv-bench
 
 demo: $(VENV)/run.stamp
-	$(VENV)/bin/windlass demo
+	@$(VENV)/bin/windlass demo
+
+# Several at a time, a file's tests in one process. The summary says in a line each what was skipped and why.
+PYTEST = $(VENV)/bin/python -m pytest --quiet -n auto --dist loadfile -r fEs
 
 test: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest --cov --cov-report=term
+	@echo "running every test; those whose server is not installed are skipped and listed at the end"
+	@$(PYTEST) --cov --cov-report=term
+
+quick: $(VENV)/dev.stamp
+	@echo "running the tests that need no server and little time"
+	@$(PYTEST) tests/actors tests/pools tests/test_layering.py tests/test_house.py $(QUICK)
+
+# Each Python that can be found, or those that you name: make matrix PYTHONS="/usr/bin/python3 python3.13".
+matrix:
+	@tests/matrix.sh $(PYTHONS)
+
+bare:
+	@tests/bare.sh
 
 soak: $(VENV)/dev.stamp
 	WINDLASS_SOAK=1 $(VENV)/bin/python -m pytest tests/soak -rP
@@ -40,15 +56,18 @@ clean:
 
 # One environment per purpose: what a user gets (run), what a developer adds (dev), the peers in the benchmarks.
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --editable .
+	@echo "installing Windlass into $(VENV)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@echo "installing Windlass, and what its tests need, into $(VENV); this takes a minute or two"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/run.stamp
 
 $(BENCH)/stamp: benchmarks/requirements.txt | $(BENCH)/bin/python
-	$(BENCH)/bin/python -m pip install --quiet --requirement $<
+	@echo "installing the peers into $(BENCH)"
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 $(VENV)/bin/python $(BENCH)/bin/python:
@@ -58,4 +77,5 @@ $(VENV)/bin/python $(BENCH)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv, or name another: make PYTHON=..." >&2; \
 		exit 1; }
-	$(PYTHON) -m venv $(@D)/..
+	@echo "making an environment of $$($(PYTHON) --version) in $(@D)/.."
+	@$(PYTHON) -m venv $(@D)/..

@@ -17,7 +17,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
@@ -635,6 +635,11 @@ class Loop:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def taking_signals(self, drain: float = DRAIN_SECONDS) -> AbstractContextManager[None]:
+        """Have SIGINT and SIGTERM drain from here on, as in `run`: for a program that is reachable before it
+        runs the loop. A drain that is asked for begins with `run`."""
+        return self._signals(drain)
 
     @contextmanager
     def _signals(self, drain: float) -> Iterator[None]:

@@ -5,11 +5,13 @@ Rules:
    `fail` returns False and changes nothing, so whoever answers need not know whether somebody still listens.
 2. `cancel` only says that nobody is interested any more. It never touches a wire.
 3. A settled reply wakes the machines that wait for it; it never runs them on the spot. Callbacks
-   (`when_settled`) do run on the spot: they are for composing replies, must be short, and must not raise.
+   (`when_settled`) do run on the spot: they are for composing replies, and must be short. What one raises is
+   logged, and nobody else notices.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
 from typing import Any, Final, Generic, TypeVar
 
@@ -233,7 +235,19 @@ class Reply(Waitable, Generic[T]):
         elif waiters.__class__ is Scope:
             waiters.wake()
         else:
-            waiters(self)
+            try:
+                waiters(self)
+            except Exception as error:  # whoever settles it must go on, and so must the others who wait
+                _callback_failed(waiters, error)
+
+
+def _callback_failed(callback: Any, error: Exception) -> None:
+    """Tell of what a callback has raised: to the log of this thread's loop, or as Python tells of errors."""
+    loop = loop_here()
+    if loop is None:
+        sys.excepthook(type(error), error, error.__traceback__)
+    else:
+        loop.log.error("callback failed", callback=repr(callback), error=repr(error), exc_info=error)
 
 
 def gather(*replies: Reply[Any]) -> Reply[tuple[Any, ...]]:

@@ -226,8 +226,8 @@ class Driver:
         self._ended = True
         member, work = self.member, self.work
         if error is not None:
-            member.pool.fail(work, error)
-        elif work.settle(value):
-            member.pool.succeeded += 1
+            work.fail(error)
+        else:
+            work.settle(value)
         if self._lost is None:
             member.update()

@@ -7,14 +7,17 @@ Rules:
    the asker: the answer to an orphan is read and dropped, so no answer ever reaches another unit.
 3. Nothing but the FIFO's end makes a member idle. A member whose unit ran past its deadline drains: it takes
    nothing new, lets its living neighbours finish, and is closed when only orphans are left.
-4. There is one way out, `_leave`. What becomes of the units is decided by how far they got.
+4. There is one way out, `_leave`. What becomes of the units is decided by how far they got; who is to blame,
+   by what happened (see `blame`): `ended_by_backend` is set where the backend is what ends the connection.
+5. A connection whose unit waited in vain, without a byte, makes those that have been silent for as long
+   suspects: each is probed before it is used again. A probe is an orphan from the first: nobody waits for it,
+   and if it is late its connection is retired.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from actors import (
@@ -32,8 +35,11 @@ from actors import (
 )
 
 from .errors import BackendError, DeadlineExceeded
-from .exchanges import Driver, Exchanges
-from .units import ABANDONED, EXCHANGE, SENT, Work
+from .exchanges import Driver, Exchange, Exchanges
+from .ledger import PARTS, fail_all
+from .states import TABLE, Event, State, next_state
+from .suspects import leave, suspect_after_cancel, suspect_others
+from .units import ABANDONED, EXCHANGE, SENT, Work, named, not_sent
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -41,46 +47,6 @@ if TYPE_CHECKING:
     from .wires import Wire
 
 __all__ = ["TABLE", "Event", "Member", "State", "next_state"]
-
-
-class State(Enum):
-    """Where a connection is in its life."""
-
-    CONNECTING = "connecting"  # name resolution, TCP, TLS
-    HANDSHAKING = "handshaking"  # the wire's own greeting
-    READY = "ready"  # takes units
-    DRAINING = "draining"  # finishes what is in flight, takes nothing new
-    HANDED_OVER = "handed over"  # belongs to another protocol (a tunnel) until it closes
-    DEAD = "dead"
-
-
-class Event(Enum):
-    """What can happen to a connection."""
-
-    CONNECTED = "connected"
-    GREETED = "greeted"
-    RETIRED = "retired"
-    UPGRADED = "upgraded"
-    ENDED = "ended"
-
-
-TABLE: Final[dict[State, dict[Event, State]]] = {
-    State.CONNECTING: {Event.CONNECTED: State.HANDSHAKING, Event.ENDED: State.DEAD},
-    State.HANDSHAKING: {Event.GREETED: State.READY, Event.ENDED: State.DEAD},
-    State.READY: {Event.RETIRED: State.DRAINING, Event.UPGRADED: State.HANDED_OVER, Event.ENDED: State.DEAD},
-    State.DRAINING: {Event.UPGRADED: State.HANDED_OVER, Event.ENDED: State.DEAD},
-    State.HANDED_OVER: {Event.ENDED: State.DEAD},
-    State.DEAD: {},
-}
-
-
-def next_state(state: State, event: Event) -> State:
-    """What the table says. Raises `Misuse` for an event that is illegal in this state."""
-    try:
-        return TABLE[state][event]
-    except KeyError:
-        legal = ", ".join(event.value for event in TABLE[state]) or "nothing"
-        raise Misuse(f"a member that is {state.value} cannot be {event.value}; legal: {legal}") from None
 
 
 READY: Final = State.READY  # an enum's member costs 0.05 µs to look up, and these are for every unit
@@ -106,6 +72,8 @@ class Member(StreamProtocol):
         "backend",
         "completed",
         "driver",
+        "ended_by_backend",
+        "heard_at",
         "idle_since",
         "opened_at",
         "pool",
@@ -118,6 +86,7 @@ class Member(StreamProtocol):
     )
 
     drain_phase: ClassVar[int | None] = None  # the pool asks its members itself
+    ledger = PARTS  # of what it sends for itself: the exchanges of a unit
 
     def __init__(self, pool: Pool, backend: Backend, wire: Wire, now: float) -> None:
         self.pool = pool
@@ -128,6 +97,8 @@ class Member(StreamProtocol):
         self.state = State.CONNECTING
         self.driver: Driver | None = None  # of the unit of several exchanges that holds this member
         self.completed = 0  # units
+        self.ended_by_backend = False
+        self.heard_at = -NEVER  # when the last bytes came
         self.opened_at = now
         self.ready_at = self.idle_since = now
         self.retire_at = NEVER
@@ -206,10 +177,7 @@ class Member(StreamProtocol):
         work = fifo.popleft()
         self.backend.in_flight -= 1
         self.completed += 1
-        if work.settle(value):
-            if work.stage == SENT:
-                self.pool.succeeded += 1
-        elif work.stage == ABANDONED:
+        if not work.settle(value) and work.stage == ABANDONED:
             self._orphans -= 1
         if not reusable:
             self._close_behind()
@@ -220,31 +188,45 @@ class Member(StreamProtocol):
 
     def fail(self, error: BaseException, reusable: bool = True) -> None:
         """The current unit's answer is an error of the backend's own."""
-        work = self.current
-        if work is not None and not work.settled and work.stage == SENT:
-            self.pool.fail(work, error)
-        elif work is not None:
-            work.fail(error)
-        self.settle(None, reusable)
+        work = self._take_current()
+        self.completed += 1
+        work.fail(error)
+        if not reusable:
+            self._close_behind()
+        elif not self._handling:
+            self.update()
 
     def take_back(self) -> None:
-        """The current unit was certainly not executed, and not by its own fault: back to the head of the
-        queue.
+        """The current unit was certainly not executed, and not by its own fault: back into the queue, unless
+        its asker has gone. Not for an exchange of a unit that holds the connection: `fail` that.
 
         The wire sees to it that this has an end (`Work.attempts`).
         """
+        if self._fifo and self._fifo[0].stage == EXCHANGE:
+            raise Misuse("take_back() of an exchange, whose unit goes on here; use fail(error)")
+        work = self._take_current()
+        if not work.settled:
+            self.pool.taken_back += 1
+            self.pool.requeue([work])
+        if not self._handling:
+            self.update()
+
+    def _take_current(self) -> Work[Any]:
+        """The current unit leaves the connection."""
+        if not self._fifo:
+            raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
         work = self._fifo.popleft()
+        work.owner = self.pool
         self.backend.in_flight -= 1
-        self.pool.taken_back += 1
-        self.pool.requeue([work])
+        if work.stage == ABANDONED:
+            self._orphans -= 1
+        return work
 
     def answer(self, value: Any) -> None:
         """Settle the current unit's reply; the unit stays current until `finish`."""
         if not self._fifo:
             raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
-        work = self._fifo[0]
-        if work.settle(value) and work.stage == SENT:
-            self.pool.succeeded += 1
+        self._fifo[0].settle(value)
 
     def finish(self, reusable: bool = True) -> None:
         """The current unit, answered before, is over."""
@@ -254,10 +236,43 @@ class Member(StreamProtocol):
 
     def give_up(self, error: BaseException) -> None:
         """The other side broke the protocol: the current unit fails with `error`, the connection closes."""
+        self.ended_by_backend = True
         work = self.current
-        if work is not None and not work.settled and work.stage != EXCHANGE:
-            self.pool.fail(work, error)
+        if work is not None and work.stage != EXCHANGE:
+            work.fail(error)
         self.close(error)
+
+    def break_off(self, error: BaseException) -> None:
+        """The unit sent last cannot be sent to its end, and the backend is not to blame (its source has
+        failed, its asker has gone): it fails with `error`, the connection closes, those before it are treated
+        as after a loss.
+        """
+        if self._fifo and self._fifo[-1].stage != EXCHANGE:
+            work = self._fifo[-1]
+            recorded = work.record(error)
+            self.close(error)
+            if recorded:
+                work.tell()
+        else:
+            self.close(error)
+
+    def elsewhere(self, error: BaseException) -> None:
+        """The current unit's answer is about the server and not about the unit, which was certainly not
+        executed: this is not the primary any more, say. The connection is left, and the unit sent again; it
+        fails with `error` if leaving is of no use, or it was sent `attempts` times.
+        """
+        work, attempts = self.current, self.pool.attempts
+        again = work is not None and work.stage == SENT and not work.settled and work.attempts < attempts
+        if leave(self) and again:
+            self.take_back()
+        else:
+            self.fail(error)
+
+    def leave(self) -> bool:
+        """This server is not the right one any more: take nothing new, here and on the other connections to
+        this backend that were made before. False if that is of no use: this one is as good as new.
+        """
+        return leave(self)
 
     def wake(self) -> None:
         """Have the wire's `wakeup` called."""
@@ -312,7 +327,8 @@ class Member(StreamProtocol):
             self.driver = Driver(self, work)
         except Exception as error:
             self.backend.in_flight -= 1
-            self.pool.fail(work, error)
+            work.owner = self.pool
+            work.fail(error)
             return
         self.transport.scope.wake()
 
@@ -322,6 +338,18 @@ class Member(StreamProtocol):
         work.stage = EXCHANGE
         self.backend.in_flight += 1
         self._write(work)
+
+    def send_probe(self, unit: Any, deadline: float) -> None:
+        """Send, instead of units, what nobody waits for: it is an orphan from the first."""
+        probe: Exchange[Any] = Exchange(self, unit, deadline)
+        probe.settle(None)
+        probe.stage = ABANDONED
+        self._orphans += 1
+        self.backend.in_flight += 1
+        self._exclusive = True
+        self._unlist()
+        self.pool.look_at(deadline)
+        self._write(probe)
 
     def _write(self, work: Work[Any]) -> None:
         before = self.transport.unsent
@@ -335,19 +363,29 @@ class Member(StreamProtocol):
                 work.wire_bytes = self.transport.unsent - before
 
     def _not_written(self, work: Work[Any], before: int, error: Exception) -> None:
-        if self.transport.unsent != before:  # it was begun: nothing can follow it
-            self.give_up(error)
-            return
-        self._fifo.pop()
-        self.backend.in_flight -= 1
-        if isinstance(error, AttributeError):
-            wrong = Misuse(f"{work.unit!r} is no unit for this pool; submit it to one of its own kind")
-            wrong.__cause__, error = error, wrong
-        if work.stage == SENT:
-            self.pool.fail(work, error)
+        """The wire could not send a unit: it fails, and nobody else does by it.
+
+        If it was begun, nothing can follow it here. Those before it that have not left either go back into
+        the queue with the rest.
+        """
+        begun = self.transport.unsent - before
+        if begun:
+            work.wire_bytes = begun
         else:
-            work.fail(error)
-        work.unit.dropped()
+            self._fifo.pop()
+            self.backend.in_flight -= 1
+            self._orphans -= work.stage == ABANDONED
+            work.owner = self.pool
+        recorded = work.record(not_sent(work.unit, error, self.wire, self.pool.name))
+        if begun:
+            self.close(
+                ConnectionAbortedError(
+                    f"{named(work.unit)} could not be written whole: {type(error).__name__}"
+                )
+            )
+        if recorded:
+            work.tell()
+        self.pool.end_of(work.unit)
 
     def update(self) -> None:
         """See that this member is on the right list, and the pool awake if something waits for it."""
@@ -380,8 +418,8 @@ class Member(StreamProtocol):
         self._place = place
         if place == IDLE:
             backend.idle[self] = None
-            if backend.failures and self.completed:
-                backend.failures = 0
+            if self.completed and (backend.failures or backend.doubts):
+                backend.proved()
             self.idle_since = now = self.pool.loop.now
             if self.wire.keep_alive != NEVER:
                 self.pool.look_at(now + self.wire.keep_alive)
@@ -392,25 +430,31 @@ class Member(StreamProtocol):
         if self._place != NOWHERE:
             self._move(NOWHERE)
 
+    def left(self, work: Work[Any]) -> None:
+        """Something in flight here has failed before its answer was there: an orphan from now on."""
+        if work.stage == SENT:
+            work.stage = ABANDONED
+            driver = self.driver
+            if driver is None or driver.work is not work:
+                self._orphans += 1
+
     def cancelled(self, work: Work[Any]) -> None:
         """The asker of something in flight here has cancelled."""
-        if work.stage == SENT:
-            self.pool.count_failure(work)
-            if self.state is State.DEAD:
-                return  # the connection is gone, and `take_back` is at it
-            self._abandon(work)
+        if work.stage == ABANDONED and self.state is not DEAD:
+            driver = self.driver
+            if driver is not None and driver.work is work:
+                driver.cancel()
+            self._tell_abandoned(work)
             self.pool.look_at(work.deadline)  # which may be an earlier one than it came with
+            suspect_after_cancel(self, work, self.pool.loop.now)
             if not self._handling:
                 self.update()
 
-    def _abandon(self, work: Work[Any]) -> None:
-        work.stage = ABANDONED
-        driver = self.driver
-        if driver is not None and driver.work is work:
-            driver.cancel()
-        else:
-            self._orphans += 1
-        self.wire.abandoned(work)
+    def _tell_abandoned(self, work: Work[Any]) -> None:
+        try:
+            self.wire.abandoned(work)
+        except Exception as failure:
+            self.pool.clean_up_failed(failure, wire=type(self.wire).__name__)
 
     def expire(self, now: float) -> None:
         """Fail what is past its deadline, and drain if there was any."""
@@ -423,34 +467,30 @@ class Member(StreamProtocol):
                     )
                 )
             return
-        late = False
         driver = self.driver
         if driver is not None and driver.work.deadline <= now:
             self._expire_driver(driver)
             return
-        for work in self._fifo:
-            if work.deadline <= now:
-                if work.stage == ABANDONED:
-                    late = True
-                elif work.stage == SENT and not work.settled:
-                    late = True
-                    self.pool.fail(
-                        work,
-                        DeadlineExceeded("no answer before the deadline; it may have been executed", "sent"),
-                    )
-                    self._abandon(work)
-        if late:
+        late = [work for work in self._fifo if work.deadline <= now and work.stage in (SENT, ABANDONED)]
+        living = [work for work in late if not work.settled]
+        if any(work.stage == ABANDONED for work in late) or living:
+            fail_all([(work, self._late(work)) for work in living])
+            for work in living:
+                self._tell_abandoned(work)
+            suspect_others(self, late[0], now)
             self.retire()
+
+    def _late(self, work: Work[Any]) -> DeadlineExceeded:
+        return DeadlineExceeded("no answer before the deadline; it may have been executed", "sent")
 
     def _expire_driver(self, driver: Driver) -> None:
         work = driver.work
         error = DeadlineExceeded(
             "the deadline passed between exchanges; what was sent may have been executed", "sent"
         )
-        if not work.settled:
-            self.pool.fail(work, error)
-            work.stage = ABANDONED
-        self.wire.abandoned(work)
+        work.fail(error)
+        self._tell_abandoned(work)
+        suspect_others(self, work, self.pool.loop.now)
         if self.wire.lingers:
             self._part(driver, error)
             self.retire()
@@ -465,7 +505,7 @@ class Member(StreamProtocol):
             if exchange.stage != ABANDONED:
                 exchange.stage = ABANDONED
                 self._orphans += 1
-            exchange.fail(error)
+        fail_all([(exchange, error) for exchange in self._fifo])
         driver.lost(error)
 
     def retire(self) -> None:
@@ -478,7 +518,10 @@ class Member(StreamProtocol):
 
     def _retire_now(self, orphans: int) -> None:
         if not orphans:
-            self.wire.goodbye()
+            try:
+                self.wire.goodbye()
+            except Exception as failure:
+                self.pool.clean_up_failed(failure, wire=type(self.wire).__name__)
         self.close(None)
 
     def close(self, error: BaseException | None) -> None:
@@ -508,16 +551,14 @@ class Member(StreamProtocol):
             unsent = self._count_unsent()
         if before is not State.CONNECTING and before is not State.HANDED_OVER:
             self._tell_wire(error)
-        self.pool.member_gone(self, before, error)
+        self.pool.member_gone(self, before, error, asked=self.in_flight > unsent)
         self._settle_flight(error, unsent)
 
     def _tell_wire(self, error: BaseException | None) -> None:
         try:
             self.wire.closed(error)
         except Exception as failure:  # the units are settled whatever the wire does
-            self.pool.loop.log.error(
-                "clean-up failed", wire=type(self.wire).__name__, error=repr(failure), exc_info=failure
-            )
+            self.pool.clean_up_failed(failure, wire=type(self.wire).__name__)
 
     def _settle_flight(self, error: BaseException | None, unsent: int = 0) -> None:
         works = list(self._fifo)
@@ -564,6 +605,7 @@ class Member(StreamProtocol):
     def received(self, transport: Transport) -> Outcome:
         """Have the wire read. What comes unasked on an idle connection ends it."""
         self._handling = True
+        self.heard_at = self.pool.loop.now
         if self._place == IDLE and not self.wire.pushes:
             self.close(BackendError(f"{self.backend.address} sent {bytes(transport.input[:64])!r} unasked"))
             return self._go_on(None)
@@ -588,6 +630,7 @@ class Member(StreamProtocol):
         if self._fifo or self.state is State.HANDSHAKING:
             expectation = self.wire.ended()
         if expectation is None and self._successor is None:
+            self.ended_by_backend = True
             self.close(ConnectionResetError(f"{self.backend.address} closed the connection"))
         return expectation
 
@@ -608,6 +651,7 @@ class Member(StreamProtocol):
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """The connection is over, or was never made."""
         if self.state is not DEAD:
+            self.ended_by_backend = isinstance(error, OSError)
             self._leave(error or ConnectionAbortedError("the connection was stopped"))
 
     def _handle(self, handler: Callable[[], Expectation | None]) -> Outcome:

@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Self, TypeVar
 
@@ -41,13 +40,15 @@ from actors.streams import StreamOwner
 
 from .assignment import Choose, assign, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
+from .blame import Blame, blame, doubtful, unreachable
 from .budgets import RetryBudget
 from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
 from .kinds import For, Kind
+from .ledger import Ledger, fail_all
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
 from .tunnels import Tunnels
-from .units import QUEUED, SENT, Unit, Work
+from .units import QUEUED, SENT, Unit, Work, no_unit
 from .wires import Wire
 
 __all__ = ["Pool"]
@@ -58,10 +59,6 @@ LIFETIME_JITTER: Final = (
     0.025  # as database/sql's users and HikariCP do, so that members are not renewed all at once
 )
 LATENESS: Final = 1e-6  # seconds by which a deadline may be noticed late, per unit that waits
-BRIEF_SECONDS: Final = (
-    1.0  # a second connection in a row that ends so soon, nothing done, is a failed connect
-)
-CONNECT_PAUSE_MIN: Final = 0.01  # seconds between a failed connect and the next, whatever the backoff says
 BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
 BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
 
@@ -72,23 +69,23 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     `connections` is per backend, `pipeline` how many units one connection may have in flight, `queue` and
     `queue_bytes` what may wait, `warm` how many connections per backend are kept open without need. Times are
-    in seconds. `attempts` is how often an idempotent unit is sent at most, `tunnels` how many connections, to
-    all backends together, may be handed over to another protocol: they count against nothing else.
+    in seconds; after `lost_after` of them without any sign of life from the other end's system a connection
+    is given up (0: when the system does so). `attempts` is how often an idempotent unit is sent at most,
+    `tunnels` how many connections, to all backends together, may be handed over to another protocol: they
+    count against nothing else.
     """
 
     __slots__ = (
-        "_backoff",
         "_down_until",
-        "_failed",
         "_next",
         "_plan",
         "_scope",
         "_stopped",
-        "_submitted",
         "_turn",
         "tunnels",
         "attempts",
         "backends",
+        "backoff",
         "budget",
         "choose",
         "connect_timeout",
@@ -96,13 +93,14 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         "connects_failed",
         "draining_now",
         "idle_timeout",
+        "ledger",
         "lifetime",
         "loop",
+        "lost_after",
         "name",
         "pipeline",
         "queue",
         "retried",
-        "succeeded",
         "taken_back",
         "timeout_default",
         "warm",
@@ -124,6 +122,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         connect_timeout: float = 5.0,
         idle_timeout: float = 600.0,
         lifetime: float = 1800.0,
+        lost_after: float = 60.0,
         warm: int = 0,
         attempts: int = 3,
         tunnels: int = 1000,
@@ -141,6 +140,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             ("queue", queue, 1),
             ("attempts", attempts, 1),
             ("warm", warm, 0),
+            ("lost_after", lost_after, 0),
             ("tunnels", tunnels, 0),
         ):
             if value < least:
@@ -155,12 +155,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.connect_timeout = connect_timeout
         self.idle_timeout = idle_timeout
         self.lifetime = lifetime
+        self.lost_after = lost_after
         self.warm = warm
         self.attempts = attempts
         self.budget = budget or RetryBudget()
         self.choose = choose
         self.name = name or ", ".join(str(backend.address) for backend in self.backends[:3])
-        self._backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
+        self.backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
         self._scope: Scope | None = None
         self.loop: Loop = None  # type: ignore[assignment]  # until spawned
         self.draining_now = False
@@ -170,8 +171,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
         self.tunnels = Tunnels(tunnels)
-        self._failed: Counter[str] = Counter()
-        self._submitted = self.succeeded = 0
+        self.ledger = Ledger()
         self.retried = self.taken_back = self.connects_failed = 0
 
     def __repr__(self) -> str:
@@ -200,8 +200,14 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         `priority` 0 goes first, 3 last. Whatever happens is told by the reply: its value, or an error from
         `pools.errors`.
         """
-        if unit.detour is not None:
-            apart = unit.detour(self, timeout, priority)
+        try:
+            detour = unit.detour
+        except AttributeError:
+            if isinstance(unit, Unit):
+                raise  # its own
+            raise no_unit(unit) from None
+        if detour is not None:
+            apart = detour(self, timeout, priority)
             if apart is not None:
                 return apart
         loop = self.loop
@@ -210,8 +216,8 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         due = loop.deadline_in(self.timeout_default if timeout is None else timeout)
         if priority and not 0 <= priority < PRIORITIES:
             raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
-        work: Work[T] = Work(self, unit, due, priority)
-        self._submitted += 1
+        size = unit.size
+        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue = self.queue
         if (
             queue.live >= queue.limit
@@ -219,10 +225,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             or self._down_until > loop.now
             or self.draining_now
         ):
-            self.fail(work, self._refusal(loop.now))
-            unit.dropped()
+            self._refuse([(work, self._refusal(loop.now))])
             return work
-        queue.push(work)
+        queue.push(work, size)
         if due < self._next:
             self._next = due
         scope = self._scope
@@ -256,10 +261,10 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         """What the pool has done so far, and what is there now."""
         members = [member for backend in self.backends for member in backend.members]
         return PoolStatistics(
-            submitted=self._submitted,
-            succeeded=self.succeeded,
-            failed=dict(self._failed),
-            queued=len(self.queue),
+            submitted=self.ledger.submitted,
+            succeeded=self.ledger.succeeded,
+            failed=dict(self.ledger.failures),
+            queued=len(self.queue) + len(self._planned()),
             in_flight=sum(member.pending for member in members),
             orphans=sum(member.orphans for member in members),
             retried=self.retried,
@@ -303,7 +308,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if now >= self._next:
             self._sweep(now)
         if now >= self.budget.next_look:
-            self.budget.look(now, self._submitted)
+            self.budget.look(now, self.ledger.submitted)
         if self.warm and not self.draining_now:
             self._keep_warm(now)
         if self.queue.live:
@@ -330,8 +335,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         """Settle everything, close every connection."""
         self.draining_now = self._stopped = True
         closed = PoolClosed(f"the pool of {self.name} has stopped")
-        for work in list(self.queue):
-            self._remove(work, closed)
+        self._refuse([(work, closed) for work in [*self._planned(), *self.queue]])
         for backend in self.backends:
             for member in list(backend.members):
                 member.close(closed)
@@ -360,7 +364,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         )
         if sends:
             self._turn = (self._turn + 1) % len(self.backends)
-            queue.drop(len(sends))
+            queue.take(len(sends))
             refused: list[Work[Any]] = []
             touched: dict[Member, None] = {}
             self._plan = sends
@@ -374,9 +378,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 run.append(work)
             refused += before.send(run)
             touched[before] = None
-            self._plan = []
             if refused:
                 self.requeue(refused)
+            self._plan = []
             for member in touched:
                 member.update()
         for index, count in opens:
@@ -388,6 +392,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     def _open(self, backend: Backend, now: float) -> None:
         if backend.retry_at > now:
             return  # the one before has failed at once
+        if backend.open_at > now:
+            self._wake_at(backend.open_at)
+            return
         try:
             member = Member(self, backend, self.wire(), now)
         except Exception as error:
@@ -404,6 +411,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             tls=backend.tls,
             server_hostname=backend.server_hostname,
             owner=self,
+            lost_after=self.lost_after,
         )
         try:
             member.token = self.loop.spawn(connector)
@@ -416,7 +424,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             for _ in range(self.warm - backend.connections):
                 self._open(backend, now)
             if backend.connections < self.warm:
-                self._wake_at(backend.retry_at)
+                self._wake_at(max(backend.retry_at, backend.open_at))
 
     def look_at(self, when: float) -> None:
         """See that the timer fires at `when` at the latest; from outside of the pool's own handlers."""
@@ -431,10 +439,10 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     # -- time --------------------------------------------------------------------------------------
 
     def _sweep(self, now: float) -> None:
-        """Everything that is due, and when to look again."""
+        """Everything that is due, and when to look again: also at what comes up while this looks."""
+        self._next = NEVER
         gone, earliest = self.queue.expired(now)
-        for work in gone:
-            self._remove(work, self._late())
+        self._refuse([(work, self._late()) for work in gone])
         count = len(self.queue)
         for backend in self.backends:
             for member in list(backend.members):
@@ -442,7 +450,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                     member.expire(now)
                 earliest = min(earliest, member.due, self._renew(member, now))
                 count += member.in_flight
-        self._next = max(earliest, now + LATENESS * count)
+        self._next = max(min(earliest, self._next), now + LATENESS * count)
 
     def _late(self) -> DeadlineExceeded:
         connecting = any(backend.opening for backend in self.backends) and not any(
@@ -505,24 +513,25 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self._wake_at(min(member.retire_at, now + self.idle_timeout))
         self.wake()
 
-    def member_gone(self, member: Member, before: State, error: BaseException | None) -> None:
-        """A connection has ended, or was never made."""
+    def member_gone(self, member: Member, before: State, error: BaseException | None, *, asked: bool) -> None:
+        """A connection has ended, or was never made. `asked`: whether anything for it has left."""
         backend = member.backend
         backend.members.pop(member, None)
-        now = self.loop.now
         if before is State.CONNECTING or before is State.HANDSHAKING:
             backend.opening -= 1
-            self._connect_failed(backend, error, member.opened_at)
         elif member.in_flight and error is not None:
             backend.lost += 1
             if not self._stopped:
                 self._tell_of_loss(member, error)
         else:
             backend.closed += 1
+        whose = blame(member, before, error)
         if member.completed:
-            backend.failures = 0
-        elif before is State.READY and error is not None and now - member.ready_at < BRIEF_SECONDS:
-            self._connect_failed(backend, error, member.ready_at, patience=1)
+            backend.proved()
+        elif whose is Blame.UNREACHABLE:
+            self._connect_failed(backend, error, member.opened_at)
+        elif whose is Blame.DOUBTFUL and not self._stopped:
+            doubtful(self, backend, error, asked)
         if self.queue.live or member.in_flight or self.warm or self.draining_now:
             self.wake()
 
@@ -537,37 +546,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             in_flight=member.in_flight,
         )
 
-    def _connect_failed(
-        self, backend: Backend, error: BaseException | None, begun: float, patience: int = 0
-    ) -> None:
-        """Back off, but not from the first `patience` failures in a row.
-
-        What had begun before the last failure is a part of that one.
-        """
-        if self._stopped:
-            return
-        now = self.loop.now
-        self.connects_failed += 1
-        if begun < backend.failed_at:
-            return
-        backend.failed_at = now
-        backend.failures = failures = backend.failures + 1
-        delay = 0.0
-        if failures > patience:
-            delay = max(CONNECT_PAUSE_MIN, self._backoff.delay(failures, self.loop.kernel.random()))
-            backend.retry_at = now + delay
-        news = str(error) != str(backend.last_error)
-        backend.last_error = error
-        if news or failures & (failures - 1) == 0:  # the first, the second, the fourth … of the same kind
-            self.loop.log.warning(
-                "cannot connect",
-                cause=f"cannot connect {backend.address} {type(error).__name__}",
-                pool=self.name,
-                backend=str(backend.address),
-                error=str(error),
-                failures=failures,
-                retry_in=round(delay, 3),
-            )
+    def _connect_failed(self, backend: Backend, error: BaseException | None, begun: float) -> None:
+        if not self._stopped:
+            unreachable(self, backend, error, begun)
 
     def _look_whether_down(self, now: float) -> None:
         """If there is no connection, none opening and none to be tried now, nothing that waits will be served
@@ -576,8 +557,12 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if any(backend.connections or backend.retry_at <= now for backend in self.backends):
             return
         self._down_until = min(backend.retry_at for backend in self.backends)
-        for work in list(self.queue):
-            self._remove(work, self._down_error() if not work.attempts else self._lost(self._last_error))
+        self._refuse(
+            [
+                (work, self._down_error() if not work.attempts else self._lost(self._last_error))
+                for work in self.queue
+            ]
+        )
 
     @property
     def _last_error(self) -> BaseException | None:
@@ -598,29 +583,41 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     # -- what becomes of units ---------------------------------------------------------------------
 
-    def fail(self, work: Work[Any], error: BaseException) -> None:
-        """Settle a unit with an error, and count it, unless it has settled before."""
-        if work.fail(error):
-            self._failed[type(error).__name__] += 1
-
-    def count_failure(self, work: Work[Any]) -> None:
-        """Count a unit that its asker has cancelled."""
-        self._failed[type(work.error).__name__] += 1
+    def left(self, work: Work[Any]) -> None:
+        """A unit has failed that no connection has: it waits no longer, if it did."""
+        self.queue.discard(work)
 
     def cancelled(self, work: Work[Any]) -> None:
         """The asker of a queued unit has cancelled."""
-        self.count_failure(work)
-        if not any(work is planned for planned, _ in self._plan):  # those have left the queue already
-            self.queue.settled(work)
-        work.unit.dropped()
+        self.end_of(work.unit)
         if self.draining_now:
             self.wake()
 
-    def _remove(self, work: Work[Any], error: BaseException) -> None:
-        if not work.settled:
-            self.queue.settled(work)
-            self.fail(work, error)
-            work.unit.dropped()
+    def _refuse(self, failures: list[tuple[Work[Any], BaseException]]) -> None:
+        """Fail units that no connection has."""
+        fail_all(failures)
+        for work, _ in failures:
+            self.end_of(work.unit)
+
+    def end_of(self, unit: Unit[Any]) -> None:
+        """Tell a unit that it was not sent. A unit that cannot hear it is no reason to stop everybody's."""
+        try:
+            unit.dropped()
+        except Exception as failure:
+            self.clean_up_failed(failure, unit=type(unit).__name__)
+
+    def clean_up_failed(self, failure: Exception, **whose: str) -> None:
+        """Log what a unit or a wire raises where nobody can be told of it."""
+        self.loop.log.error("clean-up failed", **whose, error=repr(failure), exc_info=failure)
+
+    def _planned(self) -> list[Work[Any]]:
+        """Units that have left the queue and are still to be handed to their connections, by the plan that is
+        just being carried out: nearly always none.
+        """
+        queue = self.queue
+        return [
+            work for work, _ in self._plan if work.stage == QUEUED and not work.settled and work not in queue
+        ]
 
     def take_back(
         self, member: Member, works: list[Work[Any]], sent: int, error: BaseException | None
@@ -629,13 +626,15 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         left.
         """
         again: list[Work[Any]] = []
+        lost: list[tuple[Work[Any], BaseException]] = []
         for number, work in enumerate(works):
             if work.settled:
                 continue
+            work.owner = self
             if work.stage != SENT:
-                work.fail(error or self._lost(None))
+                lost.append((work, error or self._lost(None)))
             elif self.draining_now and self._stopped:
-                self.fail(work, error or PoolClosed("the pool has stopped"))
+                lost.append((work, error or PoolClosed("the pool has stopped")))
             elif number >= sent:
                 self.taken_back += 1
                 work.attempts -= 1
@@ -643,24 +642,23 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             elif self.may_retry(work):
                 again.append(work)
             else:
-                self.fail(work, self._lost(error))
+                lost.append((work, self._lost(error)))
         if again:
             self.requeue(again)
+        fail_all(lost)
 
     def may_retry(self, work: Work[Any]) -> bool:
         """Whether a unit that was sent, and perhaps executed, may be sent again. Counts it if so."""
         if self._stopped or not work.unit.idempotent or work.attempts >= self.attempts:
             return False
         now = self.loop.now
-        if work.deadline <= now or not self.budget.grant(now, self._submitted):
+        if work.deadline <= now or not self.budget.grant(now, self.ledger.submitted):
             return False
         self.retried += 1
         return True
 
     def requeue(self, works: list[Work[Any]]) -> None:
-        """Put units back at the head of the queue, except those that were cancelled meanwhile: a loss settles
-        one, and whoever hears of it cancels others.
-        """
+        """Put units back to where they stood in the queue, except those that were cancelled meanwhile."""
         works = [work for work in works if not work.settled]
         for work in works:
             work.owner = self

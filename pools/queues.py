@@ -1,17 +1,22 @@
 """The queue in front of a pool: bounded in units and in bytes, a FIFO per priority.
 
 Rules:
-1. Lower numbers go first. Within a priority the order of `push` holds; what `put_back` returns goes to the
-   head.
-2. Removing is O(1): a work that has settled is dead where it stands, counted out at once and swept out later.
-3. `len` is the exact number of living works, `bytes` the size of their units.
+1. Lower numbers go first. Within a priority units go in the order in which they were submitted, also those
+   that come back from a connection.
+2. A work is queued if it is a key here, and that is all there is to it: there are no dead ones, no marks on
+   the works, nothing to sweep. Removing is O(1).
+3. `live` is the exact number of works, `bytes` the size of their units. Nobody else writes them.
+
+Each priority has two dicts of works and the sizes of their units. `back` takes what is submitted. What comes
+back from a connection goes into `front`, in order; and when the front is used up, it takes the next
+`FRONT_SIZE` of the back: a dict that is eaten from its head must not be read from its head every time.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, Final
 
 from actors import NEVER
@@ -21,21 +26,24 @@ from .units import Work
 __all__ = ["PRIORITIES", "UnitQueue"]
 
 PRIORITIES: Final = 4  # 0 (first) to 3: few enough to look at each
-SWEEP_MIN: Final = 64  # dead works that are tolerated at the least
+FRONT_SIZE: Final = 256
+
+BY_NUMBER: Final = attrgetter("number")
 
 
 class UnitQueue:
     """Holds at most `limit` units of together `bytes_max` bytes; whoever pushes looks before."""
 
-    __slots__ = ("_dead", "_levels", "bytes", "bytes_max", "limit", "live")
+    __slots__ = ("_backs", "_fronts", "_order", "bytes", "bytes_max", "limit", "live")
 
     def __init__(self, limit: int, bytes_max: int) -> None:
         self.limit = limit
         self.bytes_max = bytes_max
         self.bytes = 0
         self.live = 0
-        self._dead = 0
-        self._levels: tuple[deque[Work[Any]], ...] = tuple(deque() for _ in range(PRIORITIES))
+        self._fronts: tuple[dict[Work[Any], int], ...] = tuple({} for _ in range(PRIORITIES))
+        self._backs: tuple[dict[Work[Any], int], ...] = tuple({} for _ in range(PRIORITIES))
+        self._order = tuple(chain.from_iterable(zip(self._fronts, self._backs, strict=True)))
 
     def __repr__(self) -> str:
         return f"<UnitQueue {self.live}/{self.limit} units, {self.bytes}/{self.bytes_max} bytes>"
@@ -43,50 +51,60 @@ class UnitQueue:
     def __len__(self) -> int:
         return self.live
 
-    def __iter__(self) -> Iterator[Work[Any]]:
-        """The living, in the order in which they are to be sent."""
-        works = chain.from_iterable(self._levels)
-        return (work for work in works if not work._state) if self._dead else works
+    def __contains__(self, work: Work[Any]) -> bool:
+        return work in self._fronts[work.priority] or work in self._backs[work.priority]
 
-    def push(self, work: Work[Any]) -> None:
-        """Queue at the end of its priority."""
-        self._levels[work.priority].append(work)
+    def __iter__(self) -> Iterator[Work[Any]]:
+        """In the order in which they are to be sent."""
+        return chain.from_iterable(self._order)
+
+    def push(self, work: Work[Any], size: int) -> None:
+        """Queue at the end of its priority; its unit holds so many bytes."""
+        self._backs[work.priority][work] = size
         self.live += 1
-        self.bytes += work.unit.size
+        self.bytes += size
 
     def put_back(self, works: Iterable[Work[Any]]) -> None:
-        """Taken back from a connection, in their order: to the head. The limit does not apply, they had been
+        """Taken back from a connection: to where they stood. The limit does not apply, they had been
         admitted.
         """
-        for work in reversed(list(works)):
-            self._levels[work.priority].appendleft(work)
+        touched: set[int] = set()
+        for work in works:
+            self._fronts[work.priority][work] = size = work.unit.size
             self.live += 1
-            self.bytes += work.unit.size
+            self.bytes += size
+            touched.add(work.priority)
+        for priority in touched:
+            front = self._fronts[priority]
+            in_order = {work: front[work] for work in sorted(front, key=BY_NUMBER)}
+            front.clear()
+            front.update(in_order)
 
-    def drop(self, count: int) -> None:
-        """Take the first `count` living works off, which are those that iterating gave first."""
+    def take(self, count: int) -> None:
+        """Take the first `count` off, which are those that iterating gave first."""
         if count == self.live:  # nearly always
-            for level in self._levels:
+            for level in self._order:
                 level.clear()
-            self.live = self.bytes = self._dead = 0
+            self.live = self.bytes = 0
             return
-        for level in self._levels:
-            while count and level:
-                work = level.popleft()
-                if work._state:
-                    self._dead -= 1
-                else:
-                    count -= 1
-                    self.live -= 1
-                    self.bytes -= work.unit.size
+        for work in list(islice(self, count)):
+            self.discard(work)
+        for front, back in zip(self._fronts, self._backs, strict=True):
+            if not front and len(back) > FRONT_SIZE:
+                front.update(islice(back.items(), FRONT_SIZE))
+                for work in front:
+                    del back[work]
 
-    def settled(self, work: Work[Any]) -> None:
-        """A work that stands in this queue has been settled: it is dead."""
-        self.live -= 1
-        self.bytes -= work.unit.size
-        self._dead += 1
-        if self._dead > self.live + SWEEP_MIN:
-            self._sweep()
+    def discard(self, work: Work[Any]) -> bool:
+        """Take this one off, wherever it stands. False if it was not queued."""
+        priority = work.priority
+        for level in (self._fronts[priority], self._backs[priority]):
+            size = level.pop(work, None)
+            if size is not None:
+                self.live -= 1
+                self.bytes -= size
+                return True
+        return False
 
     def expired(self, now: float) -> tuple[list[Work[Any]], float]:
         """Whose deadline has passed, and the earliest deadline of the others."""
@@ -98,10 +116,3 @@ class UnitQueue:
             elif work.deadline < earliest:
                 earliest = work.deadline
         return gone, earliest
-
-    def _sweep(self) -> None:
-        for level in self._levels:
-            living = [work for work in level if not work._state]
-            level.clear()
-            level.extend(living)
-        self._dead = 0

@@ -22,9 +22,10 @@ from actors.replies import VALUE
 
 from .backends import BackendStatistics, PoolStatistics
 from .errors import BackendDown, Cancelled, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
+from .ledger import PARTS, Entry, Ledger, fail_all
 from .pool import Pool
 from .queues import PRIORITIES
-from .units import Unit
+from .units import Unit, no_unit
 
 __all__ = ["Routed", "Router"]
 
@@ -34,7 +35,7 @@ P = TypeVar("P", bound=Pool)
 LATENESS: Final = 1e-6  # seconds by which what is parked may be looked at late, for each that is
 
 
-class Routed(Reply[T]):
+class Routed(Entry[T]):
     """A unit on its way through a router, and the reply to it."""
 
     __slots__ = ("hops", "inner", "lost", "pool", "priority", "reason", "router", "tries", "unit")
@@ -44,6 +45,7 @@ class Routed(Reply[T]):
 
     def __init__(self, router: Router[Any], unit: Unit[T], deadline: float, priority: int) -> None:
         Reply.__init__(self, None, deadline)
+        self.enter(router.ledger if self.counted else PARTS)
         self.router = router
         self.unit: Any = unit
         self.priority = priority
@@ -66,8 +68,11 @@ class Routed(Reply[T]):
         inner, self.inner = self.inner, None
         if inner is not None:
             inner.cancel()
-        self.router.cancelled(self, error)
         return True
+
+    def left(self) -> None:
+        """It has failed: parked no longer."""
+        self.router.left(self)
 
     def answered(self, inner: Reply[T]) -> None:
         """By the pool that it was submitted to."""
@@ -87,20 +92,18 @@ class Router(Machine["Router[Any]"], Generic[P]):
     """
 
     __slots__ = (
-        "_failed",
         "_gone",
         "_next",
         "_retiring",
         "_scope",
-        "_submitted",
         "draining_now",
+        "ledger",
         "loop",
         "name",
         "parked",
         "pools",
         "queue",
         "stopped_now",
-        "succeeded",
         "timeout_default",
     )
 
@@ -114,9 +117,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
         self.parked: dict[Routed[Any], float] = {}  # and when it is tried again; NEVER: when it is released
         self.loop: Loop = None  # type: ignore[assignment]  # until spawned
         self.draining_now = self.stopped_now = False
-        self.succeeded = 0
-        self._submitted = 0
-        self._failed: Counter[str] = Counter()
+        self.ledger = Ledger()
         self._scope: Scope | None = None
         self._next = NEVER  # when the timer must fire at the latest
         self._retiring: dict[P, None] = {}  # they still finish what they have
@@ -148,12 +149,12 @@ class Router(Machine["Router[Any]"], Generic[P]):
 
     def submit(self, unit: Unit[T], timeout: float | None = None, priority: int = 0) -> Reply[T]:
         """As `pools.Pool.submit`."""
+        if not isinstance(unit, Unit):
+            raise no_unit(unit)
         return self.start_with(Routed(self, unit, self.due(timeout), self.check(priority)))
 
     def start_with(self, routed: Routed[T]) -> Routed[T]:
         """A unit comes in."""
-        if routed.counted:
-            self._submitted += 1
         if self.draining_now:
             done = "has stopped" if self.stopped_now else "drains"
             self.fail(routed, PoolClosed(f"{self.name} {done}; the unit was not sent"))
@@ -164,10 +165,10 @@ class Router(Machine["Router[Any]"], Generic[P]):
     def start_at(self, pool: P, unit: Unit[T], timeout: float | None) -> Reply[T]:
         """A unit of no priority comes in whose place is known: the short way of nearly all."""
         seconds = self.timeout_default if timeout is None else timeout
-        routed: Routed[T] = Routed(self, unit, self.loop.deadline_in(seconds), 0)
-        self._submitted += 1
+        inner = pool.submit(unit, seconds)
+        routed: Routed[T] = Routed(self, unit, inner.deadline, 0)
         routed.pool = pool
-        routed.inner = inner = pool.submit(unit, seconds)
+        routed.inner = inner
         inner.when_settled(routed.answered)
         return routed
 
@@ -194,7 +195,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
     @property
     def open(self) -> int:
         """Units that have not settled."""
-        return self._submitted - self.succeeded - sum(self._failed.values())
+        return self.ledger.waiting
 
     def statistics(self) -> PoolStatistics:
         """As `pools.Pool.statistics`: units are counted once, connections are those of all pools. `queued`
@@ -205,9 +206,9 @@ class Router(Machine["Router[Any]"], Generic[P]):
         parked = sum(routed.counted for routed in self.parked)
         sums = {name: self._gone[name] + sum(getattr(pool, name) for pool in each) for name in SUMMED}
         return PoolStatistics(
-            submitted=self._submitted,
-            succeeded=self.succeeded,
-            failed=dict(self._failed),
+            submitted=self.ledger.submitted,
+            succeeded=self.ledger.succeeded,
+            failed=dict(self.ledger.failures),
             queued=parked,
             in_flight=self.open - parked,
             orphans=sum(pool.orphans for pool in each),
@@ -271,30 +272,19 @@ class Router(Machine["Router[Any]"], Generic[P]):
 
     def done(self, routed: Routed[T], value: T) -> None:
         """Settle a unit with its value."""
-        if routed.settle(value):
-            self.succeeded += routed.counted
-            if self.draining_now:
-                self._one_less()
+        if routed.settle(value) and self.draining_now:
+            self.wake()
 
     def fail(self, routed: Routed[Any], error: BaseException) -> None:
         """Settle a unit with an error."""
         if routed.lost:
             error = after_loss(error)
-        if routed.fail(error):
-            self._count(routed, error)
+        routed.fail(error)
 
-    def cancelled(self, routed: Routed[Any], error: BaseException) -> None:
-        """The asker has cancelled."""
+    def left(self, routed: Routed[Any]) -> None:
+        """A unit has failed: it is parked no longer, if it was."""
         self.parked.pop(routed, None)
-        self._count(routed, error)
-
-    def _count(self, routed: Routed[Any], error: BaseException) -> None:
-        if routed.counted:
-            self._failed[type(error).__name__] += 1
-        self._one_less()
-
-    def _one_less(self) -> None:
-        if self.draining_now and not self.open:
+        if self.draining_now:
             self.wake()
 
     # -- pools -----------------------------------------------------------------------------------------------
@@ -388,9 +378,8 @@ class Router(Machine["Router[Any]"], Generic[P]):
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Settle everything, stop every pool."""
         self.draining_now = self.stopped_now = True
-        parked, self.parked = self.parked, {}
-        for routed in parked:
-            self.fail(routed, PoolClosed(f"{self.name} has stopped; the unit was not executed"))
+        closed = PoolClosed(f"{self.name} has stopped; the unit was not executed")
+        fail_all([(routed, after_loss(closed) if routed.lost else closed) for routed in self.parked])
         for pool in [*self.pools.values(), *self._retiring]:
             self.loop.kill(pool.token, error)
 

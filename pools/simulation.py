@@ -51,8 +51,7 @@ def check_pool(pool: Pool, host: Host) -> None:
     socks: dict[Any, Member] = {}
     for backend in pool.backends:
         in_flight += _check_backend(pool, backend, host, socks)
-    queued, failed = pool.queue.live, sum(pool._failed.values())
-    if pool._submitted != pool.succeeded + failed + queued + in_flight:
+    if not pool.ledger.adds_up(pool.queue.live + in_flight):
         raise Broken(f"{host.name}: not every unit is accounted for: {pool.statistics()}")
     _check_queue(pool, host)
 

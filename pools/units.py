@@ -8,14 +8,29 @@ also the reply that the asker holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from actors import Reply
+from actors import Misuse, Reply
 
 from .errors import Cancelled
 from .kinds import Answer, Answering, KindOf
+from .ledger import Entry, Ledger
 
-__all__ = ["ABANDONED", "EXCHANGE", "QUEUED", "SENT", "Unit", "Work", "WorkOwner"]
+if TYPE_CHECKING:
+    from .wires import Wire
+
+__all__ = [
+    "ABANDONED",
+    "EXCHANGE",
+    "QUEUED",
+    "SENT",
+    "Unit",
+    "Work",
+    "WorkOwner",
+    "named",
+    "no_unit",
+    "not_sent",
+]
 
 T = TypeVar("T")
 
@@ -27,6 +42,12 @@ EXCHANGE: Final = 3  # in a member's FIFO as a part of a unit of several exchang
 
 class WorkOwner(Protocol):
     """Who has a work: the pool that queues it, then the member that has sent it."""
+
+    ledger: Ledger
+    """Where the works that it makes are counted."""
+
+    def left(self, work: Work[Any]) -> None:
+        """The work has just failed, and nobody knows yet: on the books it is no longer waiting."""
 
     def cancelled(self, work: Work[Any]) -> None:
         """The asker has cancelled; the work has settled."""
@@ -60,16 +81,18 @@ class Unit(Answering[Answer, KindOf]):
         """It has failed before it was handed to a connection: end what feeds it."""
 
 
-class Work(Reply[T]):
+class Work(Entry[T]):
     """A unit on its way, and the reply to it: one object, for there is one of each per unit.
 
     A wire reads `unit`, `settled` (nobody waits any more: drop the answer unread) and `deadline`; it answers
     through its member.
     """
 
-    __slots__ = ("attempts", "owner", "priority", "stage", "unit", "wire_bytes")
+    __slots__ = ("attempts", "number", "owner", "priority", "since", "stage", "unit", "wire_bytes")
 
-    def __init__(self, owner: WorkOwner, unit: Unit[T], deadline: float, priority: int = 0) -> None:
+    def __init__(
+        self, owner: WorkOwner, unit: Unit[T], deadline: float, priority: int = 0, now: float = 0.0
+    ) -> None:
         self._state = 0  # as Reply.__init__, written out: this is made for every unit
         self._value = None
         self._waiters = None
@@ -81,12 +104,19 @@ class Work(Reply[T]):
         self.stage = QUEUED
         self.attempts = 0  # how often it was sent
         self.wire_bytes = -1  # what `send` wrote, to tell at the end whether it left; -1: unknown
+        self.since = now  # when it was submitted (monotonic seconds)
+        self.ledger = ledger = owner.ledger  # as Entry.enter
+        ledger.submitted = self.number = ledger.submitted + 1
 
     def __repr__(self) -> str:
         stage = ("queued", "sent", "abandoned", "exchange")[self.stage]
         return (
             f"<{type(self).__name__} {type(self.unit).__name__} {stage}{', settled' if self._state else ''}>"
         )
+
+    def left(self) -> None:
+        """Out of the queue, or an orphan on its connection from now on."""
+        self.owner.left(self)
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest. Queued, the unit is removed; sent, its answer is read and dropped. False if it had
@@ -99,3 +129,34 @@ class Work(Reply[T]):
             hook()
         self.owner.cancelled(self)
         return True
+
+
+def named(unit: Any) -> str:
+    """A unit's repr, at most 200 characters of it; its class's name if it has none that works."""
+    try:
+        return repr(unit)[:200]
+    except Exception:
+        return f"<{type(unit).__name__}>"
+
+
+def not_sent(unit: Any, error: Exception, wire: Wire, pool_name: str) -> Exception:
+    """What a unit gets that a wire could not send: what went wrong, unless it is of another protocol."""
+    if isinstance(unit, wire.takes):
+        error.add_note(f"{type(wire).__name__}.send could not send {named(unit)}; nothing of it was executed")
+        return error
+    kinds = wire.takes if isinstance(wire.takes, tuple) else (wire.takes,)
+    names = " or ".join(kind.__name__ for kind in kinds)
+    wrong = Misuse(
+        f"{named(unit)} is a {type(unit).__name__}, and the pool of {pool_name} takes {names}; "
+        "submit it to a pool of its own protocol"
+    )
+    wrong.__cause__ = error
+    return wrong
+
+
+def no_unit(value: Any) -> Misuse:
+    """What whoever submits something else than a unit gets."""
+    return Misuse(
+        f"{named(value)} is a {type(value).__name__}, not a unit of work; submit what a function of the "
+        "protocol makes, such as http.get('/x') or redis.get('k')"
+    )

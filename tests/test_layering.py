@@ -25,7 +25,7 @@ DOORS = {
         {"time", "random", "socket", "select", "selectors"},
         "the real kernel: the one way to the system",
     ),
-    "actors.resolver*": ({"threading", "queue", "socket"}, "getaddrinfo exists only as a blocking call"),
+    "actors.resolver*": ({"threading", "time", "socket"}, "getaddrinfo exists only as a blocking call"),
     "actors.lines*": ({"select"}, "its subject is whether a log's reader takes a line now"),
     "actors.notifier*": ({"threading"}, "its subject is waking a loop from another thread"),
     "actors.replies*": ({"threading"}, "`Reply.result()` is waited for in ordinary threads"),

@@ -12,6 +12,7 @@ from .explore import Tally, explore
 from .faults import CALM, KINDS, PRESETS, ROUGH, STORM, Act, Faults
 from .guard import guard
 from .hosts import Host
+from .knobs import draw, turned
 from .reality import REAL_KINDS, RealWorld
 from .scenarios import Report, Scenario, load_scenario, rehearse, scenario, simulate
 from .shrink import Shrunk, as_test, shrink
@@ -36,6 +37,7 @@ __all__ = [
     "Tally",
     "World",
     "as_test",
+    "draw",
     "explore",
     "guard",
     "load_scenario",
@@ -43,4 +45,5 @@ __all__ = [
     "scenario",
     "shrink",
     "simulate",
+    "turned",
 ]

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from .faults import Faults
+from .knobs import Turned
 from .scenarios import Report, Scenario, simulate
 
 __all__ = ["DIFFERS", "Tally", "explore", "run_twice"]
@@ -30,6 +31,7 @@ class Tally(msgspec.Struct):
     failed: list[Report] = msgspec.field(default_factory=list)
     hits: Counter[str] = msgspec.field(default_factory=Counter)
     outcomes: Counter[str] = msgspec.field(default_factory=Counter)
+    knobs: Counter[tuple[str, float]] = msgspec.field(default_factory=Counter)  # by name and value
     seconds: float = 0.0  # simulated, of all runs
     events: int = 0
 
@@ -38,6 +40,7 @@ class Tally(msgspec.Struct):
         self.seeds += 1
         self.hits.update(report.hits)
         self.outcomes.update(report.outcomes)
+        self.knobs.update(report.knobs.items())
         self.seconds += runs * report.seconds
         self.events += runs * report.events
         if report.failure is not None:
@@ -49,16 +52,21 @@ class Tally(msgspec.Struct):
         self.failed += other.failed
         self.hits.update(other.hits)
         self.outcomes.update(other.outcomes)
+        self.knobs.update(other.knobs)
         self.seconds += other.seconds
         self.events += other.events
 
 
 def run_twice(
-    scenario: Scenario, seed: int, *, faults: Faults | None = None, seconds: float | None = None
+    scenario: Scenario,
+    seed: int,
+    *,
+    faults: Faults | None = None,
+    seconds: float | None = None,
+    knobs: Turned | None = None,
 ) -> Report:
     """Run a seed twice; two runs that differ are a failure."""
-    report = simulate(scenario, seed, faults=faults, seconds=seconds)
-    again = simulate(scenario, seed, faults=faults, seconds=seconds)
+    report, again = (simulate(scenario, seed, faults=faults, seconds=seconds, knobs=knobs) for _ in range(2))
     if report.failure is None and report.hash != again.hash:
         return msgspec.structs.replace(report, failure=f"{DIFFERS}: {report.hash} and {again.hash}")
     return report
@@ -70,11 +78,12 @@ def explore(
     *,
     faults: Faults | None = None,
     seconds: float | None = None,
+    knobs: Turned | None = None,
 ) -> Tally:
     """Run these seeds, each twice, up to the first that fails."""
     tally = Tally()
     for seed in seeds:
-        tally.add(run_twice(scenario, seed, faults=faults, seconds=seconds))
+        tally.add(run_twice(scenario, seed, faults=faults, seconds=seconds, knobs=knobs))
         if tally.failed:
             break
     return tally

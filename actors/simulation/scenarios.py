@@ -22,6 +22,7 @@ import msgspec
 from .errors import Broken
 from .faults import CALM, ROUGH, Act, Faults
 from .guard import guard
+from .knobs import Turned, draw, packages_behind, turned
 from .reality import RealWorld
 from .world import SETTLE_SECONDS, World
 
@@ -35,12 +36,21 @@ Setup = Callable[[World], object]
 class Scenario:
     """What `windlass sim` runs. Made by `scenario`."""
 
-    def __init__(self, setup: Setup, name: str, seconds: float, faults: Faults, settle: float) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        name: str,
+        seconds: float,
+        faults: Faults,
+        settle: float,
+        knobs: Sequence[str] | None = None,
+    ) -> None:
         self.setup = setup
         self.name = name
         self.seconds = seconds
         self.faults = faults
         self.settle = settle
+        self.packages = packages_behind(setup) if knobs is None else tuple(knobs)
         self.__doc__ = setup.__doc__
 
     def __repr__(self) -> str:
@@ -64,6 +74,7 @@ def scenario(
     seconds: float = ...,
     faults: Faults = ...,
     settle: float = ...,
+    knobs: Sequence[str] | None = ...,
     name: str | None = ...,
 ) -> Callable[[Setup], Scenario]: ...
 def scenario(
@@ -72,13 +83,15 @@ def scenario(
     seconds: float = 5.0,
     faults: Faults = ROUGH,
     settle: float = SETTLE_SECONDS,
+    knobs: Sequence[str] | None = None,
     name: str | None = None,
 ) -> Scenario | Callable[[Setup], Scenario]:
     """Decorates a function of a `World`. Faults happen for `seconds`; what is expected must come true within
-    `settle` seconds after that (all simulated)."""
+    `settle` seconds after that (all simulated). `knobs`: the packages whose internal constants each run draws
+    (`actors.knobs`); those that the scenario's module imports, if not given."""
 
     def decorate(function: Setup) -> Scenario:
-        return Scenario(function, name or name_of(function), seconds, faults, settle)
+        return Scenario(function, name or name_of(function), seconds, faults, settle, knobs)
 
     return decorate if setup is None else decorate(setup)
 
@@ -96,6 +109,7 @@ class Report(msgspec.Struct, frozen=True):
     hash: str
     failure: str | None  # what was wrong
     acts: list[Act]  # the faults that have hit something
+    knobs: dict[str, int | float]  # the constants that were turned, and to what
     hits: dict[str, int]  # how many, by kind
     outcomes: dict[str, int]  # of what was expected: "value", or the error's name
     seconds: float  # simulated
@@ -111,26 +125,36 @@ def simulate(
     faults: Faults | None = None,
     script: Sequence[Act] | None = None,
     seconds: float | None = None,
+    knobs: Turned | None = None,
 ) -> Report:
-    """One run of a scenario, with its own faults, with others, or with those of a script."""
+    """One run of a scenario, with its own faults, with others, or with those of a script; with the knobs that
+    the seed draws, or with these (`{}`: none is turned)."""
     scenario = as_scenario(scenario)
-    with guard():
+    values = draw(seed, scenario.packages) if knobs is None else knobs
+    with turned(values, scenario.packages), guard():
         world = World(
             seed,
             scenario.faults if faults is None else faults,
             None if script is None else list(script),
         )
-        return run_in(world, scenario, seed, scenario.seconds if seconds is None else seconds)
+        return run_in(world, scenario, seed, scenario.seconds if seconds is None else seconds, values)
 
 
 def rehearse(
-    scenario: Scenario | Setup, seed: int = 0, *, faults: Faults | None = None, seconds: float | None = None
+    scenario: Scenario | Setup,
+    seed: int = 0,
+    *,
+    faults: Faults | None = None,
+    seconds: float | None = None,
+    knobs: Turned | None = None,
 ) -> Report:
     """One run of a scenario in real time, on the real kernel over loopback, with those of its faults that can
     be made there (`REAL_KINDS`)."""
     scenario = as_scenario(scenario)
-    world = RealWorld(seed, scenario.faults if faults is None else faults)
-    return run_in(world, scenario, seed, scenario.seconds if seconds is None else seconds)
+    values = draw(seed, scenario.packages) if knobs is None else knobs
+    with turned(values, scenario.packages):
+        world = RealWorld(seed, scenario.faults if faults is None else faults)
+        return run_in(world, scenario, seed, scenario.seconds if seconds is None else seconds, values)
 
 
 def as_scenario(scenario: Scenario | Setup) -> Scenario:
@@ -140,7 +164,7 @@ def as_scenario(scenario: Scenario | Setup) -> Scenario:
     return Scenario(scenario, name_of(scenario), 5.0, CALM, SETTLE_SECONDS)
 
 
-def run_in(world: World, scenario: Scenario, seed: int, seconds: float) -> Report:
+def run_in(world: World, scenario: Scenario, seed: int, seconds: float, knobs: Turned) -> Report:
     """The faults, the heal, the rest, the drain."""
     failure: str | None = None
     try:
@@ -165,6 +189,7 @@ def run_in(world: World, scenario: Scenario, seed: int, seconds: float) -> Repor
         hash=digest,
         failure=failure,
         acts=world.acts,
+        knobs=dict(knobs),
         hits=dict(world.injector.hits),
         outcomes=dict(world.outcomes),
         seconds=world.now,
@@ -186,6 +211,10 @@ def load_scenario(reference: str, known: Mapping[str, str] | None = None) -> Sce
     module = _load_file(where) if where.endswith(".py") else _import(where)
     found = getattr(module, name, None)
     if not isinstance(found, Scenario):
+        if callable(found) and not isinstance(found, type):
+            raise ValueError(
+                f"{name} of {where} is no scenario yet: decorate it with @scenario (from actors.simulation)"
+            )
         there = [key for key, value in vars(module).items() if isinstance(value, Scenario)]
         raise ValueError(f"{where} has no scenario {name!r}; there are: {', '.join(there) or 'none'}")
     return found

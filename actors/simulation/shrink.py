@@ -5,18 +5,23 @@ Rules:
    then in ever smaller parts, until no single act can be left out (delta debugging, "ddmin").
 2. Any failure counts, not only the first one: a smaller script that fails otherwise has found something as
    well.
-3. The number of runs is bounded; what was reached by then is a script, too.
+3. Knobs first: all of them back at their own values, then all that need not be turned. What is left is part
+   of what was found.
+4. The number of runs is bounded; what was reached by then is a script, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from .faults import Act
+from .knobs import Turned
 from .scenarios import Report, Scenario, simulate
 
 __all__ = ["RUNS_MAX", "Shrunk", "as_test", "shrink"]
+
+T = TypeVar("T")
 
 RUNS_MAX: Final = 400
 
@@ -30,11 +35,13 @@ from __future__ import annotations
 
 from actors.simulation import Act, load_scenario, simulate
 
-SCRIPT = [{acts}]
+SCRIPT{hint} = [{acts}]
+KNOBS = {{{knobs}}}
 
 
 def test_{name}_{seed}() -> None:
-    report = simulate(load_scenario("{reference}"), {seed}, script=SCRIPT, seconds={seconds!r})
+    scenario = load_scenario("{reference}")
+    report = simulate(scenario, {seed}, script=SCRIPT, seconds={seconds!r}, knobs=KNOBS)
     assert report.failure is None, report.failure
 '''
 
@@ -46,34 +53,43 @@ class Shrunk(NamedTuple):
     report: Report
     runs: int
 
+    @property
+    def knobs(self) -> Turned:
+        """Those that it takes."""
+        return self.report.knobs
+
 
 def shrink(scenario: Scenario, report: Report, *, runs_max: int = RUNS_MAX) -> Shrunk | None:
     """The shortest script that makes this seed fail; None if its own acts, as a script, do not."""
-    best = simulate(scenario, report.seed, script=report.acts, seconds=report.faulty)
+    best = simulate(scenario, report.seed, script=report.acts, seconds=report.faulty, knobs=report.knobs)
     if best.failure is None:
         return None
     runs = 1
-    tried: set[tuple[Act, ...]] = set()
+    tried: set[tuple[object, ...]] = set()
 
-    def fails(acts: Sequence[Act]) -> bool:
+    def fails(acts: Sequence[Act], knobs: Turned) -> bool:
         nonlocal best, runs
-        key = tuple(acts)
+        key = (*acts, *knobs.items())
         if key in tried or runs >= runs_max:
             return False
         tried.add(key)
         runs += 1
-        told = simulate(scenario, report.seed, script=acts, seconds=report.faulty)
+        told = simulate(scenario, report.seed, script=acts, seconds=report.faulty, knobs=knobs)
         if told.failure is None:
             return False
         best = told
         return True
 
-    acts = [] if fails([]) else minimized(best.acts, fails)
+    acts = best.acts
+    items = list(report.knobs.items())
+    items = [] if fails(acts, {}) else minimized(items, lambda some: fails(acts, dict(some)))
+    knobs = dict(items)
+    acts = [] if fails([], knobs) else minimized(acts, lambda some: fails(some, knobs))
     return Shrunk(acts, best, runs)
 
 
-def minimized(acts: list[Act], fails: Callable[[Sequence[Act]], bool]) -> list[Act]:
-    """No act of what this returns can be left out, if `fails` is to stay true."""
+def minimized(acts: list[T], fails: Callable[[Sequence[T]], bool]) -> list[T]:
+    """Nothing of what this returns can be left out, if `fails` is to stay true."""
     size = max(1, len(acts) // 2)
     while acts:
         start = 0
@@ -94,12 +110,15 @@ def as_test(reference: str, shrunk: Shrunk) -> str:
     """A pytest file that runs the script. `reference`: as for `load_scenario`, `module:name`."""
     report = shrunk.report
     acts = "".join(f"\n    {as_code(act)}," for act in shrunk.acts)
+    knobs = "".join(f'\n    "{name}": {value!r},' for name, value in shrunk.knobs.items())
     return TEST.format(
         reference=reference,
         seed=report.seed,
         seconds=report.faulty,
         failure=(report.failure or "").partition("\n")[0].replace("\\", "\\\\").replace('"""', "'''"),
+        hint="" if acts else ": list[Act]",
         acts=f"{acts}\n" if acts else "",
+        knobs=f"{knobs}\n" if knobs else "",
         name=report.scenario,
     )
 

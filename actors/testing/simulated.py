@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from actors.simulation import CALM, Act, Faults, Report, Scenario, World, guard, scenario, shrink, simulate
+from actors.simulation.knobs import Turned
 from actors.simulation.shrink import as_code
 
 __all__ = ["Simulation", "SimulationFailed"]
@@ -35,12 +36,14 @@ class Simulation:
         faults: Faults | None = None,
         script: Sequence[Act] | None = None,
         seconds: float | None = None,
+        knobs: Turned | None = None,
         runs: int = 1,
     ) -> Report:
         """Run a scenario with this seed, twice: the traces must be the same. Returns the last report.
 
-        `runs`: how many seeds, one after the other. `faults`, `script`, `seconds` are those of `simulate`.
-        Raises `SimulationFailed`, with the few faults that it takes; `seed` is then the one that has failed.
+        `runs`: how many seeds, one after the other. `faults`, `script`, `seconds`, `knobs` are those
+        of `simulate`. Raises `SimulationFailed`, with the few faults and knobs that it takes; `seed` is then
+        the one that has failed.
         """
         if not isinstance(story, Scenario):
             story = scenario(faults=CALM)(story)
@@ -48,7 +51,8 @@ class Simulation:
         for seed in range(self.seed, self.seed + runs):
             self.seed = seed
             report, again = (
-                simulate(story, seed, faults=faults, script=script, seconds=seconds) for _ in range(2)
+                simulate(story, seed, faults=faults, script=script, seconds=seconds, knobs=knobs)
+                for _ in range(2)
             )
             if report.failure is not None:
                 raise SimulationFailed(f"seed {seed}: {report.failure}\n{shortest(story, report)}")
@@ -78,7 +82,10 @@ class Simulation:
 def shortest(story: Scenario, report: Report) -> str:
     """The faults that it takes, as an argument for `run`."""
     shrunk = shrink(story, report, runs_max=SHRINK_RUNS_MAX)
-    if shrunk is None or not shrunk.acts:
-        return "it takes no faults" if shrunk is not None else "its faults alone do not make it fail"
+    if shrunk is None:
+        return "its faults alone do not make it fail"
     acts = "".join(f"\n    {as_code(act)}," for act in shrunk.acts)
-    return f"it takes: script=[{acts}\n]"
+    knobs = f"knobs={dict(shrunk.knobs)!r}"
+    if not acts:
+        return f"it takes no faults{f', but {knobs}' if shrunk.knobs else ''}"
+    return f"it takes: script=[{acts}\n], {knobs}"

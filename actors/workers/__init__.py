@@ -13,12 +13,13 @@ Rules:
    uses. Loops, pollers, random numbers and connections are a worker's own, made after the fork.
 3. Parent and worker talk over one socket. A worker whose parent has gone drains; a parent whose worker has
    gone starts another, within limits; then it gives up and says why.
-4. A worker is replaced by starting the new one first. The old one drains when the new one accepts.
+4. A worker is replaced by starting the new one first. The old one drains when the new one accepts. One that
+   says nothing any more is replaced in the same way, and killed when it has not drained in time.
 """
 
 from __future__ import annotations
 
-from .parent import WorkersGaveUp, WorkersStatistics, WorkerStatistics, serve
+from .parent import SILENCE, WorkersGaveUp, WorkersStatistics, WorkerStatistics, serve
 from .totals import add_up
 
-__all__ = ["WorkerStatistics", "WorkersGaveUp", "WorkersStatistics", "add_up", "serve"]
+__all__ = ["SILENCE", "WorkerStatistics", "WorkersGaveUp", "WorkersStatistics", "add_up", "serve"]

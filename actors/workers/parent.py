@@ -8,6 +8,8 @@ between the ticks of the parent's own loop, so a child never runs inside somebod
 | SIGTERM, SIGINT | the listening sockets are closed, all workers drain; the second time they stop at once |
 | SIGHUP | the workers are replaced, one by one |
 | SIGUSR1 | the statistics of all workers are added up and logged |
+
+A worker says something once per second (`worker.TELL_SECONDS`); what its silence means is in `slots`.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from .inheritance import WorkerKernel, bind, close
 from .pipe import Drain, Failed, Halt, Pipe, Ready, Report, Tell
 from .slots import Limits, Process, Slot, WorkerState, explain
 from .totals import add_up, done, flat
-from .worker import FAILED, Main, run_worker
+from .worker import FAILED, TELL_SECONDS, Main, run_worker
 
 __all__ = ["Parent", "WorkerStatistics", "WorkersGaveUp", "WorkersStatistics", "serve"]
 
@@ -46,6 +48,8 @@ START_SECONDS: Final = 60.0
 HARMLESS_THREADS: Final = frozenset({"windlass-resolver"})  # each process starts its own when it needs them
 KILL_SECONDS: Final = 2.0  # what a worker may take longer than its drain before it is killed
 PATIENCE: Final = 1.0  # seconds that a worker that is replaced waits for its idle connections' last request
+SILENCE: Final = 10.0  # seconds; gunicorn kills after 30, uWSGI's harakiri is off; here nothing is lost by it
+LATE: Final = 3.0  # seconds between two turns of the parent: then it was itself stopped, and knows nothing
 TELL_SECONDS_MAX: Final = 1.0  # to wait for the snapshots of workers that are busy
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
@@ -94,6 +98,7 @@ class Parent:
         self._stopping = self._halting = False
         self._unanswered: set[int] | None = None  # pids that were asked for a snapshot; None: nobody asked
         self._tell_due = NEVER
+        self._looked = NEVER  # when the parent was last awake (monotonic seconds)
         self._gone: dict[str, Any] = {}  # what workers that have ended have done
         self._started = self._died = self._replaced = self._cut_off = self._told = 0
         self.failure: str | None = None
@@ -115,6 +120,7 @@ class Parent:
                     self._see_to_signals()
                     self._see_to_the_dead()
                     self._see_to_the_late()
+                    self._see_to_the_silent()
             finally:
                 for process in self._processes():  # nobody, unless something here has failed
                     os.kill(process.pid, signal.SIGKILL)
@@ -128,7 +134,9 @@ class Parent:
         dues = [slot.due for slot in self._slots] if not self._stopping else []
         dues += [process.due for process in self._processes()]
         due = min([*dues, self._tell_due])
-        return None if due == NEVER else max(0.0, due - self._loop.time())
+        longest = NEVER if self._limits.silence == NEVER else TELL_SECONDS
+        wait = min(longest, due - self._loop.time())
+        return None if wait == NEVER else max(0.0, wait)
 
     # -- starting --------------------------------------------------------------------------------------------
 
@@ -209,6 +217,7 @@ class Parent:
     # -- what workers say ------------------------------------------------------------------------------------
 
     def _told_by(self, process: Process, report: Report) -> None:
+        process.hears(self._loop.now)
         if isinstance(report, Ready):
             self._ready(process)
         elif isinstance(report, Failed):
@@ -377,7 +386,8 @@ class Parent:
         )
         if slot.successor is not None:
             slot.promote()  # it is on its way, and this slot has nobody else
-            self._to_replace.remove(slot)
+            if slot in self._to_replace:
+                self._to_replace.remove(slot)
         else:
             slot.due = now + delay
 
@@ -390,6 +400,37 @@ class Parent:
                     process.reason = f"`main` has not returned within {self._start_seconds:g} s"
                 self._say("warning", "worker killed: it is late", process, state=process.state)
                 os.kill(process.pid, signal.SIGKILL)
+
+    def _see_to_the_silent(self) -> None:
+        now, silence = self._loop.now, self._limits.silence
+        if now - self._looked > LATE:
+            for each in self._processes():
+                each.heard = now  # it may have spoken while nobody listened
+        self._looked = now
+        for slot in self._slots if not self._stopping else ():
+            process = slot.current
+            if process is None:
+                continue
+            verdict = process.verdict(now, silence)
+            if verdict == "fine" or (verdict == "replace" and slot.leaving is not None):
+                continue
+            why = f"it has said nothing for {now - process.heard:.0f} s"
+            if verdict == "replace":
+                process.suspected = True
+                process.reason = why
+                self._say("warning", "worker silent; it gets a successor", process, reason=why)
+                self._succeed(slot)
+            else:
+                process.reason = why
+                self._say("warning", "worker killed: it is silent", process, reason=why)
+                os.kill(process.pid, signal.SIGKILL)
+
+    def _succeed(self, slot: Slot) -> None:
+        if slot.successor is None:
+            try:
+                slot.successor = self._fork(slot)
+            except OSError as error:
+                self._replacement_failed(slot, f"cannot start a process: {error.strerror}")
 
     # -- looking at it ---------------------------------------------------------------------------------------
 
@@ -461,6 +502,7 @@ def serve(
     restarts_max: int = 5,
     window: float = 30.0,
     backoff: Backoff = BACKOFF,
+    silence: float | None = SILENCE,
 ) -> WorkersStatistics:
     """Run `main(loop)` in `workers` processes (None: one per core), each with a loop of its own, until
     SIGTERM or SIGINT; then return what they have done.
@@ -468,7 +510,9 @@ def serve(
     `listen` names the addresses that `main` spawns listeners on. `main` may return a mapping of names to
     objects with `statistics()`, which are then counted for all workers together. SIGTERM grants `drain`
     seconds to what is under way; a worker must be ready within `start` seconds; one that dies is started
-    again, at most `restarts_max` times within `window` seconds.
+    again, at most `restarts_max` times within `window` seconds. One that says nothing for `silence` seconds,
+    because it is stopped or computes without end, gets a successor, and `drain` seconds to come to its end
+    before it is killed (None: it is waited for).
 
     Raises `OSError`, before anything is forked, if an address is taken; `Misuse` if the process has other
     threads or this is not the main one; `WorkersGaveUp` if a worker dies too often.
@@ -478,7 +522,7 @@ def serve(
         raise ValueError(
             f"workers={workers}; write a number from 1 to {WORKERS_MAX}, or None for one per core"
         )
-    limits = Limits(restarts_max, window, backoff)
+    limits = Limits(restarts_max, window, backoff, NEVER if silence is None else silence)
     _check_threads()
     bound = bind(listen, count)
     slots = [Slot(number, sockets) for number, sockets in enumerate(bound, 1)]

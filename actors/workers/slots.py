@@ -2,6 +2,12 @@
 
 A slot has a set of listening sockets and one process that serves on them (`current`). While it is replaced it
 has two: the `successor`, until that is ready, and then the `leaving` one, until its last answer is out.
+
+A worker that is stopped, or that computes without end, says nothing any more. After `silence` seconds without
+a word it gets a successor, which takes over the listening sockets and the connections that wait in their
+queues; the silent one may come to its end as one that is replaced does, and is killed when it has not made it
+in time. So a handler that only computes for long loses nothing. Where no successor can be started, the silent
+one is killed after as long again, and counts as dead.
 """
 
 from __future__ import annotations
@@ -18,10 +24,11 @@ from actors.outcomes import NEVER
 
 from .inheritance import BoundSockets
 from .pipe import Pipe
-from .worker import CUT_OFF, FAILED
+from .worker import CUT_OFF, FAILED, TELL_SECONDS
 
 __all__ = ["Limits", "Process", "Slot", "WorkerState", "explain"]
 
+Verdict = Literal["fine", "replace", "kill"]
 WorkerState = Literal["starting", "ready", "draining"]
 
 
@@ -31,18 +38,36 @@ class Limits(msgspec.Struct, frozen=True):
     restarts_max: int
     window: float
     backoff: Backoff
+    silence: float = NEVER  # seconds
 
     def __post_init__(self) -> None:
         if self.restarts_max < 0 or not self.window > 0:
             raise ValueError(
                 f"{self.restarts_max} restarts in {self.window} s; write 0 or more, in a window above 0"
             )
+        if not self.silence > TELL_SECONDS:
+            raise ValueError(
+                f"silence={self.silence}; write more than {TELL_SECONDS:g} seconds, which is how often a "
+                "worker says something, or None to wait for ever"
+            )
 
 
 class Process:
     """One forked worker."""
 
-    __slots__ = ("due", "pid", "pipe", "reason", "slot", "snapshot", "started", "state", "status")
+    __slots__ = (
+        "due",
+        "heard",
+        "pid",
+        "pipe",
+        "reason",
+        "slot",
+        "snapshot",
+        "started",
+        "state",
+        "status",
+        "suspected",
+    )
 
     def __init__(self, slot: Slot, pid: int, started: float, due: float) -> None:
         self.slot = slot
@@ -51,12 +76,30 @@ class Process:
         self.state: WorkerState = "starting"
         self.started = started
         self.due = due  # when it is killed, unless its state has changed (monotonic seconds)
+        self.heard = started  # when it has said something last (monotonic seconds)
+        self.suspected = False  # whether it was silent for so long that it got a successor
         self.snapshot: dict[str, Any] = {}
         self.reason = ""  # why it has failed, in its own words, or why it was killed
         self.status: int | None = None  # as `os.waitpid` tells; None while it lives
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} of worker {self.slot.number}, {self.state}>"
+
+    def hears(self, now: float) -> None:
+        """It has said something."""
+        self.heard = now
+        if self.suspected:
+            self.suspected = False
+            self.reason = ""
+
+    def verdict(self, now: float, silence: float) -> Verdict:
+        """What its silence means."""
+        silent = now - self.heard
+        if self.state != "ready" or silent < silence:
+            return "fine"
+        if not self.suspected:
+            return "replace"
+        return "kill" if silent >= 2 * silence and self.slot.successor is None else "fine"
 
 
 class Slot:

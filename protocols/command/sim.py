@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,6 +33,7 @@ from actors.simulation import (
     shrink,
 )
 from actors.simulation.explore import run_twice
+from actors.simulation.knobs import Turned
 from protocols.scenarios import SCENARIOS
 
 from .arguments import Parser, closest, integer, seconds
@@ -40,15 +42,19 @@ from .logs import tell
 __all__ = ["run_sim", "sim_parser"]
 
 EXAMPLES: Final = """\
-SCENARIO is one of those that --list shows, or your own: MODULE:NAME or FILE.py:NAME.
+SCENARIO is one of those that --list shows, your own (MODULE:NAME or FILE.py:NAME), or all: those that
+--list shows in turn, with their own faults and with each preset, from a fresh seed.
 
 examples:
   windlass sim pool --runs 1000 --jobs 2
   windlass sim tests/scenarios.py:checkout --seed 4711
+  windlass sim all --for 90 --jobs 2
 
-The same seed is the same run, event for event; each is run twice to see that. A run that fails is shrunk to a
-short script of faults, which is written as a test for pytest. The exit status is 1 if one has failed.
+The same seed is the same run, event for event; each is run twice to see that. A seed draws its faults and
+some of the internal constants. A run that fails is shrunk to a short script of faults and to the constants
+that it takes, which is written as a test for pytest. The exit status is 1 if one has failed.
 """
+RUNS: Final = 100  # seeds, if nobody says how many
 BATCH: Final = 5  # seeds that a process runs before it reports
 AHEAD: Final = 2  # batches per process that are handed out at a time
 FLAG: Final = None
@@ -70,19 +76,25 @@ def run_sim(argv: Sequence[str]) -> int:
             f"no scenario; write one of {', '.join(SCENARIOS)}, or MODULE:NAME, or FILE.py:NAME first"
         )
     sys.path.insert(0, os.getcwd())  # for MODULE:NAME of the user's own
+    if reference == "all":
+        return run_all(parser, options)
     try:
         scenario = load_scenario(reference, SCENARIOS)
     except ValueError as error:
         near = closest(reference, SCENARIOS)
         parser.fail(f"there is no scenario {reference!r}; did you mean {near}?" if near else str(error))
     begun = time.perf_counter()
+    if options.seed is not None:
+        without = [f"--{name}" for name in ("runs", "first", "jobs", "for") if getattr(options, name)]
+        if without:
+            sys.stderr.write(f"--seed runs one seed: {', '.join(without)} means nothing beside it\n")
     if options.real:
         tally = really(scenario, options)
     elif options.seed is not None:
         tally = Tally()
         tally.add(one(scenario, options))
     else:
-        tally = many(reference, options)
+        tally = many(one_scenario(reference, options), options, reference)[reference, options.faults]
     sys.stdout.write(summary(scenario, tally, time.perf_counter() - begun, real=options.real))
     for report in tally.failed[:1]:
         tell_failure(reference, scenario, report, options)
@@ -97,13 +109,22 @@ def sim_parser() -> Parser:
         "--seed", type=integer(0, 1 << 62), metavar="N", help="run this seed, and show how it ended"
     )
     parser.add_argument(
-        "--runs", type=integer(1, 1_000_000_000), default=100, metavar="N", help="seeds to run (default 100)"
+        "--runs", type=integer(1, 1_000_000_000), metavar="N", help="seeds to run (default 100)"
     )
     parser.add_argument(
-        "--first", type=integer(0, 1 << 61), default=0, metavar="N", help="the first of them (default 0)"
+        "--first",
+        type=integer(0, 1 << 61),
+        metavar="N",
+        help="the first of them (default 0; of all, a fresh one)",
     )
     parser.add_argument(
-        "--jobs", type=integer(1, 1024), default=1, metavar="N", help="processes to run them in (default 1)"
+        "--jobs", type=integer(1, 1024), metavar="N", help="processes to run them in (default 1)"
+    )
+    parser.add_argument(
+        "--for",
+        type=seconds(0.0, 1e9),
+        metavar="S",
+        help="go on with further seeds for so long, in real seconds (of all: until Ctrl-C)",
     )
     parser.add_argument(
         "--faults", choices=list(PRESETS), help="other faults than the scenario's own: calm, rough or storm"
@@ -118,6 +139,15 @@ def sim_parser() -> Parser:
         "--real",
         action="store_true",
         help="in real time, on the real kernel over loopback, one after the other",
+    )
+    parser.add_argument(
+        "--knobs",
+        choices=["drawn", "own"],
+        default="drawn",
+        help="internal constants: drawn by the seed (the default), or each at its own value",
+    )
+    parser.add_argument(
+        "--kept", metavar="FILE", help="of all: a file to which a line is added for each seed that fails"
     )
     parser.add_argument(
         "--keep", metavar="FILE", help="where the test of a failing run goes (default test_SCENARIO_SEED.py)"
@@ -136,57 +166,154 @@ def faults_of(options: argparse.Namespace) -> Faults | None:
     return None if options.faults is None else PRESETS[options.faults]
 
 
+def knobs_of(options: argparse.Namespace) -> Turned | None:
+    """What was asked for, None for what the seed draws."""
+    return {} if options.knobs == "own" else None
+
+
 def one(scenario: Scenario, options: argparse.Namespace) -> Report:
     """One seed, with the end of its trace."""
-    report = run_twice(scenario, options.seed, faults=faults_of(options), seconds=options.seconds)
+    report = run_twice(
+        scenario, options.seed, faults=faults_of(options), seconds=options.seconds, knobs=knobs_of(options)
+    )
     sys.stdout.write("".join(f"  {line}\n" for line in report.tail))
     sys.stdout.write(f"trace {report.hash}, {report.events} events\n")
     return report
 
 
-def many(reference: str, options: argparse.Namespace) -> Tally:
-    """Many seeds, in processes of their own, until one fails or Ctrl-C."""
-    tally = Tally()
-    seeds = range(options.first, options.first + options.runs)
-    batches = [seeds[start : start + BATCH] for start in range(0, len(seeds), BATCH)]
-    batches.reverse()
+class Batch(NamedTuple):
+    """Some seeds of one scenario, with one preset of faults (None: its own)."""
+
+    reference: str
+    seeds: range
+    faults: str | None
+
+
+def one_scenario(reference: str, options: argparse.Namespace) -> Iterator[Batch]:
+    """As many seeds as were asked for, or without end if they were asked for by time."""
+    first = options.first or 0
+    last = first + (options.runs or (1 << 60 if options.__dict__["for"] else RUNS))
+    for start in range(first, last, BATCH):
+        yield Batch(reference, range(start, min(start + BATCH, last)), options.faults)
+
+
+def every_scenario(first: int, options: argparse.Namespace) -> Iterator[Batch]:
+    """All that ship, with their own faults and with each preset that has some, in turn, without end or up to
+    so many seeds of each."""
+    faults = [None, *(name for name, preset in PRESETS.items() if preset.rates())]
+    if options.faults is not None:
+        faults = [options.faults]
+    for start in range(first, first + (options.runs or 1 << 60), BATCH):
+        for preset in faults:
+            for reference in SCENARIOS:
+                yield Batch(reference, range(start, start + BATCH), preset)
+
+
+Tallies = dict[tuple[str, str | None], Tally]
+"""By scenario and preset."""
+
+
+def many(batches: Iterator[Batch], options: argparse.Namespace, title: str) -> Tallies:
+    """Many seeds, in processes of their own, until time is up, or each scenario has failed, or Ctrl-C."""
+    jobs = options.jobs or 1
+    limit = options.__dict__["for"]
+    until = time.monotonic() + limit if limit else float("inf")
+    tallies: Tallies = defaultdict(Tally)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    total = None if limit or title == "all" else options.runs or RUNS
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-        ProcessPoolExecutor(options.jobs, context, initializer=begin_worker) as workers,
+        ProcessPoolExecutor(jobs, context, initializer=begin_worker) as workers,
     ):
-        task = progress.add_task(reference, total=len(seeds))
-        running: set[Future[Tally]] = set()
+        task = progress.add_task(title, total=total)
+        running: dict[Future[Tally], Batch] = {}
+        failed: set[str] = set()
         try:
-            while (batches or running) and not tally.failed:
-                while batches and len(running) < options.jobs * AHEAD:
-                    batch = batches.pop()
-                    running.add(
-                        workers.submit(run_batch, reference, batch, faults_of(options), options.seconds)
-                    )
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    tally.merge(future.result())
-                progress.update(task, completed=tally.seeds)
+            while True:
+                while len(running) < jobs * AHEAD and time.monotonic() < until:
+                    batch = next((one for one in batches if one.reference not in failed), None)
+                    if batch is None or (failed and title != "all"):
+                        break
+                    running[workers.submit(run_batch, batch, options.seconds, knobs_of(options))] = batch
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    batch, tally = running.pop(future), future.result()
+                    tallies[batch.reference, batch.faults].merge(tally)
+                    if tally.failed:
+                        failed.add(batch.reference)
+                progress.update(task, completed=sum(tally.seeds for tally in tallies.values()))
+                if len(failed) == len(SCENARIOS):
+                    break
         except KeyboardInterrupt:
-            tell("interrupted; what was run so far:")
+            sys.stderr.write("interrupted; what was run so far:\n")
             for worker in multiprocessing.active_children():
                 worker.kill()  # asked to end, one that was interrupted while it read would never hear of it
         for future in running:
             future.cancel()
-    tally.failed.sort(key=lambda report: report.seed)
-    return tally
+    for tally in tallies.values():
+        tally.failed.sort(key=lambda report: report.seed)
+    return tallies
+
+
+def run_all(parser: Parser, options: argparse.Namespace) -> int:
+    """All scenarios in turn; 0 if everything held."""
+    if options.seed is not None or options.real:
+        parser.fail("all goes with neither --seed nor --real; write the scenario's name instead of all")
+    first = int.from_bytes(os.urandom(4)) if options.first is None else options.first
+    sys.stdout.write(f"seeds from {first} on: windlass sim all --first {first}\n")
+    sys.stdout.flush()
+    begun = time.perf_counter()
+    tallies = many(every_scenario(first, options), options, "all")
+    took = time.perf_counter() - begun
+    for (reference, preset), tally in sorted(tallies.items(), key=str):
+        sys.stdout.write(
+            f"{reference:<12}{preset or 'own':<7}{tally.seeds:>8,} seeds, {len(tally.failed)} failed; "
+            f"{sum(tally.hits.values()):,} faults of {len(tally.hits)} kinds, "
+            f"{len({name for name, _ in tally.knobs})} constants turned\n"
+        )
+    turned = sum((tally.knobs for tally in tallies.values()), Counter[tuple[str, float]]())
+    seeds = sum(tally.seeds for tally in tallies.values())
+    sys.stdout.write(
+        f"{seeds:,} seeds, each run twice, in {took:,.0f} s; {len({name for name, _ in turned})} constants "
+        f"turned to {len(turned)} values\n"
+    )
+    broken = {key: tally for key, tally in tallies.items() if tally.failed}
+    for (reference, preset), tally in broken.items():
+        report = tally.failed[0]
+        if options.kept:
+            keep(options.kept, reference, preset, report)
+        told = argparse.Namespace(**{**vars(options), "faults": preset})
+        tell_failure(reference, load_scenario(reference, SCENARIOS), report, told)
+    return 1 if broken else 0
+
+
+def keep(path: str, reference: str, preset: str | None, report: Report) -> None:
+    """Add a line to the seeds that are run for ever after."""
+    found = (report.failure or "").partition("\n")[0]
+    kept = {
+        "scenario": reference,
+        "seed": report.seed,
+        "faults": preset,
+        "knobs": report.knobs,
+        "found": found,
+    }
+    with Path(path).open("a") as file:
+        file.write(json.dumps(kept) + "\n")
 
 
 def really(scenario: Scenario, options: argparse.Namespace) -> Tally:
     """On the real kernel, until one fails or Ctrl-C."""
     tally = Tally()
-    seeds = range(options.first, options.first + options.runs)
+    first = options.first or 0
+    seeds = range(first, first + (options.runs or RUNS))
     try:
         for seed in seeds if options.seed is None else [options.seed]:
-            report = rehearse(scenario, seed, faults=faults_of(options), seconds=options.seconds)
+            report = rehearse(
+                scenario, seed, faults=faults_of(options), seconds=options.seconds, knobs=knobs_of(options)
+            )
             tally.add(report, runs=1)
             if tally.failed:
                 break
@@ -208,9 +335,10 @@ def loaded(reference: str) -> Scenario:
     return load_scenario(reference, SCENARIOS)
 
 
-def run_batch(reference: str, seeds: range, faults: Faults | None, seconds: float | None) -> Tally:
-    """In a worker."""
-    return explore(loaded(reference), seeds, faults=faults, seconds=seconds)
+def run_batch(batch: Batch, seconds: float | None, knobs: Turned | None) -> Tally:
+    """In a worker process."""
+    faults = None if batch.faults is None else PRESETS[batch.faults]
+    return explore(loaded(batch.reference), batch.seeds, faults=faults, seconds=seconds, knobs=knobs)
 
 
 def summary(scenario: Scenario, tally: Tally, took: float, *, real: bool = False) -> str:
@@ -232,9 +360,12 @@ def counted(counts: Counter[str]) -> str:
 
 def tell_failure(reference: str, scenario: Scenario, report: Report, options: argparse.Namespace) -> None:
     """How to run it again, and the short script that it takes."""
-    told = (("--faults", options.faults), ("--seconds", options.seconds))
+    own = "own" if options.knobs == "own" else None
+    told = (("--faults", options.faults), ("--seconds", options.seconds), ("--knobs", own))
     further = "".join(f" {name} {value}" for name, value in told if value is not None)
     sys.stdout.write(f"\nseed {report.seed} failed: {report.failure}\n")
+    if report.knobs:
+        sys.stdout.write(f"{len(report.knobs)} internal constants were turned\n")
     if options.real:
         sys.stdout.write("".join(f"  {line}\n" for line in report.tail))
         return
@@ -252,5 +383,6 @@ def tell_failure(reference: str, scenario: Scenario, report: Report, options: ar
     sys.stdout.write(
         f"{len(report.acts)} faults shrunk to {len(shrunk.acts)} in {shrunk.runs} runs, {where}:\n"
         + "".join(f"  {act}\n" for act in shrunk.acts)
+        + "".join(f"  with {name} = {value}\n" for name, value in shrunk.knobs.items())
         + f"  then: {(shrunk.report.failure or '').partition(chr(10))[0]}\n"
     )

@@ -271,9 +271,9 @@ class Cluster(Router[RedisPool]):
 
     # -- the map ---------------------------------------------------------------------------------------------
 
-    def _want_refresh(self, pause: float = REFRESH_PAUSE) -> None:
+    def _want_refresh(self, pause: float | None = None) -> None:
         """Ask for the map soon, if it is not being asked for, so long after the last one."""
-        when = max(self.loop.time(), self._refreshed_at + pause)
+        when = max(self.loop.time(), self._refreshed_at + (REFRESH_PAUSE if pause is None else pause))
         if when < self._refresh_at and self._asked is None and not self._down:
             self._refresh_at = when
             self.look_at(when)

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Final
 
 from actors import ANYTHING, Expectation
 from pools import Unit, Wire, Work
@@ -20,12 +20,16 @@ from pools import Unit, Wire, Work
 from .codec import NOTHING, Decoder, PushNotification, bad_reply, encode
 from .errors import BadReply, RedisError
 from .handshake import Login, greet
-from .units import Command, unexpected
+from .units import Command, RedisUnit, unexpected
 
 __all__ = ["RedisWire"]
 
 _UNWATCH = encode("UNWATCH")
 _DISCARD = encode("DISCARD")
+_PING = encode("PING")
+
+ABOUT_SERVER: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN"})
+"""Errors that say which server this is, and nothing of the command: it was not executed."""
 
 
 class RedisWire(Wire):
@@ -43,6 +47,7 @@ class RedisWire(Wire):
     )
 
     clustered = False  # whether this server is one of several that share the keys
+    takes = RedisUnit
     pushes = True  # it tells a push from an answer that nothing had asked for by itself
 
     def __init__(self, login: Login, reply_bytes: int, standing: bool = False) -> None:
@@ -97,13 +102,18 @@ class RedisWire(Wire):
             unit = work.unit
             if unit.replies != 1:
                 self._parts.append(value)
+                if value.__class__ is RedisError and value.code in ABOUT_SERVER and not self.clustered:
+                    member.leave()  # of the other commands some may have been executed
                 if len(self._parts) < unit.replies:
                     continue
                 value, self._parts = self._parts, []
                 if self._standing and value[-1] != b"OK":
                     member.retire()
             elif value.__class__ is RedisError:
-                member.fail(value)
+                if value.code in ABOUT_SERVER and not self.clustered:
+                    member.elsewhere(value)
+                else:
+                    member.fail(value)
                 continue
             if unit.convert is not None and not work.settled:
                 self._settle_converted(unit, value)
@@ -155,6 +165,10 @@ class RedisWire(Wire):
         if self._hanging_up:
             self.member.close(None)
         return None
+
+    def probe(self) -> Unit[Any] | None:
+        """PING; inside of MULTI it would be one more command of the transaction."""
+        return None if self._standing else Command(_PING)
 
     def restore(self) -> Unit[Any] | None:
         """After a transaction: watch nothing, queue nothing."""

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 from structlog.testing import capture_logs
@@ -31,7 +30,6 @@ from actors import (
 )
 from actors.kernel import READABLE, WRITABLE, SelectorsPoller, Waker
 from actors.listeners import ACCEPTS_MAX, PAUSE_SECONDS
-from actors.resolver import ThreadedResolver, look_up
 from actors.testing import FakeSocket, ManualKernel, run_until
 
 
@@ -403,34 +401,6 @@ def test_names_are_resolved_by_the_system(loop):
     loop.spawn(Connector(TcpAddress("nobody.invalid", 1), nobody))
     run_until(loop, lambda: nobody.log)
     assert isinstance(nobody.log[0][1], ResolveError)
-
-
-def test_the_resolver_bounds_what_waits():
-    resolver = ThreadedResolver(threads_max=0, waiting_max=1)
-    got = []
-    resolver.resolve(TcpAddress("a", 1), got.append)
-    resolver.resolve(TcpAddress("b", 1), got.append)
-    assert "b must wait" in str(got[0])
-    assert repr(resolver) == "<ThreadedResolver 0 threads, 1 names waiting>"
-    assert isinstance(look_up(TcpAddress("a\0b", 1)), ResolveError)
-    working, done = ThreadedResolver(threads_max=1), threading.Event()
-    working.resolve(TcpAddress("127.0.0.1", 5), lambda found: got.append(found) or done.set())
-    assert done.wait(10)
-    assert got[-1] == [TcpAddress("127.0.0.1", 5)]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of a fork beside threads
-def test_names_are_resolved_in_a_forked_process_too():
-    resolver, done = ThreadedResolver(threads_max=1), threading.Event()
-    resolver.resolve(TcpAddress("127.0.0.1", 5), lambda found: done.set())
-    assert done.wait(10)
-    child = os.fork()
-    if child == 0:
-        again = threading.Event()
-        resolver.resolve(TcpAddress("127.0.0.1", 5), lambda found: again.set())
-        os._exit(0 if again.wait(10) else 1)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 # -- the kernel --------------------------------------------------------------------------------------------

@@ -471,6 +471,10 @@ def test_scenarios_by_name(tmp_path: Path) -> None:
         ("actors.simulation:World", "actors.simulation has no scenario 'World'; there are: none"),
         ("no.such.module:x", "cannot import 'no.such.module'"),
         (f"{tmp_path}/none.py:x", "there is no file"),
+        (
+            f"{__file__}:test_scenarios_by_name",
+            "is no scenario yet: decorate it with @scenario (from actors.simulation)",
+        ),
     ):
         with pytest.raises(ValueError) as caught:
             load_scenario(reference, {"pool": "x:y"})

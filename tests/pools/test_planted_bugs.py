@@ -18,7 +18,7 @@ from actors.scope import SLOT_MASK
 from actors.simulation import load_scenario, shrink, simulate
 from pools.members import Member, State
 from pools.pool import Pool
-from pools.units import ABANDONED, SENT, Work
+from pools.units import ABANDONED, Work
 from protocols.scenarios import SCENARIOS
 
 RUNS_MAX = 2000 if os.environ.get("WINDLASS_SOAK") else 200
@@ -39,8 +39,8 @@ def fifo_not_kept_on_cancel(patch: Patch) -> None:
     real = Member.cancelled
 
     def cancelled(self: Member, work: Work[Any]) -> None:
-        if work.stage == SENT and self.driver is None:
-            self.pool.count_failure(work)
+        if work.stage == ABANDONED and self.driver is None and work in self._fifo:
+            self._orphans -= 1
             forget(self, work)
             self.update()
         else:
@@ -73,15 +73,19 @@ def slot_leaked_on_cancel(patch: Patch) -> None:
 def wakeup_to_a_dead_waiter(patch: Patch) -> None:
     """aiohttp#9670: what has become free is offered to the first that waits, who has gone."""
     real = Pool.wakeup
+    gone: dict[Work[Any], None] = {}
+
+    def left(self: Pool, work: Work[Any]) -> None:
+        if self.queue.discard(work):
+            gone[work] = None
 
     def wakeup(self: Pool, scope: Scope) -> Any:
-        for level in self.queue._levels:
-            if level and level[0].settled:
-                level.popleft()
-                self.queue._dead -= 1
-                return Timeout(self, self._next)
+        if gone and self.queue.live:
+            gone.pop(next(iter(gone)))
+            return Timeout(self, self._next)
         return real(self, scope)
 
+    patch.setattr(Pool, "left", left)
     patch.setattr(Pool, "wakeup", wakeup)
 
 
@@ -109,11 +113,12 @@ def queue_wait_left_out_of_the_deadline(patch: Patch) -> None:
         work.deadline = NEVER
         return work  # type: ignore[no-any-return]
 
-    def sent(self: Member, work: Work[Any]) -> None:
-        if work.deadline == NEVER:
-            work.deadline = self.pool.loop.now + unit_times[id(work.unit)]
-            self.pool._wake_at(work.deadline)
-        send(self, work)
+    def sent(self: Member, works: list[Work[Any]]) -> list[Work[Any]]:
+        for work in works:
+            if work.deadline == NEVER:
+                work.deadline = self.pool.loop.now + unit_times[id(work.unit)]
+                self.pool._wake_at(work.deadline)
+        return send(self, works)
 
     unit_times: dict[int, float] = {}
     patch.setattr(Pool, "submit", submitted)
@@ -142,7 +147,8 @@ def member_kept_after_a_deadline(patch: Patch) -> None:
                 if work.stage == ABANDONED:
                     self._orphans -= 1
                 else:
-                    self.pool.fail(work, TimeoutError())
+                    work.owner = self.pool
+                    work.fail(TimeoutError())
                 forget(self, work)
         self.update()
 

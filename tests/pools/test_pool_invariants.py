@@ -52,12 +52,12 @@ def idle(pool: Pool) -> Member:
 
 
 def lose_count(pool: Pool) -> None:
-    pool._submitted += 1
+    pool.ledger.submitted += 1
 
 
 def lose_a_work(pool: Pool) -> None:
     pool.queue.live += 1
-    pool._submitted += 1
+    pool.ledger.submitted += 1
 
 
 def overfill(pool: Pool) -> None:
@@ -65,13 +65,12 @@ def overfill(pool: Pool) -> None:
 
 
 def keep_waiting(pool: Pool) -> None:
-    pool._submitted += 1
-    pool.queue.push(busy(pool)._fifo[0])
+    pool.ledger.submitted += 1
+    pool.queue.push(busy(pool)._fifo[0], 0)
 
 
 def forget_a_deadline(pool: Pool) -> None:
-    pool._submitted += 1
-    pool.queue.push(Work(pool, Ask("two"), pool.loop.now - 1))
+    pool.queue.push(Work(pool, Ask("two"), pool.loop.now - 1), 0)
 
 
 def count_wrongly(pool: Pool) -> None:

@@ -1,7 +1,10 @@
 """A model of the whole pool: clients that submit and cancel, backends that answer, fail, close and die.
 
-Whatever the order of events: every unit settles exactly once, with its own answer or an error; capacity is
-never exceeded; units leave in order; the counts add up; and when all is well again, every connection is idle.
+Whatever the order of events: every unit settles exactly once, with its own answer or an error, and by its
+deadline, as the submitter's own watch tells it; capacity is never exceeded; units leave in order; the
+submitter's own count is the pool's; and when all is well again, every connection is idle.
+
+Units come one by one and by the hundred, and the thresholds are small ones as well as those of the product.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from actors import Backoff, Reply
 from actors.testing import FakeSocket
-from pools import Cancelled, Exchanges, Held, PoolError, Unit
+from pools import Cancelled, Exchanges, Held, PoolError, Unit, queues
 from pools.testing import Ask, Bench, LineWire, Refused
+
+LATE = 0.001  # seconds by which a pool may notice a deadline late
 
 
 class Twice(Exchanges[bytes]):
@@ -50,15 +55,22 @@ class PoolModel(RuleBasedStateMachine):
         connections=st.integers(1, 3),
         pipeline=st.integers(1, 3),
         seed=st.integers(0, 9),
+        queue=st.sampled_from([8, 300]),
+        front=st.sampled_from([1, 3, 256]),
     )
-    def begin(self, backends: int, connections: int, pipeline: int, seed: int) -> None:
+    def begin(
+        self, backends: int, connections: int, pipeline: int, seed: int, queue: int, front: int
+    ) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(queues, "FRONT_SIZE", front)
+        self.limit = queue
         self.bench = Bench(
             LineWire,
             tuple(f"192.0.2.{n}:7000" for n in range(backends)),
             seed=seed,
             connections=connections,
             pipeline=pipeline,
-            queue=8,
+            queue=queue,
             backoff=Backoff(0.5, 2.0),
             idle_timeout=20.0,
             lifetime=30.0,
@@ -66,13 +78,15 @@ class PoolModel(RuleBasedStateMachine):
         self.servers: dict[FakeSocket, Server] = {}
         self.replies: dict[str, Reply[bytes]] = {}
         self.units: dict[str, tuple[Unit[Any], int]] = {}
+        self.names: dict[int, str] = {}
+        self.due: dict[str, float] = {}  # by the submitter's own watch
         self.settled: Counter[str] = Counter()
         self.first_sent: list[str] = []
 
     # -- clients ---------------------------------------------------------------------------------------
 
     @rule(
-        count=st.integers(1, 4),
+        count=st.sampled_from([1, 1, 2, 3, 4, 70, 140]),
         priority=st.sampled_from([0, 0, 0, 1]),
         timeout=st.sampled_from([0.3, 1.0, 5.0]),
         kind=st.sampled_from(["plain", "idempotent", "exclusive", "twice", "twice again"]),
@@ -87,6 +101,8 @@ class PoolModel(RuleBasedStateMachine):
             )
             reply = self.bench.submit(unit, timeout=timeout, priority=priority)
             self.replies[name] = reply
+            self.names[id(reply)] = name
+            self.due[name] = self.bench.kernel.clock.now + timeout
             self.units[name] = (unit, priority)
             reply.when_settled(lambda _, name=name: self.settled.update([name]))
 
@@ -205,6 +221,9 @@ class PoolModel(RuleBasedStateMachine):
             now = self.bench.pool.statistics()
             assert now.submitted == len(self.replies)
             assert now.queued + now.in_flight == sum(not reply.settled for reply in self.replies.values())
+            waiting = list(self.bench.pool.queue)
+            assert len(waiting) == len(self.bench.pool.queue) == now.queued
+            assert not any(work.settled for work in waiting)
 
     @invariant()
     def everyone_gets_their_own(self) -> None:
@@ -220,10 +239,19 @@ class PoolModel(RuleBasedStateMachine):
                     assert str(reply.error) in (f"error {name}", "garbage")
 
     @invariant()
+    def everyone_is_served_in_time(self) -> None:
+        if hasattr(self, "bench"):
+            now = self.bench.kernel.clock.now
+            late = [name for name, due in self.due.items() if due + LATE < now]
+            assert [name for name in late if not self.replies[name].settled] == []
+            for name in late:
+                del self.due[name]
+
+    @invariant()
     def capacity_is_kept(self) -> None:
         if hasattr(self, "bench"):
             pool = self.bench.pool
-            assert len(pool.queue) <= 8 + pool.connections * pool.pipeline * len(pool.backends)
+            assert len(pool.queue) <= self.limit + pool.connections * pool.pipeline * len(pool.backends)
             for backend in pool.backends:
                 assert backend.connections <= pool.connections
                 assert backend.in_flight == sum(member.in_flight for member in backend.members)
@@ -242,13 +270,11 @@ class PoolModel(RuleBasedStateMachine):
         for priority in (0, 1):
             sent = [int(name) for name in self.first_sent if self.units[name][1] == priority]
             queued = [
-                int(name)
+                int(self.names[id(work)])
                 for work in self.bench.pool.queue
-                for name, reply in self.replies.items()
-                if reply is work
-                and name not in self.first_sent
+                if self.names[id(work)] not in self.first_sent
                 and not work.attempts
-                and self.units[name][1] == priority
+                and work.priority == priority
             ]
             assert queued == sorted(queued)
             assert not (sent and queued) or max(sent) < min(queued)
@@ -257,6 +283,7 @@ class PoolModel(RuleBasedStateMachine):
         """The network heals: everything settles, everything that is still connected is idle."""
         if not hasattr(self, "bench"):
             return
+        self.patch.undo()
         for _ in range(60):
             self.buffers_drain()
             self.bench.accept()

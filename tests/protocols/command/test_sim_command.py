@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from protocols.command import main
-from protocols.command.sim import run_batch, run_sim
+from protocols.command.sim import Batch, run_batch, run_sim
 from protocols.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[3]
@@ -113,7 +115,49 @@ def test_many_seeds_in_several_processes(mine: Path, capsys: pytest.CaptureFixtu
     assert out.startswith("fine: 12 seeds, each run twice, 0 failed; ")
     assert "outcomes: none" in out
     assert run_sim(["mine.py:mine", "--runs", "1000"]) == 1
-    assert run_batch("mine.py:fine", range(3), None, 0.1).seeds == 3
+    assert run_batch(Batch("mine.py:fine", range(3), None), 0.1, None).seeds == 3
+
+
+def test_what_means_nothing_beside_a_seed_is_said(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sim(["mine.py:fine", "--seed", "1", "--runs", "50", "--jobs", "2"]) == 0
+    assert capsys.readouterr().err == "--seed runs one seed: --runs, --jobs means nothing beside it\n"
+
+
+def test_for_so_long(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sim(["mine.py:fine", "--for", "0.01", "--seconds", "0.01"]) == 0
+    assert capsys.readouterr().out.startswith("fine: ")
+
+
+ALL = """\
+import sys
+
+from protocols.command import sim
+
+sim.SCENARIOS = {"mine": "mine.py:mine", "fine": "mine.py:fine"}
+if __name__ == "__main__":
+    sys.exit(sim.run_sim("all --first 7 --runs 5 --seconds 2 --kept kept".split()))
+"""
+
+
+def test_all_scenarios_in_turn(mine: Path) -> None:
+    (mine / "program.py").write_text(ALL)
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    out = done.stdout
+    assert out.startswith("seeds from 7 on: windlass sim all --first 7\n")
+    assert re.search(r"^fine +own +5 seeds, 0 failed; ", out, re.MULTILINE)
+    assert re.search(r"^fine +storm +5 seeds, 0 failed; ", out, re.MULTILINE)
+    assert re.search(r"^mine +\w+ +\d seeds, 1 failed; ", out, re.MULTILINE)
+    assert "constants turned to" in out
+    assert "again: windlass sim mine" in out
+    kept = json.loads((mine / "kept").read_text().splitlines()[0])
+    assert (kept["scenario"], kept["found"]) == ("mine", "it was stalled")
+    assert kept["seed"] in range(7, 12)
+
+
+def test_all_takes_no_seed(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "all", "--seed", "1"]) == 2
+    assert "write the scenario's name instead of all" in capsys.readouterr().err
 
 
 def test_on_the_real_kernel(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

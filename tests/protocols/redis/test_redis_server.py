@@ -355,7 +355,7 @@ def test_a_transaction_past_its_deadline_or_cancelled(ask: Here, other: Any) -> 
 
 
 def test_a_unit_of_another_protocol(ask: Here) -> None:
-    with pytest.raises(Misuse, match="no unit for this pool"):
+    with pytest.raises(Misuse, match="takes RedisUnit"):
         ask(http.get("/"))
     assert ask(redis.get("missing")) is None
 

@@ -1,0 +1,109 @@
+"""The ledger: how many units came in, and how each of them has ended.
+
+Rules:
+1. submitted = succeeded + failed + waiting, between any two instructions that somebody else can run.
+2. There is one place that counts: an `Entry` is counted in when it is made, and out in the very operation
+   that settles it. Nobody settles without counting, and nobody counts besides.
+3. First the books, then the news: when the first callback of an entry runs, it has left whatever held it
+   (`left`), and the counters know of it. Where several fail together (`fail_all`), all have, before anybody
+   is told of any.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+from actors import Reply
+from actors.replies import ERROR, VALUE
+
+__all__ = ["PARTS", "Entry", "Ledger", "fail_all"]
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """Counts entries. Whoever wants to know asks; only `Entry` writes."""
+
+    __slots__ = ("failures", "submitted", "succeeded")
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.succeeded = 0
+        self.failures: Counter[str] = Counter()  # by the error's name
+
+    def __repr__(self) -> str:
+        failed = sum(self.failures.values())
+        return f"<Ledger {self.submitted} submitted, {self.succeeded} succeeded, {failed} failed>"
+
+    @property
+    def waiting(self) -> int:
+        """How many have not settled."""
+        return self.submitted - self.succeeded - sum(self.failures.values())
+
+    def adds_up(self, waiting: int) -> bool:
+        """Whether the equation holds: `waiting` is what can be pointed at in queues and on connections."""
+        return self.waiting == waiting
+
+
+PARTS: Final = Ledger()
+"""Where parts of units are counted, which are no units of their own. Nobody reads it."""
+
+
+class Entry(Reply[T]):
+    """A reply that stands in a ledger. A class that derives sets `ledger` and counts it in, see `enter`."""
+
+    __slots__ = ("ledger",)
+
+    ledger: Ledger
+
+    def enter(self, ledger: Ledger) -> int:
+        """Count it in; gives its number, from 1 on."""
+        self.ledger = ledger
+        ledger.submitted = number = ledger.submitted + 1
+        return number
+
+    def left(self) -> None:
+        """It has just failed: leave whatever holds it. Called before anybody is told."""
+
+    def settle(self, value: T) -> bool:
+        """As `Reply.settle`, written out with the count between the fact and the news."""
+        if self._state:
+            return False
+        self._state = VALUE
+        self._value = value
+        self.ledger.succeeded += 1
+        if self._waiters is not None:
+            self.tell()
+        return True
+
+    def fail(self, error: BaseException) -> bool:
+        """As `Reply.fail`."""
+        if not self.record(error):
+            return False
+        self.tell()
+        return True
+
+    def record(self, error: BaseException) -> bool:
+        """The first half of `fail`: the books. False if it had settled before."""
+        if self._state:
+            return False
+        self._state = ERROR
+        self._value = error
+        self.ledger.failures[type(error).__name__] += 1
+        self.left()
+        return True
+
+    def tell(self) -> None:
+        """The second half: the news."""
+        waiters: Any = self._waiters
+        if waiters is not None:
+            self._waiters = None
+            self._notify(waiters)
+
+
+def fail_all(failures: Iterable[tuple[Entry[Any], BaseException]]) -> None:
+    """Fail several together: all books first, then all news."""
+    for entry in [entry for entry, error in failures if entry.record(error)]:
+        entry.tell()

@@ -1,0 +1,352 @@
+"""Numbers that no simulation turns, and why. `test_knobs.py` holds that each number is here or a knob."""
+
+from __future__ import annotations
+
+WHOLE_MODULES: dict[str, str] = {
+    "actors.simulation": "the simulation itself",
+    "actors.testing": "for tests",
+    "actors.workers": "real processes",
+    "actors.embedding": "real threads and other loops",
+    "pools.testing": "for tests",
+    "pools.simulation": "the simulation itself",
+    "protocols.command": "the program, not the library",
+    "protocols.scenarios": "the simulation's own services",
+    "protocols.kafka.simulated": "the simulation's own servers",
+    "protocols.postgres.simulated": "the simulation's own servers",
+    "protocols.redis.simulated": "the simulation's own servers",
+}
+
+WIRE = "the wire format's own"
+STATE = "a name for a state"
+OPTION = "the default of an option, which scenarios set"
+LIMIT = "a limit against a hostile peer, with tests of its own"
+DERIVED = "follows from the form of something else"
+SYSTEM = "the system's own"
+SEALED = "TLS cannot be simulated: OpenSSL has entropy of its own"
+COST = "how large something is, about"
+
+FIXED: dict[str, dict[str, str]] = {
+    "actors.kernel": {
+        "READABLE": SYSTEM,
+        "WRITABLE": SYSTEM,
+        "ERROR": SYSTEM,
+        "HANGUP": SYSTEM,
+        "KEEPALIVE_PROBES": SYSTEM,
+    },
+    "actors.lines": {
+        "WRITE_MAX": SYSTEM,
+    },
+    "actors.listeners": {
+        "PAUSE_SECONDS": "only after EMFILE, which is not simulated",
+    },
+    "actors.loop": {
+        "DRAIN_SECONDS": OPTION,
+    },
+    "actors.outcomes": {
+        "NEVER": STATE,
+    },
+    "actors.replies": {
+        "PENDING": STATE,
+        "VALUE": STATE,
+        "ERROR": STATE,
+    },
+    "actors.resolver": {
+        "AGAIN_SECONDS": "real threads, which the simulated kernel does without",
+        "LOOKUPS_MAX": "real threads, which the simulated kernel does without",
+        "SLOW_SECONDS": "real threads, which the simulated kernel does without",
+        "SLOW_NAMES_KEPT": "real threads, which the simulated kernel does without",
+        "THREADS_MAX": "real threads, which the simulated kernel does without",
+        "IDLE_SECONDS": "real threads, which the simulated kernel does without",
+        "NAMES_MAX": "real threads, which the simulated kernel does without",
+        "WAITING_MAX": "real threads, which the simulated kernel does without",
+    },
+    "actors.scope": {
+        "SLOT_BITS": DERIVED,
+        "SLOT_MASK": DERIVED,
+    },
+    "actors.streams": {
+        "FLUSHED": STATE,
+        "DUE": STATE,
+        "BROKEN": STATE,
+        "NOTHING": STATE,
+    },
+    "actors.supervision": {
+        "BACKOFF": OPTION,
+    },
+    "actors.tls": {
+        "HANDSHAKE_SECONDS": SEALED,
+        "SEALED_MAX": SEALED,
+        "CHUNKS_MAX": SEALED,
+    },
+    "pools.members": {
+        "NOWHERE": STATE,
+        "IDLE": STATE,
+        "SHARING": STATE,
+    },
+    "pools.queues": {
+        "PRIORITIES": "how many there are to choose from",
+    },
+    "pools.units": {
+        "QUEUED": STATE,
+        "SENT": STATE,
+        "ABANDONED": STATE,
+        "EXCHANGE": STATE,
+    },
+    "protocols.http.access_log": {
+        "INTERVAL": "written by a thread and a real file",
+        "BATCH": "written by a thread and a real file",
+        "WAITING_MAX": "written by a thread and a real file",
+        "WRITE_MAX": "written by a thread and a real file",
+    },
+    "protocols.http.bodies": {
+        "_TRAILERS": STATE,
+    },
+    "protocols.http.exchanges": {
+        "UNKNOWN": STATE,
+    },
+    "protocols.http.head": {
+        "CHUNKED": STATE,
+        "UNTIL_CLOSE": STATE,
+        "LEADING_BLANK_LINES_MAX": LIMIT,
+        "CONNECTION_OPTIONS_MAX": LIMIT,
+        "START_LINE_SLACK": LIMIT,
+    },
+    "protocols.http.messages": {
+        "_LENGTHS_KEPT": "a table is made of it when the module is loaded",
+    },
+    "protocols.http.proxy": {
+        "GATHER": OPTION,
+        "BODY_TIMEOUT_SECONDS": OPTION,
+        "SPOOL_MAX": OPTION,
+        "SPOOL_TOTAL": OPTION,
+        "TUNNEL_IDLE_SECONDS": OPTION,
+        "UPGRADE_REQUIRED": WIRE,
+    },
+    "protocols.http.server": {
+        "REQUESTS_MAX": OPTION,
+    },
+    "protocols.http.spool": {
+        "FILES_MAX": LIMIT,
+    },
+    "protocols.http.wire": {
+        "NO_LIMIT": STATE,
+        "INTERIM_MAX": LIMIT,
+    },
+    "protocols.kafka.assignors": {
+        "SUBSCRIPTION_VERSION": WIRE,
+        "ASSIGNMENT_VERSION": WIRE,
+    },
+    "protocols.kafka.batches": {
+        "EPOCH_MAX": WIRE,
+        "SEQUENCES": WIRE,
+    },
+    "protocols.kafka.client": {
+        "PORT": WIRE,
+    },
+    "protocols.kafka.cluster": {
+        "IDLE_SECONDS": OPTION,
+    },
+    "protocols.kafka.committing": {
+        "REBALANCE_IN_PROGRESS": WIRE,
+        "ILLEGAL_GENERATION": WIRE,
+    },
+    "protocols.kafka.compression": {
+        "UNPACKED_BYTES": LIMIT,
+        "GZIP": WIRE,
+        "SNAPPY_BLOCK": WIRE,
+        "FIRST_GUESS": WIRE,
+    },
+    "protocols.kafka.consumer": {
+        "MANY": OPTION,
+    },
+    "protocols.kafka.delivery": {
+        "NO_LEADER": WIRE,
+        "ANSWER_SHARE": DERIVED,
+    },
+    "protocols.kafka.fetching": {
+        "BEGINNING": WIRE,
+        "END": WIRE,
+        "OUT_OF_RANGE": WIRE,
+    },
+    "protocols.kafka.group": {
+        "UNKNOWN_MEMBER_ID": WIRE,
+    },
+    "protocols.kafka.handshake": {
+        "UNSUPPORTED_VERSION": WIRE,
+        "UNSUPPORTED_MECHANISM": WIRE,
+    },
+    "protocols.kafka.member": {
+        "GROUP": WIRE,
+    },
+    "protocols.kafka.messages": {
+        "RECORD_OVERHEAD": WIRE,
+        "PARTITION_MAX": WIRE,
+        "TIMESTAMP_MAX": WIRE,
+    },
+    "protocols.kafka.partitioner": {
+        "SEED": WIRE,
+        "MULTIPLIER": WIRE,
+        "MASK": WIRE,
+        "KEYS_REMEMBERED": "a memo of a pure function",
+    },
+    "protocols.kafka.primitives": {
+        "VARINT_BYTES_MAX": WIRE,
+    },
+    "protocols.kafka.producer": {
+        "OBJECT_BYTES": COST,
+        "TOO_LARGE": WIRE,
+        "UNKNOWN_TOPIC": WIRE,
+        "INVALID_TOPIC": WIRE,
+        "ELECTING": WIRE,
+    },
+    "protocols.kafka.records": {
+        "HEADER_BYTES": WIRE,
+        "MAGIC": WIRE,
+        "COMPRESSION": WIRE,
+        "LOG_APPEND_TIME": WIRE,
+        "TRANSACTIONAL": WIRE,
+        "CONTROL": WIRE,
+        "ABORT": WIRE,
+        "COMMIT": WIRE,
+        "BEFORE_CRC": WIRE,
+        "CHECKED_FROM": WIRE,
+    },
+    "protocols.kafka.schema": {
+        "NEVER": WIRE,
+    },
+    "protocols.kafka.transactions": {
+        "GROUP": WIRE,
+        "TRANSACTION": WIRE,
+        "INVALID_PRODUCER_EPOCH": WIRE,
+        "INVALID_TXN_STATE": WIRE,
+        "NOT_ATTEMPTED": WIRE,
+        "PRODUCER_FENCED": WIRE,
+    },
+    "protocols.kafka.verdicts": {
+        "NO_ERROR": WIRE,
+        "MESSAGE_TOO_LARGE": WIRE,
+        "RECORD_LIST_TOO_LARGE": WIRE,
+        "OUT_OF_ORDER_SEQUENCE_NUMBER": WIRE,
+        "DUPLICATE_SEQUENCE_NUMBER": WIRE,
+        "INVALID_PRODUCER_EPOCH": WIRE,
+        "UNKNOWN_PRODUCER_ID": WIRE,
+    },
+    "protocols.kafka.wire": {
+        "ANSWER_BYTES": LIMIT,
+        "GREETING_BYTES": LIMIT,
+        "RENEWED": DERIVED,
+    },
+    "protocols.postgres.binary": {
+        "ITEM_COST": COST,
+        "FIRST_ADDED": WIRE,
+    },
+    "protocols.postgres.client": {
+        "PORT": WIRE,
+    },
+    "protocols.postgres.copying": {
+        "READER_SECONDS": "an hour: longer than any run",
+    },
+    "protocols.postgres.handshake": {
+        "GREETING_MAX": LIMIT,
+    },
+    "protocols.postgres.messages": {
+        "PROTOCOL": WIRE,
+        "DESCRIBE_SIZE_MAX": LIMIT,
+        "REASON_MAX": LIMIT,
+    },
+    "protocols.postgres.names": {
+        "NAME_BYTES_MAX": WIRE,
+    },
+    "protocols.postgres.opening": {
+        "NEGOTIATING": STATE,
+        "SEALING": STATE,
+        "GREETING": STATE,
+    },
+    "protocols.postgres.preparing": {
+        "OIDS": WIRE,
+    },
+    "protocols.postgres.rows": {
+        "TEXT": WIRE,
+        "BINARY": WIRE,
+        "DATA_ROW": WIRE,
+        "DECODERS_MAX": "a memo of a pure function",
+    },
+    "protocols.postgres.statements": {
+        "PARAMETERS_MAX": WIRE,
+        "MESSAGE_MAX": WIRE,
+        "COLUMN_BYTES": COST,
+    },
+    "protocols.postgres.subscriptions": {
+        "BACKOFF": OPTION,
+        "CAPACITY": OPTION,
+        "COMMANDS_MAX": LIMIT,
+        "MESSAGE_MAX": LIMIT,
+    },
+    "protocols.postgres.tls": {
+        "READ_SIZE": SEALED,
+    },
+    "protocols.postgres.transactions": {
+        "IDLE": WIRE,
+    },
+    "protocols.postgres.types.composed": {
+        "DIMENSIONS_MAX": WIRE,
+        "EMPTY": WIRE,
+        "LOWER_INCLUDED": WIRE,
+        "UPPER_INCLUDED": WIRE,
+        "LOWER_INFINITE": WIRE,
+        "UPPER_INFINITE": WIRE,
+    },
+    "protocols.postgres.types.scalars": {
+        "EPOCH_DAY": WIRE,
+        "DAY": WIRE,
+        "INFINITY_64": WIRE,
+        "INFINITY_32": WIRE,
+        "FAMILY_4": WIRE,
+        "FAMILY_6": WIRE,
+        "NUMERIC_NAN": WIRE,
+        "NUMERIC_INFINITY": WIRE,
+        "NUMERIC_MINUS_INFINITY": WIRE,
+        "DIGITS_MAX": WIRE,
+    },
+    "protocols.postgres.units": {
+        "MANY_MAX": LIMIT,
+    },
+    "protocols.postgres.wire": {
+        "MESSAGE_MAX": WIRE,
+        "DATA_ROW": WIRE,
+        "BIND_COMPLETE": WIRE,
+        "COMMAND_COMPLETE": WIRE,
+        "READY": WIRE,
+        "COPY_DATA": WIRE,
+        "SENT_ALL": WIRE,
+    },
+    "protocols.redis.client": {
+        "PORT": WIRE,
+        "PIPELINE": OPTION,
+        "QUEUE": OPTION,
+    },
+    "protocols.redis.cluster": {
+        "NODES_MAX": LIMIT,
+        "REDIRECTS": OPTION,
+    },
+    "protocols.redis.codec": {
+        "REPLY_BYTES_MAX": LIMIT,
+        "ELEMENTS_MAX": LIMIT,
+        "INT_BITS_MAX": LIMIT,
+        "ATTRIBUTE": WIRE,
+        "HEAD_BYTES_MAX": WIRE,
+    },
+    "protocols.redis.slots": {
+        "SLOTS": WIRE,
+    },
+    "protocols.redis.subscriptions": {
+        "BACKOFF": OPTION,
+        "CAPACITY": OPTION,
+    },
+    "protocols.redis.transactions": {
+        "ATTEMPTS": OPTION,
+    },
+    "protocols.scram": {
+        "ITERATIONS_MAX": LIMIT,
+    },
+}

@@ -1,0 +1,150 @@
+"""`windlass proxy` as one process: SIGHUP renews what it has read, and no signal comes too early."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors import Loop, Machine, Timeout
+
+START = ("-m", "protocols.command", "proxy", "--listen", "127.0.0.1:0", "--log-json")
+Start = Callable[..., Any]
+
+
+def port_of(running: Any) -> int:
+    return int(json.loads(running.line('"listening"'))["address"].rpartition(":")[2])
+
+
+def asks(port: int, backend: Any) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    client.request("GET", "/")
+    backend.receive()
+    backend.answer(b"yes")
+    assert client.getresponse().read() == b"yes"
+    client.close()
+    backend.hang_up()
+
+
+def ends(running: Any) -> str:
+    running.process.send_signal(signal.SIGTERM)
+    status, _, err = running.finish()
+    assert status == 0
+    return str(err)
+
+
+def test_a_hangup_opens_the_access_log_anew_and_ends_nothing(
+    start: Start, held_backend: Any, tmp_path: Path
+) -> None:
+    log, before = tmp_path / "access.log", tmp_path / "before.log"
+    running = start(*START, "--backend", held_backend.url, "--access-log", str(log))
+    port = port_of(running)
+    asks(port, held_backend)
+    while not log.read_text():  # it is written once a second
+        assert running.process.poll() is None
+    log.rename(before)
+    running.process.send_signal(signal.SIGHUP)
+    running.line('"renewed"')
+    asks(port, held_backend)
+    ends(running)
+    assert [path.read_text().count(" 200 3 ") for path in (before, log)] == [1, 1]
+
+
+def test_what_cannot_be_opened_any_more_is_told_and_the_old_goes_on(
+    start: Start, held_backend: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    running = start(*START, "--backend", held_backend.url, "--access-log", str(folder / "access.log"))
+    port = port_of(running)
+    folder.rename(tmp_path / "elsewhere")
+    running.process.send_signal(signal.SIGHUP)
+    assert "change --access-log" in json.loads(running.line('"cannot renew'))["reason"]
+    asks(port, held_backend)
+    ends(running)
+    assert " 200 3 " in (tmp_path / "elsewhere" / "access.log").read_text()
+
+
+@pytest.fixture
+def certified(tmp_path: Path, require_program: Callable[[str, str], str]) -> Callable[[], Path]:
+    """Write a new certificate and key into one file."""
+    openssl = require_program("openssl", "apt-get install openssl")
+    pem, certificate = tmp_path / "site.pem", tmp_path / "certificate.pem"
+    command = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    command += f" -subj /CN=localhost -keyout {tmp_path}/key.pem -out {certificate}"
+
+    def write() -> Path:
+        subprocess.run(command.split(), check=True, capture_output=True)
+        pem.write_bytes((tmp_path / "key.pem").read_bytes() + certificate.read_bytes())
+        return pem
+
+    return write
+
+
+def test_a_hangup_reads_the_certificate_anew(
+    start: Start, held_backend: Any, certified: Callable[[], Path]
+) -> None:
+    pem = certified()
+    running = start(*START, "--backend", held_backend.url, "--tls-certificate", os.fspath(pem))
+    address = ("127.0.0.1", port_of(running))
+    first = ssl.get_server_certificate(address)
+    certified()
+    assert ssl.get_server_certificate(address) == first
+    running.process.send_signal(signal.SIGHUP)
+    running.line('"renewed"')
+    second = ssl.get_server_certificate(address)
+    assert second != first
+    pem.write_text("nonsense")
+    running.process.send_signal(signal.SIGHUP)
+    assert "want PEM files" in json.loads(running.line('"cannot renew'))["reason"]
+    assert ssl.get_server_certificate(address) == second
+    ends(running)
+
+
+EARLY = """
+import os, signal, sys
+from actors import Loop
+from protocols.command import main
+run = Loop.run
+def early(loop, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    run(loop, **options)
+Loop.run = early
+sys.exit(main(["proxy", "--listen", "127.0.0.1:0", "--log-json", "--backend", "http://127.0.0.1:1"]))
+"""
+
+
+def test_a_sigterm_between_listening_and_running_drains(start: Start) -> None:
+    status, _, err = start("-c", EARLY).finish()
+    assert status == 0, err
+    assert [json.loads(line)["event"] for line in err.splitlines()] == [
+        "listening",
+        "forwarding",
+        "draining",
+        "no longer listening",
+        "stopped",
+    ]
+
+
+class Keeps(Machine[int]):
+    def start(self, scope):
+        return Timeout(self, scope.now + 1e6)
+
+
+def test_a_program_takes_signals_before_it_runs_the_loop():
+    before = signal.getsignal(signal.SIGTERM)
+    with Loop() as loop, loop.taking_signals(5.0):
+        loop.spawn(Keeps())
+        signal.raise_signal(signal.SIGTERM)
+        assert loop.draining
+        loop.run()
+        assert loop.machines == 0
+    assert signal.getsignal(signal.SIGTERM) is before
