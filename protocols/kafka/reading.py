@@ -188,7 +188,7 @@ class ReadAhead:
         `BadMessage`.
         """
         size, behind = whole_batches(data, position.epochs)
-        if len(position.epochs) > EPOCHS_MAX:
+        while len(position.epochs) > EPOCHS_MAX:
             position.believed = position.epochs.pop(0)[1]
         if not size:
             return False

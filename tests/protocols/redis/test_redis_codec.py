@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.redis import codec
 from protocols.redis.codec import ELEMENTS_MAX, NOTHING, Decoder, PushNotification, encode
 from protocols.redis.errors import BadReply, RedisError
 
@@ -297,9 +298,11 @@ def test_no_text_makes_more_work_than_another(
     assert counts[1] <= counts[0] + 2, counts
 
 
-@pytest.mark.parametrize("place", [5, 31, 100])
-def test_a_head_is_found_behind_any_text(place: int) -> None:
+@pytest.mark.parametrize("kept", [0, 1, 2, 1 << 20])
+@pytest.mark.parametrize("place", [1, 2, 5, 31, 100])
+def test_a_head_is_found_behind_any_text(place: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attributes of a reply, after a text that is full of what looks like them."""
+    monkeypatch.setattr(codec, "BEHIND_MAX", kept)
     text = b"\n|1\r\n" * 50
     data = b"*2\r\n$%d\r\n%b\r\n$1\r\nx\r\n" % (len(text), text)
     with pytest.raises(BadReply, match="attributes"):
