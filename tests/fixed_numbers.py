@@ -135,6 +135,10 @@ FIXED: dict[str, dict[str, str]] = {
         "NO_LIMIT": STATE,
         "INTERIM_MAX": LIMIT,
     },
+    "protocols.kafka.arguments": {
+        "OFFSET_MAX": WIRE,
+        "PARTITION_MAX": WIRE,
+    },
     "protocols.kafka.assignors": {
         "SUBSCRIPTION_VERSION": WIRE,
         "ASSIGNMENT_VERSION": WIRE,
@@ -165,6 +169,9 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.kafka.delivery": {
         "NO_LEADER": WIRE,
         "ANSWER_SHARE": DERIVED,
+    },
+    "protocols.kafka.fetch_api": {
+        "BY_NAME": WIRE,
     },
     "protocols.kafka.fetching": {
         "BEGINNING": WIRE,
@@ -218,6 +225,7 @@ FIXED: dict[str, dict[str, str]] = {
         "NEVER": WIRE,
     },
     "protocols.kafka.transactions": {
+        "EPOCH_MAX": WIRE,
         "GROUP": WIRE,
         "TRANSACTION": WIRE,
         "INVALID_PRODUCER_EPOCH": WIRE,
@@ -339,6 +347,7 @@ FIXED: dict[str, dict[str, str]] = {
         "INT_BITS_MAX": LIMIT,
         "ATTRIBUTE": WIRE,
         "HEAD_BYTES_MAX": WIRE,
+        "LINE_MAX": WIRE,
     },
     "protocols.redis.slots": {
         "SLOTS": WIRE,
