@@ -26,6 +26,7 @@ import msgspec
 
 import actors
 from actors import NEVER, NotSettled, Reply
+from actors.errors import FAILURES
 from pools import Pool, PoolClosed, QueueFull
 
 from .bodies import FORBIDDEN_TRAILERS, encode_chunk, encode_last_chunk
@@ -118,6 +119,7 @@ class Proxy:
     """The handler. `http.server(address, http.proxy(pool))`."""
 
     streams = True  # called with the head, see `streaming`
+    own_context = False  # it sets no context variables
 
     def __init__(
         self,
@@ -480,7 +482,7 @@ class ProxyResponder(Responder):
                 head, body, channel = reply.result()
             except NotSettled:
                 return
-            except Exception as error:
+            except FAILURES as error:
                 self._reply = None
                 self._forget_gathered()
                 exchange.respond(self._proxy.refusal(error))
