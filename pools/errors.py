@@ -25,7 +25,7 @@ Stage = Literal["queued", "connecting", "sent"]
 """How far a unit had come."""
 
 
-class PoolError(actors.ActorError):
+class PoolError(actors.NoAnswer):
     """The base of everything that a pool answers a unit with, other than its value."""
 
 
@@ -74,9 +74,9 @@ class BackendError(PoolError):
     """
 
 
-class Cancelled(PoolError, actors.Cancelled):
+class Cancelled(actors.Cancelled):
     """The asker cancelled. A unit that was sent by then may have been executed; its answer is read and
-    dropped.
+    dropped. No `PoolError`, for it is no `Exception` (see `actors.Cancelled`).
     """
 
     by_network = True

@@ -124,9 +124,8 @@ class Work(Entry[T]):
         """
         if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
             return False
-        hook, self._on_cancel = self._on_cancel, None
-        if hook is not None:
-            hook()
+        if self._on_cancel is not None:
+            self._tell_hooks()
         self.owner.cancelled(self)
         return True
 

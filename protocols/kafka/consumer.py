@@ -26,6 +26,7 @@ import msgspec
 
 from actors import NEVER, ChannelClosed, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
 from actors.replies import Waitable
+from actors.scope import Waker
 from pools import BackendError, PoolClosed
 
 from .assignors import TopicPartition
@@ -622,9 +623,9 @@ class _Readable(Waitable):
     def settled(self) -> bool:
         return self._consumer.readable
 
-    def attach(self, scope: Scope) -> None:
+    def attach(self, scope: Waker) -> None:
         self._consumer._receiver = scope
 
-    def detach(self, scope: Scope) -> None:
+    def detach(self, scope: Waker) -> None:
         if self._consumer._receiver is scope:
             self._consumer._receiver = None
