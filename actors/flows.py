@@ -19,7 +19,7 @@ from weakref import ref
 from .current import current_loop
 from .errors import FAILURES, Cancelled, DeadlineExceeded, MachineStopped, Misuse
 from .machine import Machine
-from .outcomes import NEVER, Outcome, Stop, Timeout
+from .outcomes import NEVER, UNCHANGED, Outcome, Stop, Timeout
 from .replies import Reply, Waitable
 from .scope import Scope, Waker
 from .seconds import seconds_of
@@ -69,11 +69,12 @@ class Steps(Generic[T]):
     def due(self) -> float:
         """When to call `advance` at the latest, with nothing having settled."""
         waiting = self.waiting
+        inherited = self.inherited
         if waiting is None:
-            return self.inherited
-        if self.inherited == NEVER or (isinstance(waiting, Reply) and waiting.deadline <= self.inherited):
+            return inherited
+        if inherited == NEVER or (isinstance(waiting, Reply) and waiting.deadline <= inherited):
             return waiting.due  # the reply comes to an end by itself, and says more about why
-        return min(waiting.due, self.inherited)
+        return min(waiting.due, inherited)
 
     def advance(self, scope: Scope) -> Any:
         """Run to the next wait: `UNFINISHED`, or what the coroutine returned. Raises what it raised."""
@@ -127,7 +128,9 @@ class Steps(Generic[T]):
                         "it may await replies, channels, sleep() and other flows"
                     )
                 elif not waiting.settled:
-                    error = self._endless(waiting) if waiting.composed else None
+                    if not waiting.composed:
+                        break
+                    error = self._endless(waiting)
                     if error is None:
                         break
         except StopIteration as stop:
@@ -293,7 +296,10 @@ class Flow(Machine["Reply[T]"], Generic[T]):
         except FAILURES as error:
             return self._failed(scope, error)
         if value is UNFINISHED:
-            return Timeout(self, self._steps.due)
+            due = self._steps.due
+            if due == NEVER == scope.deadline:
+                return UNCHANGED  # the common case: a reply that ends by itself
+            return Timeout(self, due)
         self.reply.settle(value)
         return Stop()
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
-from .current import enter_loop, leave_all
+from .current import ANY_THREAD, enter_loop, leave_all, running_here
 from .draining import Drain, DrainDeadline
 from .embedding.hosting import Hosting
 from .errors import FAILURES, LoopFull, Misuse
@@ -88,6 +88,7 @@ class Loop(Hosting):
         self._free: deque[int] = deque()
         self._slots_max = slots + 1  # and one for the notifier
         self.ticking = False
+        self.runs_in = ANY_THREAD
         self._stopping = False
         self.closed = False
         self._drain: Drain | None = None
@@ -368,12 +369,10 @@ class Loop(Hosting):
 
     def _dispatch_wakeups(self) -> None:
         for _ in range(ROUNDS_MAX):
-            batch = self.woken
-            rest = iter(batch)
-            self.woken = []
+            batch, self.woken = self.woken, []
             try:
                 self._wakeups += len(batch)
-                for scope in rest:
+                for scope in batch:
                     scope.woken = False
                     machine = scope.machine
                     if machine is None:
@@ -395,7 +394,8 @@ class Loop(Hosting):
                     except BaseException as error:
                         self._failed(scope, error, outcome)
             except BaseException:  # Ctrl-C, say: nobody else's wakeup may be lost by it
-                self.woken[:0] = rest
+                again = set(self.woken)
+                self.woken[:0] = [scope for scope in batch if scope.woken and scope not in again]
                 raise
             if not self.woken:
                 return
@@ -530,7 +530,7 @@ class Loop(Hosting):
         """
         seconds_of(drain, "a drain", least=0)
         try:
-            with self._signals(drain) if signals else nullcontext():
+            with self._signals(drain) if signals else nullcontext(), running_here(self):
                 while not self._stopping and self.machines > 0:
                     self.tick()
         finally:
@@ -540,8 +540,9 @@ class Loop(Hosting):
     def run_until(self, reply: Reply[T]) -> T:
         """Tick until the reply has settled; return its value or raise its error."""
         reply.relay(_seen)
-        while not reply.settled:
-            self.tick()
+        with running_here(self):
+            while not reply.settled:
+                self.tick()
         return reply.result()
 
     def stop(self) -> None:

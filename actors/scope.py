@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from .current import get_ident
+from .errors import Misuse
 from .outcomes import NEVER
 
 if TYPE_CHECKING:
@@ -78,10 +80,19 @@ class Scope(Waker):
         return self.machine is not None
 
     def wake(self) -> None:
-        """Call the machine's `wakeup` soon; at most one wakeup is pending per machine."""
+        """Call the machine's `wakeup` soon; at most one wakeup is pending per machine.
+
+        Raises `Misuse` in another thread than the one in which the loop runs, which would not notice.
+        """
         if not self.woken:
+            loop = self.loop
+            if loop.runs_in and loop.runs_in != get_ident():
+                raise Misuse(
+                    "this loop runs in another thread, which alone may use its pools and machines; share a "
+                    "loop with threads by Loop.in_thread(), or call loop.notifier.wake(token)"
+                )
             self.woken = True
-            self.loop.woken.append(self)
+            loop.woken.append(self)
 
     @overload
     def spawn(self, machine: M) -> M: ...

@@ -42,14 +42,29 @@ class DeadlineExceeded(PoolError, actors.DeadlineExceeded):
     been executed.
 
     Give it a longer `timeout=`, or find out why the backend is slow: queued says that the pool is too small
-    for its backend, connecting that the backend does not accept, sent that it does not answer.
+    for its backend, connecting that the backend does not accept, sent that it does not answer. `pool` is the
+    pool's name, `backend` the address (empty before there is one), `unit` what was to be done, `seconds` how
+    long it has waited.
     """
 
     by_network = True
 
-    def __init__(self, message: str, stage: Stage = "sent") -> None:
+    def __init__(
+        self,
+        message: str,
+        stage: Stage = "sent",
+        *,
+        pool: str = "",
+        backend: str = "",
+        unit: str = "",
+        seconds: float = 0.0,
+    ) -> None:
         super().__init__(message)
         self.stage: Stage = stage
+        self.pool = pool
+        self.backend = backend
+        self.unit = unit
+        self.seconds = seconds
 
 
 class BackendDown(PoolError):
