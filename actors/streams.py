@@ -8,6 +8,7 @@ Rules:
 3. Reading and flushing are independent (full duplex).
 4. `Stop()` from the protocol sends what is gathered, then closes; `Stop(error)` resets the connection at
    once, so that the peer cannot take what it has got for the whole (TCP only: a Unix socket has no reset).
+   However slow the peer, it is not cut off while it takes some of what is sent.
 5. What the peer had sent before it closed or reset the connection is still delivered.
 """
 
@@ -23,7 +24,7 @@ from typing import Any, ClassVar, Final
 from .errors import DelimiterNotFound, Misuse
 from .kernel import ERROR, READABLE, WRITABLE
 from .machine import Machine
-from .outcomes import UNCHANGED, Continue, Outcome, Stop, Timeout
+from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .scope import Scope
 from .transports import ANYTHING, SLEEP, Bytes, Delimiter, Expectation, Flush, Sleep, Transport
 
@@ -37,8 +38,9 @@ READ_AHEAD: Final = 65536  # bytes kept for a protocol that expects nothing, bef
 NOTHING: Final = 1 << 62  # a count that is never reached: nothing is expected
 SEND_JOIN_MAX: Final = 65536  # bytes; more than that is sent piece by piece instead of being copied together
 SEND_PIECES_MAX: Final = 1024  # what the system takes at a time (IOV_MAX)
-FLUSH_SECONDS: Final = 30.0  # for the last output of a stream that its protocol has stopped
-LINGER_SECONDS: Final = 2.0  # nginx lingers for 5 s at most between reads, 30 s in all; Apache 2 s
+FLUSH_SECONDS: Final = 30.0  # without the peer's taking any of the last output, of a stream that has stopped
+LINGER_SECONDS: Final = 2.0  # without the peer's sending anything; nginx 5 s, Apache 2 s
+LINGER_SECONDS_MAX: Final = 30.0  # in all, however much it sends; nginx 30 s
 LINGER_READS_MAX: Final = 64
 MAPPED: Final = "::ffff:"  # before the dotted address of an IPv4 client of an IPv6 listener
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends RST instead of FIN
@@ -117,6 +119,7 @@ class Stream(Transport, Machine[int]):
         self.input: bytes | bytearray = b""
         self.output: list[bytes] | None = None
         self.unsent = 0
+        self.moved = 0.0
         self.ended = self.cut_off = self.linger = False
         self._ending = False
         self.sock = sock
@@ -315,8 +318,6 @@ class Stream(Transport, Machine[int]):
                 self._flush_below = -1
             else:
                 self._expect(expectation)
-            if self._count != NOTHING and not self._mask & READABLE and not self.ended:
-                self._watch(self._mask | READABLE)
             if len(self.input) >= self._count and (self._delimiter is None or self._found(self._delimiter)):
                 deliveries += 1
                 if scope.machine is None:
@@ -336,6 +337,9 @@ class Stream(Transport, Machine[int]):
                     )
                 outcome = protocol.ended(self)
             else:
+                # only now: while the input has what is expected, nothing more is read
+                if self._count != NOTHING and not self._mask & READABLE and not self.ended:
+                    self._watch(self._mask | READABLE)
                 break
         return UNCHANGED
 
@@ -430,7 +434,9 @@ class Stream(Transport, Machine[int]):
                 if self._mask & WRITABLE:
                     self._watch(self._mask & ~WRITABLE)
             else:
-                drop_sent(output, sent)
+                if sent:
+                    self.moved = self.scope.loop.now
+                    drop_sent(output, sent)
                 if not self._mask & WRITABLE:
                     self._watch(self._mask | WRITABLE)
         if self._flush_below >= self.unsent:
@@ -481,31 +487,43 @@ class _Closing(StreamProtocol):
     closing a socket with unread input resets the connection and the peer may lose the answer (RFC 9112
     section 9.6)."""
 
-    __slots__ = ("_deadline",)
+    __slots__ = ("_until",)
 
     def __repr__(self) -> str:
         return "<closing>"
 
     def connected(self, transport: Transport) -> Outcome:
-        self._deadline = transport.scope.now + FLUSH_SECONDS
+        self._until = NEVER  # of lingering, which begins when all is sent
         transport.input = b""
-        return Timeout(self, self._deadline, (SLEEP, Flush(0)))
+        due = transport.scope.now + FLUSH_SECONDS
+        return Timeout(self, due, (ANYTHING if transport.linger else SLEEP, Flush(0)))
 
     def flushed(self, transport: Transport) -> Outcome:
         if not transport.linger or transport.ended:
             transport.linger = False
             return Stop()
         transport.end()
-        self._deadline = transport.scope.now + LINGER_SECONDS
-        return Timeout(self, self._deadline, ANYTHING)
+        self._until = transport.scope.now + LINGER_SECONDS_MAX
+        return self.received(transport)
 
     def received(self, transport: Transport) -> Outcome:
         transport.input = b""
-        return Timeout(self, self._deadline, ANYTHING)
+        if self._until == NEVER:
+            return Timeout(self, transport.scope.deadline)
+        return Timeout(self, min(self._until, transport.scope.now + LINGER_SECONDS), ANYTHING)
 
     def ended(self, transport: Transport) -> Outcome:
         transport.linger = False
         return UNCHANGED if transport.unsent else Stop()
+
+    def timeout(self, transport: Transport) -> Outcome:
+        if self._until != NEVER:
+            transport.linger = False  # it has had its time to read why
+            return Stop()
+        due = transport.moved + FLUSH_SECONDS
+        if transport.scope.now < due:
+            return Timeout(self, due)
+        return Stop(TimeoutError("the peer takes nothing more of what it is sent"))
 
     def draining(self, transport: Transport) -> Outcome:
         return UNCHANGED

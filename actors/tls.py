@@ -260,6 +260,7 @@ class TlsStream(Stream):
             except (BlockingIOError, InterruptedError):
                 return False
             drop_sent(self._cipher, sent)
+            self.moved = self.scope.loop.now
             if self._cipher:
                 return False
             self.unsent -= self._sealed
@@ -283,15 +284,18 @@ class TlsStream(Stream):
             self._cipher.append(self._outgoing.read())
 
     @staticmethod
-    def _next_chunk(output: list[bytes]) -> bytes:
-        """Join small pieces, so that they share a record; take a large one as it is, a part at a time."""
-        if len(output[0]) < SEALED_MAX and len(output) > 1:
-            size = count = 0
-            while count < len(output) and size < SEALED_MAX:
-                size += len(output[count])
-                count += 1
-            output[:count] = (b"".join(output[:count]),)
-        return output[0] if len(output[0]) <= SEALED_MAX else memoryview(output[0])[:SEALED_MAX]  # type: ignore[return-value]
+    def _next_chunk(output: list[bytes]) -> bytes | memoryview:
+        """What goes into the next records: small pieces joined, of a large one no more than that."""
+        first = memoryview(output[0])[:SEALED_MAX]
+        if len(first) == SEALED_MAX or len(output) == 1:
+            return first
+        pieces, room = [first], SEALED_MAX - len(first)
+        for piece in output[1:]:
+            pieces.append(memoryview(piece)[:room])
+            room -= len(pieces[-1])
+            if not room:
+                break
+        return b"".join(pieces)
 
     def _notify(self) -> None:
         if not self._notified and self.established:

@@ -72,13 +72,14 @@ class Transport:
     """The two buffers. By itself it is an in-memory one: `feed` puts input in, `take_output` takes the output
     out."""
 
-    __slots__ = ("_ending", "cut_off", "ended", "input", "linger", "output", "scope", "unsent")
+    __slots__ = ("_ending", "cut_off", "ended", "input", "linger", "moved", "output", "scope", "unsent")
 
     def __init__(self, scope: Scope | None = None) -> None:
         self.scope: Scope = scope  # type: ignore[assignment]  # a bare one in a test has none
         self.input: bytes | bytearray = b""
         self.output: list[bytes] | None = None  # None when empty: an idle connection holds no list
         self.unsent = 0  # bytes in `output`
+        self.moved = 0.0  # when some of the output was last taken, and not all of it (monotonic seconds)
         self.ended = False  # the peer sends nothing more
         self.cut_off = False  # it was lost: what lasts until the end may lack its last part
         self.linger = False  # set it if the peer may still be sending when this side closes

@@ -8,7 +8,7 @@ also the reply that the asker holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from actors import Misuse, Reply
 
@@ -16,7 +16,21 @@ from .errors import Cancelled
 from .kinds import Answer, Answering, KindOf
 from .ledger import Entry, Ledger
 
-__all__ = ["ABANDONED", "EXCHANGE", "QUEUED", "SENT", "Unit", "Work", "WorkOwner", "named", "no_unit"]
+if TYPE_CHECKING:
+    from .wires import Wire
+
+__all__ = [
+    "ABANDONED",
+    "EXCHANGE",
+    "QUEUED",
+    "SENT",
+    "Unit",
+    "Work",
+    "WorkOwner",
+    "named",
+    "no_unit",
+    "not_sent",
+]
 
 T = TypeVar("T")
 
@@ -123,6 +137,21 @@ def named(unit: Any) -> str:
         return repr(unit)[:200]
     except Exception:
         return f"<{type(unit).__name__}>"
+
+
+def not_sent(unit: Any, error: Exception, wire: Wire, pool_name: str) -> Exception:
+    """What a unit gets that a wire could not send: what went wrong, unless it is of another protocol."""
+    if isinstance(unit, wire.takes):
+        error.add_note(f"{type(wire).__name__}.send could not send {named(unit)}; nothing of it was executed")
+        return error
+    kinds = wire.takes if isinstance(wire.takes, tuple) else (wire.takes,)
+    names = " or ".join(kind.__name__ for kind in kinds)
+    wrong = Misuse(
+        f"{named(unit)} is a {type(unit).__name__}, and the pool of {pool_name} takes {names}; "
+        "submit it to a pool of its own protocol"
+    )
+    wrong.__cause__ = error
+    return wrong
 
 
 def no_unit(value: Any) -> Misuse:

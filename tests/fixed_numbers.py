@@ -31,6 +31,7 @@ FIXED: dict[str, dict[str, str]] = {
         "WRITABLE": SYSTEM,
         "ERROR": SYSTEM,
         "HANGUP": SYSTEM,
+        "KEEPALIVE_PROBES": SYSTEM,
     },
     "actors.lines": {
         "WRITE_MAX": SYSTEM,

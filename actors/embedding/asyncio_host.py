@@ -284,13 +284,16 @@ def wait_in_asyncio(
     """How a task of this asyncio loop waits for one of ours. `inside`: whose tick it runs in, if in one."""
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
-    watched = waitable.deadline != NEVER
+    deadline = waitable.deadline
+    watched = deadline != NEVER
     while not waitable.settled:
         waiting: Any = _Waiting(host)
         waitable.attach(waiting)
         timer = None if due == NEVER else host.call_later(remaining(due), waiting)
-        if watched:
-            watch.add(waiting, waitable)
+        if watched:  # as `Watch.add`, written out
+            watch.waiting[waiting] = waitable
+            if deadline < watch.earliest:
+                watch.arm_for(deadline)
         if inside is not None:
             host.call_soon(waiting.refuse_inside, inside)
             inside = None

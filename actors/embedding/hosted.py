@@ -279,19 +279,27 @@ class Watch:
     timer for all. A host derives from it, and calls `look` at `due`.
     """
 
-    __slots__ = ("due", "waiting")
+    __slots__ = ("earliest", "waiting")
 
     def __init__(self) -> None:
-        self.due = NEVER  # when to look (monotonic seconds)
+        self.earliest = NEVER  # no deadline of those that wait is earlier (monotonic seconds)
         self.waiting: dict[Any, Waitable] = {}  # by who waits
 
     def add(self, waiter: Any, waitable: Waitable) -> None:
         """Somebody begins to wait; they take themselves out of `waiting`."""
         self.waiting[waiter] = waitable
-        due = waitable.deadline + GRACE
-        if due < self.due:
-            self.due = due
-            self.arm()
+        if waitable.deadline < self.earliest:
+            self.arm_for(waitable.deadline)
+
+    def arm_for(self, deadline: float) -> None:
+        """Look when this one, the earliest, has passed."""
+        self.earliest = deadline
+        self.arm()
+
+    @property
+    def due(self) -> float:
+        """When to look (monotonic seconds)."""
+        return self.earliest + GRACE
 
     def arm(self) -> None:
         """See that `look` is called at `due`, after what the loop itself does at that time."""
@@ -307,11 +315,10 @@ class Watch:
                     waitable.cancel(DeadlineExceeded(LOST))
                 except Exception as failure:  # out of the hook of whoever has lost it
                     failures.append(failure)
-        self.due = min(
-            (waitable.deadline + GRACE for waitable in self.waiting.values() if not waitable.settled),
-            default=NEVER,
+        self.earliest = min(
+            (waitable.deadline for waitable in self.waiting.values() if not waitable.settled), default=NEVER
         )
-        if self.due != NEVER:
+        if self.earliest != NEVER:
             self.arm()
         if failures:
             raise ExceptionGroup("units that were lost could not be cancelled", failures)

@@ -149,7 +149,7 @@ class TrioWatch(Watch):
         self._until.deadline = trio.current_time() + remaining(self.due)
 
     async def _run(self) -> None:
-        while self.due != NEVER:
+        while self.earliest != NEVER:
             with trio.CancelScope(deadline=trio.current_time() + remaining(self.due)) as self._until:
                 await trio.sleep_forever()
             await lowlevel.checkpoint()  # what the loop itself does at that time comes first

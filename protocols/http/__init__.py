@@ -22,7 +22,7 @@ from .client import (
     request,
     stream,
 )
-from .errors import BadRequest, BadResponse, HttpError
+from .errors import BadContent, BadRequest, BadResponse, HttpError
 from .headers import Headers
 from .limits import Limits
 from .messages import Request, Response, json_response, text_response
@@ -34,6 +34,7 @@ from .timeouts import Timeouts
 
 __all__ = [
     "AccessLog",
+    "BadContent",
     "BadRequest",
     "BadResponse",
     "Fetch",

@@ -9,8 +9,8 @@ Rules:
    always closed, because the framing of what follows is lost.
 4. A body that was announced and not read to its end is not skipped: the connection is closed after the
    answer.
-5. The client's FIN while its request is being answered means that it has gone, and cancels the work (nginx
-   and Envoy do so too); a server made with `half_close=True` answers all the same.
+5. The client's FIN after a whole request says that it sends nothing more, and nothing else: it is answered
+   (RFC 9112 section 9.6). A reset cancels the work, and so does a FIN to a server with `half_close=False`.
 6. A request in a row of many costs no outcome. The stream's timer is a lower bound: when it fires, `timeout`
    looks what is due, and goes on if nothing is. And while an exchange wants no input, the stream may go on
    expecting some (`listening`), until some comes.
@@ -37,8 +37,9 @@ from actors import (
 from .errors import BadRequest
 from .exchanges import GATHER, Exchange
 from .head import HEAD_KEPT_BYTES, RequestHead, parse_request_head
-from .messages import CLOSE_LINE, KEEP_ALIVE_LINE, Request, Response, encode_response, text_response
+from .messages import CLOSE_LINE, KEEP_ALIVE_LINE, Request, Response, text_response, write_response
 from .routing import Route
+from .timeouts import Sending
 
 if TYPE_CHECKING:
     from .server import Server
@@ -46,16 +47,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "ServerConnection"]
 
-SENDING_MIN: Final = (
-    1 << 16
-)  # bytes; less than that is left to the socket, without waiting for it to be taken
+SENDING_MIN: Final = 1 << 16
+"""Bytes of answers: for more than that to be taken is waited. The rest is left to the socket."""
 ONLY_FLUSH: Final = (SLEEP, Flush(0))
 
 
 class ServerConnection(StreamProtocol):
     """Reads heads; answers at once what can be, and makes an `Exchange` for what cannot."""
 
-    __slots__ = ("deadline", "exchange", "idle_until", "left", "listening", "scanned", "server")
+    __slots__ = ("deadline", "exchange", "idle_until", "left", "listening", "scanned", "server", "taking")
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -65,6 +65,7 @@ class ServerConnection(StreamProtocol):
         self.deadline = NEVER  # of the head that is being received
         self.listening = False  # the stream expects ANYTHING; there was no FIN; its timer will not be late
         self.idle_until = NEVER  # when it is closed if nothing comes
+        self.taking: Sending | None = None  # a large answer, before anything else
 
     def __repr__(self) -> str:
         doing = repr(self.exchange) if self.exchange else "receiving a head" if self.scanned else "idle"
@@ -138,15 +139,15 @@ class ServerConnection(StreamProtocol):
             elif not head.minor:
                 lines += KEEP_ALIVE_LINE
             try:
-                transport.write(encode_response(answer, lines, head.method, head.minor))
+                write_response(transport, answer, lines, head.method, head.minor)
             except Exception as error:
                 answer = server.failed(request, error)
-                transport.write(encode_response(answer, lines, head.method, head.minor))
+                write_response(transport, answer, lines, head.method, head.minor)
             if server.access_log is not None:
                 server.access_log.add(transport, request, answer.status, len(answer.body), 0.0)
             if start == size:
                 transport.input = b""
-            if not staying or transport.unsent >= SENDING_MIN:
+            if not staying or transport.unsent > SENDING_MIN:
                 transport.consume(start)
                 return self._after(transport, head, request, route)
             if not transport.input:
@@ -162,7 +163,9 @@ class ServerConnection(StreamProtocol):
         if head.length:
             transport.linger = True  # answered before the body was read: let the client see that
             return Stop()
-        if self.left <= 0 or not head.keep_alive:
+        if not head.keep_alive:
+            self.left = 0
+        if transport.unsent <= SENDING_MIN:
             return Stop()
         return self.sending(transport, self.server.timeouts_for(route, request))
 
@@ -183,25 +186,26 @@ class ServerConnection(StreamProtocol):
         return exchange.begin(answer)
 
     def sending(self, transport: Transport, timeouts: Timeouts) -> Outcome:
-        """A large answer: take up the next request when the client has taken this one."""
+        """A large answer: take up the next request, or close, when the client has taken this one."""
         self.listening = False
-        due = transport.scope.now + timeouts.response_sending + transport.unsent / timeouts.body_rate_min
-        return Timeout(self, due, ONLY_FLUSH)
+        if self.taking is None:
+            self.taking = Sending(timeouts, transport)
+        return Timeout(self, self.taking.due(transport), ONLY_FLUSH)
 
     def next(self, transport: Transport, timeouts: Timeouts) -> Outcome:
-        """The request at hand is answered, and the connection goes on."""
+        """The request at hand is answered, and the connection goes on, or ends."""
         self.exchange = None
+        if transport.unsent > SENDING_MIN and not transport.linger:
+            return self.sending(transport, timeouts)
         if self.left <= 0:
             return Stop()
-        if transport.unsent >= SENDING_MIN:
-            return self.sending(transport, timeouts)
         return self.listen(transport, self.server.idle)
 
     def refuse(self, transport: Transport, refusal: BadRequest, request: Request | None = None) -> Outcome:
         """Answer what cannot be served, and close."""
         self.server.refused += 1
         response = text_response(f"{refusal.reason}\n", refusal.status)
-        transport.write(encode_response(response, self.server.date_line() + CLOSE_LINE))
+        write_response(transport, response, self.server.date_line() + CLOSE_LINE)
         if self.server.access_log is not None:
             self.server.access_log.add(transport, request, refusal.status, len(response.body), 0.0)
         transport.linger = True
@@ -211,6 +215,7 @@ class ServerConnection(StreamProtocol):
         """The client has taken what it was sent."""
         if self.exchange is not None:
             return self.exchange.flushed()
+        self.taking = None
         return self.next(transport, self.server.timeouts)
 
     def ended(self, transport: Transport) -> Outcome:
@@ -232,6 +237,11 @@ class ServerConnection(StreamProtocol):
         if self.listening and transport.scope.now < self.idle_until:
             return Timeout(self, self.idle_until)
         if transport.unsent:
+            timeouts = self.server.timeouts
+            taking = self.taking
+            due = transport.moved + timeouts.response_sending if taking is None else taking.due(transport)
+            if transport.scope.now < due:
+                return Timeout(self, due)
             self.server.timed_out("response_sending")
             return Stop(TimeoutError("the client did not take the response in time"))
         if self.scanned:
@@ -244,10 +254,10 @@ class ServerConnection(StreamProtocol):
         """Busy connections close after their answer. Idle ones close now or, if the loop is patient, after
         one more request: it may be on its way, and closing would lose it."""
         over, self.left = self.left <= 0, 0
-        if self.exchange is not None or transport.input:
+        if self.exchange is not None or transport.input or self.taking is not None:
             return UNCHANGED
         patience = transport.scope.loop.patience
-        if not patience or over or transport.unsent >= SENDING_MIN:
+        if not patience or over:
             return Stop()
         self.listening = False  # sooner than what the stream was told
         return self.listen(transport, patience)

@@ -38,15 +38,18 @@ from .errors import BadRequest
 from .head import CHUNKED, UNTIL_CLOSE, RequestHead
 from .headers import NO_HEADERS, Headers
 from .messages import (
+    BODILESS,
     CLOSE_LINE,
     KEEP_ALIVE_LINE,
+    SHARED_MIN,
     Request,
     Response,
-    encode_response,
     encode_response_head,
     text_response,
+    write_response,
 )
 from .responders import ChannelResponder, FlowResponder, Responder, StreamingResponse, flow_of
+from .timeouts import Sending
 
 if TYPE_CHECKING:
     from .connections import ServerConnection
@@ -82,7 +85,8 @@ class Exchange:
         "_left",
         "_received",
         "_responder",
-        "_sending_due",
+        "_sending",
+        "_silent_until",
         "_switched",
         "_undecoded",
         "head",
@@ -121,7 +125,8 @@ class Exchange:
         self._switched: StreamProtocol | None = None
         self._received = transport.scope.now  # when the request began; deadlines count from here
         self._held_since = NEVER  # since when the responder takes no more of the body
-        self._sending_due = NEVER  # when the client must have taken what it is sent
+        self._sending: Sending | None = None  # the client is slower than the answer
+        self._silent_until = NEVER  # after the client's FIN: when it is taken as gone if nothing happens
 
     def __repr__(self) -> str:
         state = "answering" if self.body_complete else "receiving the body"
@@ -190,10 +195,11 @@ class Exchange:
                 self.transport.write(CONTINUE)
 
     def send_interim(self, status: int, block: bytes) -> None:
-        """An informational response (1xx) before the final one. HTTP/1.0 clients do not get it."""
+        """An informational response (1xx) before the final one. HTTP/1.0 clients do not get it, nor one that
+        does not take what it has been sent: these are hints, and bounded like all that waits for a client."""
         if status == 100:
             self._continue = False
-        if self.head.minor and not self._answered:
+        if self.head.minor and not self._answered and not self.congested:
             self.transport.write(encode_response_head(status, block, None))
 
     def send_head(
@@ -210,7 +216,11 @@ class Exchange:
                 f"{self!r} cannot send a head of {status} {'twice' if self._answered else 'as final'}"
             )
         connection = self._connection
-        self._bodiless = self.head.method == "HEAD" or status in (101, 204, 304)
+        method = self.head.method
+        tunnels = status == 101 or (method == "CONNECT" and status < 300)
+        self._bodiless = method == "HEAD" or tunnels or status in BODILESS or status == 205
+        if tunnels:
+            length = UNTIL_CLOSE
         if length < 0 and self.head.minor == 0:
             length = UNTIL_CLOSE
         self._chunked = length == CHUNKED and not self._bodiless
@@ -260,7 +270,7 @@ class Exchange:
         head = self.head
         server = self._connection.server
         lines = server.date_line() + self._connection_line()
-        self.transport.write(encode_response(response, lines, head.method, head.minor))
+        write_response(self.transport, response, lines, head.method, head.minor)
         self._answered = self._finished = True
         if server.access_log is not None:
             size = len(response.body)
@@ -278,7 +288,13 @@ class Exchange:
         if lines:
             first = head.index(b"\n") + 1
             head = head[:first] + lines + head[first:]
-        self.transport.write(head if self.head.method == "HEAD" else head + body)
+        if self.head.method == "HEAD":
+            self.transport.write(head)
+        elif len(body) <= SHARED_MIN:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
         self._answered = self._finished = True
         if server.access_log is not None:
             server.access_log.add(self.transport, self.request, status, len(body), self._taken())
@@ -417,7 +433,7 @@ class Exchange:
 
     def flushed(self) -> Outcome:
         """The output has drained."""
-        self._sending_due = NEVER
+        self._sending = None
         return self._outcome() if self._responder is None else self._guard(self._responder.writable, self)
 
     def ended(self) -> Outcome:
@@ -433,9 +449,13 @@ class Exchange:
     def timeout(self, now: float) -> Outcome:
         """Whichever deadline it was: a timeout class, or the responder's own."""
         server = self._connection.server
-        if now >= self._sending_due:
+        sending = self._sending
+        if sending is not None and now >= sending.due(self.transport):
             server.timed_out("response_sending")
             return Stop(TimeoutError("the client did not take the response in time"))
+        if now >= self._silent_until:
+            server.timed_out("idle")
+            return Stop(TimeoutError("the client has ended its side, and nothing has come for it since"))
         if now >= self._class_deadline():
             if not self.body_complete and not self.body_held:
                 server.timed_out("body_receiving")
@@ -512,20 +532,22 @@ class Exchange:
         responder = self._responder
         if responder is not None and responder.deadline < due:
             due = responder.deadline
+        if transport.ended and self._answered:
+            # an answer that goes on, for a client that may have gone: only what is sent could show that
+            self._silent_until = transport.scope.now + connection.server.idle
+            due = min(due, self._silent_until)
         decoder = self._decoder
         reading = decoder is not None and not decoder.done and self._held_since == NEVER
-        sending = self._sending_due != NEVER or transport.unsent > HIGH_WATERMARK
+        sending = self._sending is not None or transport.unsent > HIGH_WATERMARK
         if connection.listening and not reading and not sending:
             return UNCHANGED if transport.scope.deadline <= due else Timeout(connection, due)
         connection.listening = False
         wanted = Bytes(self._undecoded + 1) if reading else SLEEP
         if not sending:
             return Timeout(connection, due, wanted)
-        if self._sending_due == NEVER:
-            timeouts = self.timeouts
-            needed = timeouts.response_sending + transport.unsent / timeouts.body_rate_min
-            self._sending_due = transport.scope.now + needed
-        return Timeout(connection, min(due, self._sending_due), (wanted, DRAINED))
+        if self._sending is None:
+            self._sending = Sending(self.timeouts, transport)
+        return Timeout(connection, min(due, self._sending.due(transport)), (wanted, DRAINED))
 
     def _over(self) -> Outcome:
         connection = self._connection
@@ -534,6 +556,5 @@ class Exchange:
             self.transport.linger = True
             self._close = True
         if self._close:
-            connection.exchange = None
-            return Stop()
+            connection.left = 0
         return connection.next(self.transport, self.timeouts)

@@ -12,13 +12,14 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from actors import Channel
+from actors import Channel, Transport
 from protocols.http.bodies import encode_chunk, encode_last_chunk
+from protocols.http.errors import BadContent, BadJson, UnexpectedJson
 from protocols.http.grammar import is_name, is_target
 from protocols.http.head import CHUNKED, RequestHead, ResponseHead
 from protocols.http.headers import NO_HEADERS, Headers, HeadersLike
@@ -39,6 +40,7 @@ __all__ = [
     "text_response",
     "validate_method",
     "validate_target",
+    "write_response",
 ]
 
 T = TypeVar("T")
@@ -54,11 +56,17 @@ REASONS: dict[int, str] = {int(status): status.phrase for status in HTTPStatus} 
 CLOSE_LINE = b"Connection: close\r\n"
 KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
 
-STREAM_CAPACITY = 1 << 18
+STREAM_CAPACITY: Final = 1 << 18
 """Bytes of a body that wait between a connection and a streaming handler."""
+QUERY_FIELDS_MAX: Final = 1000
+"""Fields of a query: each costs a string or two. Django 1,000, PHP 1,000."""
+SHARED_MIN: Final = 1 << 16
+"""Bytes of a body: a larger one is written by itself. Up to that, one send takes it with its head anyway."""
 
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
-_BODIED = {s: line for s, line in _STATUS_LINES.items() if s >= 200 and s not in (204, 304)}
+BODILESS = frozenset({204, 304})
+"""Final statuses whose answer has no body and no length of one."""
+_BODIED = {s: line for s, line in _STATUS_LINES.items() if s >= 200 and s not in (204, 205, 304)}
 _LENGTHS_KEPT = 1024
 _LENGTHS = [b"Content-Length: %d\r\n\r\n" % length for length in range(_LENGTHS_KEPT)]
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
@@ -190,10 +198,15 @@ class Request(msgspec.Struct, eq=False):
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The query's fields, decoded; a name may come more than once. At most 1,000 (`ValueError`)."""
+        """The query's fields, decoded; a name may come more than once. Raises `BadContent`, a `ValueError`,
+        for more than 1,000; the client gets a 400 if it is not caught."""
         fields: dict[str, list[str]] = {}
         text = self.target.partition("?")[2]
-        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=1000):
+        try:
+            found = parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+        except ValueError:
+            raise BadContent(f"the query has more than {QUERY_FIELDS_MAX} fields") from None
+        for name, value in found:
             fields.setdefault(name, []).append(value)
         return fields
 
@@ -202,12 +215,22 @@ class Request(msgspec.Struct, eq=False):
     @overload
     def json(self, type: type[T]) -> T: ...
     def json(self, type: Any = Any) -> Any:
-        """The body as JSON, validated as `type`. Raises `msgspec.DecodeError` if it is not that."""
-        return msgspec.json.decode(self.body, type=type)
+        """The body as JSON, validated as `type`. Raises `BadContent` that is a `msgspec.DecodeError`, and for
+        JSON of another type a `msgspec.ValidationError`; the client gets a 400 if it is not caught."""
+        try:
+            return msgspec.json.decode(self.body, type=type)
+        except msgspec.ValidationError as error:
+            raise UnexpectedJson(str(error)) from error
+        except msgspec.DecodeError as error:
+            raise BadJson(str(error)) from error
 
     def text(self) -> str:
-        """The body as text, by the charset of Content-Type or UTF-8. Raises `ValueError` if it is not."""
-        return _text(self.headers, self.body)
+        """The body as text, by the charset of Content-Type or UTF-8. Raises `BadContent`, a `ValueError`, if
+        it is not; the client gets a 400 if it is not caught."""
+        try:
+            return _text(self.headers, self.body)
+        except ValueError as error:
+            raise BadContent(f"the body is not text: {error}") from error
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target} {self.version} {len(self.body)} bytes of body>"
@@ -305,10 +328,12 @@ def encode_response_head(
     `block`: validated lines without framing (`Headers.end_to_end`, `forwardable(…, framing=True)`); `length`:
     bytes of body, `CHUNKED`, `UNTIL_CLOSE`, or None to say nothing (the answer to HEAD, when the block says
     it); `lines`: what the server adds (Date, Connection); `reason`: validated, else from `REASONS`. A 1xx,
-    204 or 304 gets no framing whatever `length` is (RFC 9110 section 8.6).
+    204 or 304 gets no framing whatever `length` is (RFC 9110 section 8.6), a 205 is empty (section 15.3.6).
     """
-    if status < 200 or status == 204 or status == 304:
+    if status < 200 or status in BODILESS:
         length = None
+    elif status == 205:
+        length = 0
     return b"%b%b%b%b" % (_status_line(status, reason), lines, block, _framing(length))
 
 
@@ -316,8 +341,9 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     """A whole response to a `method` request of HTTP/1.`minor`, head and body. `lines` are what the server
     adds: Date, Connection. The hot path of a server.
 
-    HEAD gets the length but no body; 204 and 304 get neither. Trailers make the body chunked, and are left
-    out for HTTP/1.0. Raises `ValueError` for a 1xx, which answers nothing.
+    HEAD gets the length but no body; 204 and 304 get neither. 205 has an empty one (RFC 9110 section 15.3.6).
+    A 2xx to CONNECT begins a tunnel, which has no length (section 9.3.6). Trailers make the body chunked, and
+    are left out for HTTP/1.0. Raises `ValueError` for a 1xx, which answers nothing.
     """
     status = response.status
     body = response.body
@@ -329,9 +355,11 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     if status_line is None:
         if status < 200:
             raise ValueError(f"{status} is not a final status: a handler answers with 200 or more")
-        if status == 204 or status == 304:
-            return b"%b%b%b\r\n" % (_status_line(status), lines, block)
+        if status in BODILESS or status == 205:
+            return encode_response_head(status, block, 0, lines)
         status_line = _status_line(status)
+    if method == "CONNECT" and status < 300:
+        return encode_response_head(status, block, None, lines)
     if response.trailers is not NO_HEADERS and minor == 1:
         return _encode_with_trailers(response, lines, block, method)
     length = len(body)
@@ -339,6 +367,25 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
     if method == "HEAD":
         body = b""
     return b"".join((status_line, lines, block, framing, body))
+
+
+def write_response(
+    transport: Transport, response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1
+) -> None:
+    """`encode_response` into a transport. A large body is not copied behind its head: all clients that are
+    sent it share the bytes."""
+    body = response.body
+    if (
+        len(body) <= SHARED_MIN
+        or method == "HEAD"
+        or method == "CONNECT"
+        or response.status not in _BODIED
+        or response.trailers is not NO_HEADERS
+    ):
+        transport.write(encode_response(response, lines, method, minor))
+        return
+    transport.write(encode_response_head(response.status, response.headers.answer_block, len(body), lines))
+    transport.write(body)
 
 
 def _encode_with_trailers(response: Response, lines: bytes, block: bytes, method: str) -> bytes:

@@ -11,6 +11,7 @@ import msgspec
 from actors import Address, Listener, Transport
 
 from .connections import ServerConnection
+from .errors import BadRequest
 from .head import HEADS_KEPT, RequestHead
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import Request, Response, date_line, text_response
@@ -81,7 +82,7 @@ class Server(Listener):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         connections: int = 10_000,
         requests_per_connection: int | None = None,
-        half_close: bool = False,
+        half_close: bool = True,
         reuse_port: bool = False,
         tls: ssl.SSLContext | None = None,
         access_log: AccessSink | None = None,
@@ -137,7 +138,10 @@ class Server(Listener):
         return self.date
 
     def failed(self, request: Request, error: Exception) -> Response:
-        """A handler has raised: log it, and make the answer."""
+        """A handler has raised: make the answer. Log it, unless it says that the request was bad."""
+        if isinstance(error, BadRequest):
+            self.refused += 1
+            return text_response(f"{error.reason}\n", error.status)
         self.errors += 1
         self._scope.loop.log.error(
             "handler failed",
@@ -194,7 +198,7 @@ def server(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     connections: int = 10_000,
     requests_per_connection: int | None = None,
-    half_close: bool = False,
+    half_close: bool = True,
     reuse_port: bool = False,
     tls: ssl.SSLContext | None = None,
     access_log: AccessSink | None = None,
@@ -203,6 +207,7 @@ def server(
 
     `handler` is a function of the request (plain or `async def`), a `Route` (with timeouts of its own) or a
     `Router`. At most `connections` are open at a time; each is closed after `requests_per_connection`.
+    `half_close`: a client that ends its sending side is answered all the same; false: it is taken as gone.
     Spawning raises `OSError` if the address is taken.
     """
     return Server(

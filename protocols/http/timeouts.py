@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["DEFAULT_TIMEOUTS", "Timeouts"]
+from actors import Transport
+
+__all__ = ["DEFAULT_TIMEOUTS", "Sending", "Timeouts"]
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -24,11 +26,26 @@ class Timeouts(msgspec.Struct, frozen=True):
     """From the complete request to the response's head, else 503 (504 from a proxy). nginx 60."""
 
     response_sending: float = 60.0
-    """For a client to take what waits for it, plus a second for every `body_rate_min` bytes of that; the
-    connection is then reset. nginx 60 between two writes."""
+    """Without a client's taking any of what waits for it; and in all, plus a second for every `body_rate_min`
+    bytes of that: the connection is then reset. nginx 60 between two writes, HAProxy's usual 60."""
 
     body_rate_min: float = 500.0
     """Bytes per second that a peer must keep up. Apache's mod_reqtimeout: 500."""
 
 
 DEFAULT_TIMEOUTS = Timeouts()
+
+
+class Sending:
+    """A client takes what it is sent more slowly than it is made: how long it may go on so."""
+
+    __slots__ = ("_patience", "_since", "_until")
+
+    def __init__(self, timeouts: Timeouts, transport: Transport) -> None:
+        self._since = transport.scope.now
+        self._patience = timeouts.response_sending
+        self._until = self._since + self._patience + transport.unsent / timeouts.body_rate_min
+
+    def due(self, transport: Transport) -> float:
+        """When the client has taken nothing for too long, or too little in all; later if it takes some."""
+        return min(self._until, max(self._since, transport.moved) + self._patience)

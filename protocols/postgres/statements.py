@@ -35,6 +35,7 @@ PREPARED_BYTES_MAX: Final = 1 << 20  # on one connection; a server holds several
 GUESSES_MAX: Final = 256
 FICKLE_MAX: Final = 64
 VANISHED_MAX: Final = 2  # the first time that a statement is gone may be somebody's DEALLOCATE
+NEVER_YET: Final = float("-inf")
 COLUMN_BYTES: Final = 512  # about, what one column or parameter takes here
 
 PLANNED: Final = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", ""})
@@ -82,8 +83,8 @@ class Statement:
         "_tail",
         "codecs",
         "columns",
+        "confirmed",
         "decode_rows",
-        "described",
         "formats",
         "name",
         "names",
@@ -97,7 +98,7 @@ class Statement:
         sql: str,
         types: Sequence[int],
         columns: Sequence[Column],
-        described: float = 0.0,
+        confirmed: float = NEVER_YET,
         codecs: Mapping[int, Codec] = CODECS,
     ) -> None:
         if len(types) > PARAMETERS_MAX:
@@ -107,7 +108,7 @@ class Statement:
             )
         self.name = name
         self.sql = sql
-        self.described = described  # when the server has said so (monotonic seconds)
+        self.confirmed = confirmed  # when a doubt about its types was unfounded (monotonic seconds)
         self.types = tuple(types)
         self.codecs = codecs
         self._introduction = b""
@@ -148,7 +149,7 @@ class Statement:
 
     def with_columns(self, columns: Sequence[Column]) -> Statement:
         """The same text, giving these columns."""
-        return type(self)(self.name, self.sql, self.types, columns, self.described, self.codecs)
+        return type(self)(self.name, self.sql, self.types, columns, self.confirmed, self.codecs)
 
     def __repr__(self) -> str:
         return f"<Statement {self.name.decode()} {self.sql[:60]!r}>"
@@ -229,7 +230,7 @@ class Utility(Statement):
 
     def skipping(self) -> Utility:
         """The same, for rows that nobody wants."""
-        blind = type(self)(self.name, self.sql, self.types, (), self.described, self.codecs)
+        blind = type(self)(self.name, self.sql, self.types, (), self.confirmed, self.codecs)
         blind.decode_rows = skip_rows
         return blind
 
@@ -239,13 +240,13 @@ def make_statement(
     sql: str,
     types: Sequence[int],
     columns: Sequence[Column],
-    described: float = 0.0,
+    confirmed: float = NEVER_YET,
     codecs: Mapping[int, Codec] = CODECS,
 ) -> Statement:
     """A statement of the kind that the text is of."""
     if first_word(sql) in PLANNED:
-        return Statement(name, sql, types, columns, described, codecs)
-    utility = Utility(name, sql, types, columns, described, codecs)
+        return Statement(name, sql, types, columns, confirmed, codecs)
+    utility = Utility(name, sql, types, columns, confirmed, codecs)
     return utility.skipping() if utility.by_portal else utility
 
 

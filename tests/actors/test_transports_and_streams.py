@@ -1,4 +1,4 @@
-"""Transports and streams: expectations at every split, watermarks, full duplex, half-close, lingering."""
+"""Transports and streams: expectations at every split, watermarks, full duplex, half-close."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from actors import (
     Timeout,
     Transport,
 )
-from actors.streams import DELIVERIES_MAX, LINGER_SECONDS, READ_AHEAD, drop_sent
+from actors.streams import DELIVERIES_MAX, READ_AHEAD, drop_sent
 from actors.testing import Driver, FakeTransport, at_every_split
 
 # -- transports --------------------------------------------------------------------------------------------
@@ -300,66 +300,6 @@ def test_stop_with_an_error_closes_at_once_and_without_one_sends_what_is_left():
     assert (driver.sent(), driver.socket.closed) == (b"", True)
     driver = Driver(Script(received=speak(None))).receive(b"x")
     assert (driver.sent(), driver.socket.closed, driver.error) == (b"answer", True, None)
-
-
-def test_a_stream_that_stops_sends_the_rest_later_but_not_for_ever():
-    def received(protocol, transport):
-        transport.consume(1)
-        transport.write(b"answer")
-        return Stop()
-
-    script = Script(received=received)
-    driver = Driver(script)
-    driver.socket.room = 2
-    driver.receive(b"x")
-    assert script.log[-1] == ("stopped", None)
-    assert "<closing>" in repr(driver.stream)
-    assert driver.sent() == b"an"
-    stuck = driver.clone()
-    driver.drain()
-    driver.socket.room = None
-    driver.settle()
-    assert (driver.sent(), driver.socket.closed) == (b"swer", True)
-    stuck.advance(31)
-    assert stuck.socket.closed
-    assert script.log.count(("stopped", None)) == 1
-
-
-def test_lingering_reads_on_so_that_the_answer_is_not_lost():
-    def received(protocol, transport):
-        transport.write(b"too large")
-        transport.linger = True
-        return Stop()
-
-    driver = Driver(Script(received=received)).receive(b"a long body begins")
-    assert driver.sent() == b"too large"
-    assert driver.socket.ended_here
-    assert not driver.socket.closed
-    silent, closing = driver.clone(), driver.clone()
-    driver.receive(b"and goes on" * 1000)
-    assert driver.stream.input == b""
-    driver.advance(LINGER_SECONDS)
-    silent.advance(LINGER_SECONDS)
-    closing.end()
-    assert driver.socket.closed
-    assert silent.socket.closed
-    assert closing.socket.closed
-
-
-def test_lingering_ends_at_once_when_the_peer_has_ended():
-    def received(protocol, transport):
-        transport.write(b"x" * 10)
-        transport.linger = True
-        return Stop()
-
-    driver = Driver(Script(received=received))
-    driver.socket.room = 5
-    driver.socket.arrive(b"a")
-    driver.settle().end()
-    assert not driver.socket.closed
-    driver.socket.room = None
-    driver.settle()
-    assert driver.socket.closed
 
 
 def test_a_protocol_whose_stopped_fails_is_told_once():

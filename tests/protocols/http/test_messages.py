@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import Transport
+from protocols.http.errors import BadContent
 from protocols.http.head import CHUNKED, UNTIL_CLOSE, parse_request_head, parse_response_head
 from protocols.http.headers import Headers
 from protocols.http.limits import DEFAULT_LIMITS
@@ -24,6 +26,7 @@ from protocols.http.messages import (
     encode_response_head,
     json_response,
     text_response,
+    write_response,
 )
 
 
@@ -84,9 +87,23 @@ class TestRequest:
         with pytest.raises(ValueError, match=r"is not a token|percent-encode"):
             encode_request(method, target, b"Host: a\r\n")
 
-    def test_json_errors_are_msgspecs(self) -> None:
-        with pytest.raises(msgspec.ValidationError):
+    def test_json_errors_are_msgspecs_and_the_clients_doing(self) -> None:
+        with pytest.raises(msgspec.ValidationError, match=r"^Object missing required field `x`$") as invalid:
             Request.make("GET", "/", {}, b"{}").json(Point)
+        with pytest.raises(msgspec.DecodeError, match=r"^JSON is malformed") as malformed:
+            Request.make("GET", "/", {}, b"{bad").json()
+        assert not isinstance(malformed.value, msgspec.ValidationError)
+        for caught in (invalid, malformed):
+            assert isinstance(caught.value, BadContent)
+
+    def test_so_are_those_of_text_and_query(self) -> None:
+        with pytest.raises(ValueError, match="the body is not text") as text:
+            Request.make("POST", "/", {}, b"\xff").text()
+        with pytest.raises(ValueError, match="the query has more than 1000 fields") as query:
+            _ = Request.make("GET", "/?" + "&".join(["a=1"] * 1001)).query
+        assert len(Request.make("GET", "/?" + "&".join(["a=1"] * 1000)).query["a"]) == 1000
+        for caught in (text, query):
+            assert isinstance(caught.value, BadContent)
 
     @pytest.mark.parametrize(
         ("content_type", "body", "text"),
@@ -203,6 +220,32 @@ class TestEncodeResponse:
             b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nHello"
         )
 
+    def test_205_is_empty(self) -> None:
+        expected = b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n"
+        for method in ("GET", "HEAD", "POST"):
+            assert encode_response(Response(205, body=b"x"), method=method) == expected
+        assert encode_response_head(205, b"", CHUNKED) == encode_response_head(205, b"", 7) == expected
+
+    def test_a_tunnel_has_no_length(self) -> None:
+        trailers = Headers({"X-Sum": "1"})
+        for response in (Response(200, body=b"x"), Response(200, body=b"x", trailers=trailers)):
+            assert encode_response(response, method="CONNECT") == b"HTTP/1.1 200 OK\r\n\r\n"
+        assert encode_response(Response(404, body=b"x"), method="CONNECT") == (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nx"
+        )
+
+    @pytest.mark.parametrize("size", [10, 200_000])
+    @pytest.mark.parametrize("trailers", [Headers(), Headers({"X-Sum": "1"})])
+    @pytest.mark.parametrize("status", [200, 204, 205, 304, 404, 599])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "CONNECT"])
+    def test_written_to_a_transport_it_is_the_same(
+        self, status: int, method: str, trailers: Headers, size: int
+    ) -> None:
+        response = Response(status, {"A": "b"}, b"x" * size, trailers)
+        transport = Transport()
+        write_response(transport, response, b"Date: x\r\n", method)
+        assert transport.take_output() == encode_response(response, b"Date: x\r\n", method)
+
     @pytest.mark.parametrize(
         ("length", "line"),
         [
@@ -225,6 +268,7 @@ class TestEncodeResponse:
         assert head is not None
         assert (head.status, head.reason, head.keep_alive) == (status, REASONS[status], True)
         assert data[head.end :] == (b"" if head.length == 0 else body)
+        body = b"" if status == 205 else body
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
         client.send(h11.EndOfMessage())

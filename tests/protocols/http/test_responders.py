@@ -276,7 +276,7 @@ def test_what_goes_wrong_after_the_end_is_only_logged() -> None:
 @pytest.mark.parametrize("answered", [False, True])
 def test_abandoned(how: str, answered: bool) -> None:
     responder = Recorder(begin=begun(lambda exchange: None) if answered else lambda exchange: None)
-    with Simulated(lambda request: responder) as simulated:
+    with Simulated(lambda request: responder, half_close=how != "fin") as simulated:
         sock = simulated.connect()
         simulated.send(sock, get())
         if how == "fin":
@@ -291,6 +291,26 @@ def test_abandoned(how: str, answered: bool) -> None:
         simulated.settle()
         assert sock.closed
         assert [told[0] for told in responder.told if told[0] == "abandoned"] == ["abandoned"]
+
+
+def test_a_silent_answer_to_a_client_that_has_ended_its_side_is_given_up() -> None:
+    """It may have gone, and only what is sent to it would show that."""
+    responder = Recorder(begin=begun(lambda exchange: None))
+    with Simulated(lambda request: responder, timeouts=http.Timeouts(idle=8.0)) as simulated:
+        sock = simulated.connect()
+        simulated.send(sock, get())
+        simulated.advance(100)
+        sock.end()
+        simulated.settle()
+        for _ in range(5):
+            simulated.advance(7)
+            assert not sock.closed
+            simulated.streams()[0].scope.wake()  # the responder has something to do
+            simulated.settle()
+        simulated.advance(8)
+        assert sock.closed
+        assert simulated.server.statistics().timeouts["idle"] == 1
+        assert responder.told[-1][0] == "abandoned"
 
 
 def test_an_answer_from_outside_of_the_handlers() -> None:

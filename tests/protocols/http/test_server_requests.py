@@ -211,7 +211,7 @@ class TestEnds:
                 ended.append("finally")
             return http.Response()
 
-        with Served(handler) as served:
+        with Served(handler, half_close=reset) as served:
             client = served.connect().send(get())
             served.until(lambda: reply.awaited)
             if reset:
@@ -231,18 +231,19 @@ class TestEnds:
             served.until(lambda: served.server.statistics().connections == 0)
         assert calls == []
 
-    @pytest.mark.parametrize("half_close", [False, True])
-    def test_a_fin_while_answering(self, half_close: bool) -> None:
+    @pytest.mark.parametrize("options", [{}, {"half_close": True}, {"half_close": False}])
+    def test_a_fin_while_answering(self, options: dict[str, Any]) -> None:
+        """It says that the client sends nothing more, and nothing else."""
         reply: Reply[int] = Reply()
 
         async def handler(request: http.Request) -> http.Response:
             return http.Response(200, body=str(await reply).encode())
 
-        with Served(handler, half_close=half_close) as served:
+        with Served(handler, **options) as served:
             client = served.connect().send(get() + get())
             served.until(lambda: reply.awaited)
             client.sock.shutdown(1)
-            if half_close:
+            if options.get("half_close", True):
                 for _ in range(10):
                     served.loop.tick(0)
                 assert reply.settle(7)
@@ -251,8 +252,58 @@ class TestEnds:
                 assert client.to_the_end() == []
                 assert reply.settled
 
-    def test_half_close_does_not_complete_a_body(self) -> None:
-        with Served(echo, half_close=True) as served:
+    def test_a_client_that_has_gone_after_its_request_is_noticed_when_it_is_answered(self) -> None:
+        ended: list[BaseException | None] = []
+
+        class Slow(http.Responder):
+            def begin(self, exchange: Any) -> None:
+                exchange.send_head(200, b"", -1)
+                self.deadline = 0.0
+
+            def timeout(self, exchange: Any) -> None:
+                exchange.send(b"x" * 1000)
+                self.deadline = exchange.scope.now + 0.001
+
+            def abandoned(self, exchange: Any, error: BaseException | None) -> None:
+                ended.append(error)
+
+        with Served(lambda request: Slow()) as served:
+            client = served.connect().send(get())
+            client.until(lambda: client.received)
+            client.close()
+            served.until(lambda: ended)
+            served.until(lambda: served.server.statistics().connections == 0)
+            assert isinstance(ended[0], OSError)
+
+    def test_a_client_that_asks_faster_than_it_is_answered_waits(self) -> None:
+        """What it sends ahead is bounded, and all of it is answered in order."""
+        one = get("/" + "x" * 500)
+        requests = 600
+
+        async def handler(request: http.Request) -> http.Response:
+            await sleep(0)
+            return http.Response(200, body=str(served.server.statistics().requests).encode())
+
+        with Served(handler) as served:
+            client = served.connect()
+            client.push(one * requests)
+            input_max = 0
+
+            def done() -> bool:
+                nonlocal input_max
+                client.pump()
+                client.pull()
+                input_max = max([input_max, *(len(stream.input) for stream in served.streams())])
+                return client.received.count(b"HTTP/1.1 200") == requests
+
+            served.until(done)
+            assert input_max < 2 * 65536
+            assert [answer.body for answer in read_answers(client.received)] == [
+                b"%d" % number for number in range(1, requests + 1)
+            ]
+
+    def test_a_fin_does_not_complete_a_body(self) -> None:
+        with Served(echo) as served:
             client = served.connect().send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
             client.sock.shutdown(1)
             assert client.to_the_end() == []

@@ -266,6 +266,9 @@ def test_a_client_that_goes_before_the_answer_leaves_no_tunnel(how: str) -> None
     getattr(client, how)()
     bench.run()
     bench.say(SWITCHING + b"\r\n")
+    assert bench.sockets[0].ended_here or bench.sockets[0].closed
+    bench.sockets[0].end()
+    bench.run()
     assert_all_gone(bench)
 
 

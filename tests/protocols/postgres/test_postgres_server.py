@@ -211,10 +211,7 @@ def test_a_type_that_was_made_anew(loop: Loop, server: Server) -> None:
     assert failure.value.sqlstate == "42P01"
 
 
-def test_a_parameter_whose_type_has_become_wider(
-    loop: Loop, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("protocols.postgres.wire.DOUBT_SECONDS", 0.0)
+def test_a_parameter_whose_type_has_become_wider(loop: Loop, server: Server) -> None:
     db = spawn(loop, server.url, connections=1, pipeline=4)
     for statement in ("drop table if exists widened", "create table widened (a int)"):
         wait(loop, db, postgres.execute(statement))
