@@ -558,6 +558,7 @@ class Loop:
                 self._ask_to_drain(scope)
             if self.woken:
                 self._dispatch_wakeups()
+        self.notifier.wake(0)  # others' turn; those whom it is now are asked in the next tick
 
     def _ask_to_drain(self, scope: Scope) -> None:
         if scope.machine is not None:

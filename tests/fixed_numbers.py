@@ -112,6 +112,7 @@ FIXED: dict[str, dict[str, str]] = {
         "START_LINE_SLACK": LIMIT,
     },
     "protocols.http.messages": {
+        "QUERY_FIELDS_MAX": LIMIT,
         "_LENGTHS_KEPT": "a table is made of it when the module is loaded",
     },
     "protocols.http.proxy": {
@@ -274,6 +275,7 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.postgres.statements": {
         "PARAMETERS_MAX": WIRE,
         "MESSAGE_MAX": WIRE,
+        "NEVER_YET": STATE,
         "COLUMN_BYTES": COST,
     },
     "protocols.postgres.subscriptions": {

@@ -1,5 +1,5 @@
-"""Seeds that have failed once, run for ever after: one per line of `kept_seeds.jsonl`, as `windlass sim all --kept`
-adds it, with the knobs that it had drawn then. What was found is told in the line; it must not be found again.
+"""Seeds that have failed once, run for ever after: one per line of `kept_seeds.jsonl`, as `windlass sim all
+--kept` adds it, with the knobs that it had drawn then. The line tells what was found; it must hold now.
 """
 
 from __future__ import annotations
