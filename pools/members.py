@@ -39,7 +39,7 @@ from .exchanges import Driver, Exchange, Exchanges
 from .ledger import PARTS, fail_all
 from .states import TABLE, Event, State, next_state
 from .suspects import leave, suspect_after_cancel, suspect_others
-from .units import ABANDONED, EXCHANGE, SENT, Work, named, not_sent
+from .units import ABANDONED, EXCHANGE, SENT, Work, named, not_sent, too_late
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -481,13 +481,12 @@ class Member(StreamProtocol):
             self.retire()
 
     def _late(self, work: Work[Any]) -> DeadlineExceeded:
-        return DeadlineExceeded("no answer before the deadline; it may have been executed", "sent")
+        waited = self.pool.loop.now - work.since
+        return too_late(work.unit, waited, "no answer", "sent", self.pool.name, str(self.backend.address))
 
     def _expire_driver(self, driver: Driver) -> None:
         work = driver.work
-        error = DeadlineExceeded(
-            "the deadline passed between exchanges; what was sent may have been executed", "sent"
-        )
+        error = self._late(work)
         work.fail(error)
         self._tell_abandoned(work)
         suspect_others(self, work, self.pool.loop.now)

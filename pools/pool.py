@@ -42,13 +42,13 @@ from .assignment import Choose, assign, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
 from .blame import Blame, blame, doubtful, unreachable
 from .budgets import RetryBudget
-from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
+from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull, Stage
 from .kinds import For, Kind
 from .ledger import Ledger, fail_all
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
 from .tunnels import Tunnels
-from .units import QUEUED, SENT, Unit, Work, no_unit
+from .units import QUEUED, SENT, Unit, Work, no_unit, too_late
 from .wires import Wire
 
 __all__ = ["Pool"]
@@ -217,7 +217,6 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if priority and not 0 <= priority < PRIORITIES:
             raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
         size = unit.size
-        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue = self.queue
         if (
             queue.live >= queue.limit
@@ -225,14 +224,16 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             or self._down_until > loop.now
             or self.draining_now
         ):
-            self._refuse([(work, self._refusal(loop.now))])
-            return work
+            refused: Work[T] = Work(self, unit, due, priority, loop.now)
+            self._refuse([(refused, self._refusal(loop.now))])
+            return refused
+        scope = self._scope
+        if not scope.woken:  # type: ignore[union-attr]
+            scope.wake()  # type: ignore[union-attr] # raises in a thread that is not the loop's
+        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue.push(work, size)
         if due < self._next:
             self._next = due
-        scope = self._scope
-        if not scope.woken:  # type: ignore[union-attr]
-            scope.wake()  # type: ignore[union-attr]
         return work
 
     def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
@@ -442,7 +443,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         """Everything that is due, and when to look again: also at what comes up while this looks."""
         self._next = NEVER
         gone, earliest = self.queue.expired(now)
-        self._refuse([(work, self._late()) for work in gone])
+        if gone:
+            late = self._late(now)
+            self._refuse([(work, late(work)) for work in gone])
         count = len(self.queue)
         for backend in self.backends:
             for member in list(backend.members):
@@ -452,24 +455,20 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 count += member.in_flight
         self._next = max(min(earliest, self._next), now + LATENESS * count)
 
-    def _late(self) -> DeadlineExceeded:
-        connecting = any(backend.opening for backend in self.backends) and not any(
-            backend.connections > backend.opening for backend in self.backends
-        )
-        if connecting:
-            greeting = any(
-                member.state is State.HANDSHAKING for backend in self.backends for member in backend.members
-            )
-            what = (
-                "took the connection, and did not finish its handshake before the deadline (is it that kind "
-                "of server, and does it want TLS?)"
-                if greeting
-                else "could not be connected to before the deadline"
-            )
-            return DeadlineExceeded(f"{self.name} {what}; not sent", "connecting")
-        return DeadlineExceeded(
-            f"no connection to {self.name} was free before the deadline; not sent", "queued"
-        )
+    def _late(self, now: float) -> Callable[[Work[Any]], DeadlineExceeded]:
+        """What units get whose deadline passes while they wait: what they have waited for."""
+        backends = self.backends
+        stage: Stage = "queued"
+        what = "no connection was free"
+        if any(backend.opening for backend in backends) and not any(
+            backend.connections > backend.opening for backend in backends
+        ):
+            stage = "connecting"
+            what = "could not connect"
+            if any(member.state is State.HANDSHAKING for backend in backends for member in backend.members):
+                what = "the handshake was not finished (is it that kind of server, and does it want TLS?)"
+        where = str(backends[0].address) if len(backends) == 1 else ""
+        return lambda work: too_late(work.unit, now - work.since, what, stage, self.name, where)
 
     def _renew(self, member: Member, now: float) -> float:
         """Retire a member that has been idle or has lived for too long; when to look at it again."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from actors import Misuse, Reply
 
-from .errors import Cancelled
+from .errors import Cancelled, DeadlineExceeded, Stage
 from .kinds import Answer, Answering, KindOf
 from .ledger import Entry, Ledger
 
@@ -30,6 +30,7 @@ __all__ = [
     "named",
     "no_unit",
     "not_sent",
+    "too_late",
 ]
 
 T = TypeVar("T")
@@ -124,9 +125,8 @@ class Work(Entry[T]):
         """
         if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
             return False
-        hook, self._on_cancel = self._on_cancel, None
-        if hook is not None:
-            hook()
+        if self._on_cancel is not None:
+            self._tell_hooks()
         self.owner.cancelled(self)
         return True
 
@@ -137,6 +137,23 @@ def named(unit: Any) -> str:
         return repr(unit)[:200]
     except Exception:
         return f"<{type(unit).__name__}>"
+
+
+def too_late(
+    unit: Any, seconds: float, what: str, stage: Stage, pool: str, backend: str = ""
+) -> DeadlineExceeded:
+    """What a unit gets whose deadline has passed after `seconds`: what has not happened by then."""
+    name, seconds = named(unit), max(0.0, seconds)
+    where = f"pool {pool}, backend {backend}" if backend and backend != pool else f"pool {pool}"
+    outcome = "it may have been executed" if stage == "sent" else "it was not sent"
+    return DeadlineExceeded(
+        f"{what} before the deadline, for {seconds:.3g} s: {name} ({where}, stage {stage}); {outcome}",
+        stage,
+        pool=pool,
+        backend=backend,
+        unit=name,
+        seconds=seconds,
+    )
 
 
 def not_sent(unit: Any, error: Exception, wire: Wire, pool_name: str) -> Exception:

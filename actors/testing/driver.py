@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 from actors.errors import Misuse
@@ -23,6 +25,10 @@ from .waiting import settle
 __all__ = ["Driver", "FakeTransport", "Fault", "Step"]
 
 TRICKLES_MAX: Final = 10_000  # steps in which a slow peer takes the output
+
+
+# For `Driver.clone`: nobody changes what is in a context that is not running, so clones share it.
+copyreg.pickle(Context, lambda context: "context")
 
 
 class _Idle(Machine[Scope]):

@@ -26,6 +26,7 @@ import msgspec
 
 import actors
 from actors import NEVER, NotSettled, Reply
+from actors.errors import FAILURES
 from pools import Pool, PoolClosed, QueueFull
 
 from .bodies import FORBIDDEN_TRAILERS, encode_chunk, encode_last_chunk
@@ -118,6 +119,7 @@ class Proxy:
     """The handler. `http.server(address, http.proxy(pool))`."""
 
     streams = True  # called with the head, see `streaming`
+    own_context = False  # it sets no context variables
 
     def __init__(
         self,
@@ -480,13 +482,13 @@ class ProxyResponder(Responder):
                 head, body, channel = reply.result()
             except NotSettled:
                 return
-            except Exception as error:
+            except FAILURES as error:
                 self._reply = None
                 self._forget_gathered()
                 exchange.respond(self._proxy.refusal(error))
                 return
             self._reply = None
-            if channel is None:
+            if self._gathered is not None and channel is None:
                 self._forget_gathered()
             note = head.forwarded
             if note is not None and channel is None and note[0] is self._proxy.mark:
@@ -643,7 +645,7 @@ def proxy(
     request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and
     Forwarded are kept and added to. `secure`: the clients come by TLS. `body_max`: bytes that a client may
     send as a body, else 413. `gather`: bytes of a body that are gathered before a connection is taken for it;
-    a larger one streams, and every `body_timeout` seconds something must have come of it, at the least
+    a larger one streams. In `body_timeout` seconds something must have come of either, at the least
     `Timeouts.body_rate_min` bytes a second, else 408. `spool_max`: bytes that one response's spool may take
     on disk, `spool_total`: all of this proxy's together, in `spool_directory` (None: the system's for
     temporary files). `tunnel_idle`: seconds an upgraded connection may be silent. Raises `ValueError` for a

@@ -90,6 +90,7 @@ class Statement:
         "names",
         "sql",
         "types",
+        "used",
     )
 
     def __init__(
@@ -111,6 +112,7 @@ class Statement:
         self.confirmed = confirmed  # when a doubt about its types was unfounded (monotonic seconds)
         self.types = tuple(types)
         self.codecs = codecs
+        self.used = 0  # when, by the clock of the store that keeps it
         self._introduction = b""
         self._set_columns(tuple(columns))
         count = len(self.types)
@@ -253,13 +255,12 @@ def make_statement(
 class Store:
     """Statements by their SQL: at most `limit`, and `PREPARED_BYTES_MAX` in all."""
 
-    __slots__ = ("_clock", "_statements", "_used", "bytes", "limit")
+    __slots__ = ("_clock", "_statements", "bytes", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bytes = 0
         self._statements: dict[str, Statement] = {}
-        self._used: dict[str, int] = {}  # when, by `_clock`
         self._clock = 0
 
     def __len__(self) -> int:
@@ -272,17 +273,18 @@ class Store:
         """The statement, if it is known; it counts as used."""
         statement = self._statements.get(sql)
         if statement is not None:
-            self._clock = self._used[sql] = self._clock + 1
+            statement.used = self._clock = self._clock + 1
         return statement
 
     def add(self, statement: Statement) -> list[Statement]:
         """Keep one more; those that had to go for it."""
         gone = [self._pop(statement.sql)] if statement.sql in self._statements else []
         self.bytes += statement.weight
-        while self._used and (len(self._used) >= self.limit or self.bytes > PREPARED_BYTES_MAX):
-            gone.append(self._pop(min(self._used, key=self._used.__getitem__)))
-        self._statements[statement.sql] = statement
-        self._clock = self._used[statement.sql] = self._clock + 1
+        kept = self._statements
+        while kept and (len(kept) >= self.limit or self.bytes > PREPARED_BYTES_MAX):
+            gone.append(self._pop(min(kept, key=lambda sql: kept[sql].used)))
+        kept[statement.sql] = statement
+        statement.used = self._clock = self._clock + 1
         return gone
 
     def drop(self, statement: Statement) -> bool:
@@ -296,12 +298,10 @@ class Store:
         """Forget all; those that there were."""
         gone = list(self._statements.values())
         self._statements.clear()
-        self._used.clear()
         self.bytes = 0
         return gone
 
     def _pop(self, sql: str) -> Statement:
-        del self._used[sql]
         gone = self._statements.pop(sql)
         self.bytes -= gone.weight
         return gone

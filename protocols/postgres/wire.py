@@ -11,9 +11,8 @@ Rules:
    has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
    transaction, which such an error ends, it is the unit's error.
    So it is described anew when a parameter does not fit, but not all the time.
-5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). From there on the connection
-   takes nothing new. A neighbour that the request hits has not been executed either, and goes back to the
-   queue.
+5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). A neighbour that it hits was
+   not executed either, and goes back to the queue.
 6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
    comes out of one is read no faster than its reader takes it (`copying`).
 7. A connection is clean when its last ReadyForQuery said idle. One that a unit outside of a transaction
@@ -47,7 +46,7 @@ from .orphans import Job, Mark, OrphansWire
 from .preparing import Preparing, decode_found
 from .rows import RowDecoder, skip_rows
 from .session import Session
-from .statements import Statement, Statements
+from .statements import Statement, Statements, Utility
 from .transactions import IDLE, ROLLBACK
 from .units import Command, Fetch, Rows, SqlUnit
 
@@ -71,18 +70,6 @@ LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
 
 SIMPLE: Final = Mark()
-
-LEFT_OPEN: Final = (
-    "the statement has left a transaction open; write an async def with @postgres.transaction instead. The "
-    "connection was closed, which rolls back"
-)
-TURNED: Final = (
-    "the columns have become others than they were on another server of this pool, and come in another form: "
-    "the statement was executed, its rows were dropped"
-)
-VANISH: Final = (
-    "a pooler in transaction mode is between; nothing stays prepared from now on. Write statements=0"
-)
 
 
 class PostgresWire(OrphansWire):
@@ -171,30 +158,40 @@ class PostgresWire(OrphansWire):
             return
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
-        known = self._known.get(unit.sql) or self._session.guess(unit.sql)
-        if known is None:
-            self._prepare(work)
-            return
-        if known.__class__ is not Statement and known.by_portal and not unit.counts:  # type: ignore[attr-defined]
-            self._prepare(work, known)
+        known = self._known.get(unit.sql)
+        if known.__class__ is not Statement:
+            self._send_apart(work, unit, known)
             return
         try:
             encoded = unit.encode(known)
-        except ValueError:
-            if self.transport.scope.now - known.confirmed < DOUBT_SECONDS:
-                raise
-            self._session.forget(known)  # its types may have changed
-            self._prepare(work, doubted=known)
-            return
-        self._stream.write(encoded if known.name else known.introduction + encoded)
-        self._jobs.append(known)
+        except ValueError as misfit:
+            self._doubt_types(work, known, misfit)
+        else:
+            self._stream.write(encoded)
+            self._jobs.append(known)
 
-    def _put_off(self, work: Work[Any], unit: Any) -> None:
-        """What was asked before comes first; nothing of this one has left yet."""
-        if isinstance(unit, CopyIn):
-            work.when_settled(unit.settled)
-        work.wire_bytes = 0
-        self._backlog.append(work)
+    def _send_apart(self, work: Work[Any], unit: SqlUnit[Any], known: Statement | None) -> None:
+        """What is not known here, or not planned."""
+        known = known or self._session.guess(unit.sql)
+        if known is None:
+            self._prepare(work)
+        elif isinstance(known, Utility) and known.by_portal and not unit.counts:
+            self._prepare(work, known)
+        else:
+            try:
+                encoded = unit.encode(known)
+            except ValueError as misfit:
+                self._doubt_types(work, known, misfit)
+            else:
+                self._stream.write(encoded if known.name else known.introduction + encoded)
+                self._jobs.append(known)
+
+    def _doubt_types(self, work: Work[Any], known: Statement | None, misfit: ValueError) -> None:
+        """A parameter does not fit: its type may have changed."""
+        if known is None or self.transport.scope.now - known.confirmed < DOUBT_SECONDS:
+            raise misfit
+        self._session.forget(known)
+        self._prepare(work, doubted=known)
 
     def _send_otherwise(self, work: Work[Any]) -> bool:
         """What goes by the simple protocol. False if it does not."""
@@ -242,10 +239,20 @@ class PostgresWire(OrphansWire):
         executed.
         """
         job = Preparing(work.unit, self._session, known, doubted)
-        self._stream.write(job.begin())
+        if not self._jobs or work.stage == EXCHANGE:
+            self._stream.write(job.begin())
         self._jobs.append(job)
         self.writable = False
         work.wire_bytes = 0  # lost with the connection, it was not executed
+
+    def _ask_late(self, job: Job) -> None:
+        """What is before it was answered, after which a pooler may have given its server to somebody else."""
+        work = self.member.current
+        if isinstance(job, Preparing) and not job.begun and work is not None:
+            try:
+                self._stream.write(job.begin())
+            except Exception as error:
+                self._go_ahead(work, job, error)
 
     def _told(self, job: Preparing) -> None:
         """The server has answered: the next question, or the unit."""
@@ -496,7 +503,7 @@ class PostgresWire(OrphansWire):
                 return
             self._decode = skip_rows
             if work is not None and not work.unit.counts:
-                self._failure = Turned(TURNED)
+                self._failure = Turned()
 
     def _take_error(self, error: PostgresError) -> None:
         if error.severity in ("FATAL", "PANIC"):
@@ -526,11 +533,13 @@ class PostgresWire(OrphansWire):
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:
             self._ready_otherwise(work, job, rows, count, bound)
         elif status != IDLE and work.stage != EXCHANGE:
-            self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
+            self.member.fail(LeftOpen(), reusable=False)
         elif work.settled:
             self.member.settle(None)
         else:
             self._answer(work, job, rows, count)
+        if not self.writable and self._jobs:
+            self._ask_late(self._jobs[0])
         if self._orphaned:
             self._orphaned -= 1
             self._look_at_orphans()
@@ -558,7 +567,7 @@ class PostgresWire(OrphansWire):
         else:
             self._session.done(self._tag, self.status == IDLE)
             if self.status != IDLE and work.stage != EXCHANGE:
-                self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
+                self.member.fail(LeftOpen(), reusable=False)
             elif isinstance(job, Statement) and not work.settled:
                 self._answer(work, job, rows, count)
             else:
@@ -580,7 +589,7 @@ class PostgresWire(OrphansWire):
         reusable = self.status == IDLE or work.stage == EXCHANGE
         value: Any = count
         if failure is None and not reusable:
-            failure = LeftOpen(LEFT_OPEN)
+            failure = LeftOpen()
         if failure is None and isinstance(job, Incoming):
             try:
                 value = job.value(self.transport.scope, count)
@@ -631,7 +640,7 @@ class PostgresWire(OrphansWire):
         if error.sqlstate == INVALID_NAME and kept and not bound:
             if self._session.vanished():
                 pool = self.member.pool
-                pool.loop.log.warning("statements vanish", pool=pool.name, why=VANISH)
+                pool.loop.log.warning("statements vanish", pool=pool.name, why=self._session.why)
         elif is_invalid(error) and work.stage == EXCHANGE:
             self._session.shared.turned(statement.sql)
 

@@ -89,12 +89,12 @@ class RedisWire(Wire):
             except Exception as error:
                 raise bad_reply(error) from error
             if value is NOTHING:
-                if decoder.rest and decoder.more():
-                    continue
+                decoder.more()
                 if unit is not None:
                     decoder.begun = 0
                 return None
             if value.__class__ is PushNotification:
+                decoder.begun = 0
                 continue
             work = member.current
             if work is None:
