@@ -287,7 +287,6 @@ FIXED: dict[str, dict[str, str]] = {
         "NEVER_YET": "no time at all",
         "PARAMETERS_MAX": WIRE,
         "MESSAGE_MAX": WIRE,
-        "NEVER_YET": STATE,
         "COLUMN_BYTES": COST,
     },
     "protocols.postgres.subscriptions": {
