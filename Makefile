@@ -1,7 +1,8 @@
 # `make demo` shows Windlass at work, `make test` runs its tests; each installs what it needs into .venv.
 # `make quick` runs the tests that need no server, `make check` is the lint and the types, `make bench` the comparison
 # with other servers, `make clean` forgets. `make soak` runs the load proofs, which `make test` runs small, at full
-# size; `make matrix` runs the tests on every Python that is installed, `make bare` where next to nothing is.
+# size, `make seeds` simulates with fresh seeds until Ctrl-C; `make matrix` runs the tests on every Python that is
+# installed, `make bare` where next to nothing is.
 
 VENV := .venv
 BENCH := .venv-bench
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(OLD_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick soak matrix bare check format bench clean .venv .venv-bench
+.PHONY: demo test seeds quick soak matrix bare check format bench clean .venv .venv-bench
 
 demo: $(VENV)/run.stamp
 	@$(VENV)/bin/windlass demo
@@ -32,6 +33,9 @@ matrix:
 
 bare:
 	@tests/bare.sh
+
+seeds: $(VENV)/dev.stamp
+	$(VENV)/bin/windlass sim all --kept tests/protocols/kept_seeds.jsonl $(OPTIONS)
 
 soak: $(VENV)/dev.stamp
 	WINDLASS_SOAK=1 $(VENV)/bin/python -m pytest tests/soak -rP

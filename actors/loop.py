@@ -600,6 +600,7 @@ class Loop(Hosting):
                 return
             if self.woken:
                 self._dispatch_wakeups()
+        self.notifier.wake(0)  # others' turn; those whom it is now are asked in the next tick
 
     def _end_all(self, error: BaseException | None) -> None:
         interrupt: BaseException | None = None

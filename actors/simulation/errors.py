@@ -38,4 +38,6 @@ def by_network(error: BaseException) -> bool:
         return all(by_network(one) for one in error.exceptions)
     if isinstance(error, ActorError | Cancelled):
         return error.by_network
-    return isinstance(error, ConnectionError) or (isinstance(error, OSError) and error.errno in NETWORK_CODES)
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in NETWORK_CODES
+    )

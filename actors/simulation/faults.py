@@ -47,6 +47,21 @@ KINDS: Final[dict[str, Kind]] = {
     "reset": Kind("connection", (0, 0), (0, 0), "both ends get RST"),
     "half_close": Kind("connection", (0, 0), (0, 1), "one end (1: the one that connected) gets FIN"),
     "vanish": Kind("connection", (0, 0), (0, 0), "it carries nothing any more, and nobody is told"),
+    "forget": Kind(
+        "direction",
+        (0, 0),
+        (0, 0),
+        "every connection between them carries nothing any more; new ones do (NAT)",
+    ),
+    "half_open": Kind(
+        "connection",
+        (0, 0),
+        (0, 1),
+        "one end (1: the one that connected) has lost it, and the other is not told",
+    ),
+    "mute": Kind(
+        "connection", (0, 0), (0, 1), "one end (1: the one that connected) takes all, and nothing comes of it"
+    ),
     "partition": Kind("direction", (0.2, 3.0), (0, 0), "nothing passes either way"),
     "one_way": Kind("direction", (0.2, 3.0), (0, 0), "nothing passes in this direction"),
     "clog": Kind("direction", (0.05, 0.5), (0, 0), "what is sent stands still; connecting is possible"),
@@ -75,6 +90,9 @@ class Faults(msgspec.Struct, frozen=True):
     reset: float = 0.0
     half_close: float = 0.0
     vanish: float = 0.0
+    forget: float = 0.0
+    half_open: float = 0.0
+    mute: float = 0.0
     partition: float = 0.0
     one_way: float = 0.0
     clog: float = 0.0
@@ -103,6 +121,9 @@ ROUGH: Final = Faults(
     reset=0.5,
     half_close=0.2,
     vanish=0.1,
+    forget=0.05,
+    half_open=0.05,
+    mute=0.1,
     partition=0.05,
     one_way=0.05,
     clog=0.3,

@@ -255,7 +255,38 @@ def vanish(world: World, act: Act) -> Undo | None:
     connection = connection_of(world, act)
     if connection is None:
         return None
-    connection.lost = True
+    connection.lose()
+    return _nothing
+
+
+def forget(world: World, act: Act) -> Undo | None:
+    """What is between them has forgotten every connection."""
+    link = link_of(world, act)
+    if link is None:
+        return None
+    ends = {link.source, link.destination}
+    found = [connection for connection in world.network.connections if connection.open]
+    found = [one for one in found if {one.client.kernel.host, one.server.kernel.host} == ends]
+    for connection in found:
+        connection.lose()
+    return _nothing if found else None
+
+
+def half_open(world: World, act: Act) -> Undo | None:
+    """One end is gone; the other hears of it when it sends."""
+    connection = connection_of(world, act)
+    if connection is None:
+        return None
+    connection.lose_end(connection.client if act.amount else connection.server)
+    return _nothing
+
+
+def mute(world: World, act: Act) -> Undo | None:
+    """One end is read from no more."""
+    connection = connection_of(world, act)
+    if connection is None:
+        return None
+    connection.mute = connection.client if act.amount else connection.server
     return _nothing
 
 
@@ -420,6 +451,9 @@ APPLY: Final[dict[str, Callable[[World, Act], Undo | None]]] = {
         reset,
         half_close,
         vanish,
+        forget,
+        half_open,
+        mute,
         partition,
         one_way,
         clog,

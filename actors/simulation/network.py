@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from actors.addresses import Address, TcpAddress, UnixAddress
+from actors.outcomes import NEVER
 
 from .sockets import FIN, RST, DatagramSocket, ListeningSocket, StreamSocket
 
@@ -93,7 +94,18 @@ class Link:
 class Connection:
     """Two sockets. The ordinal number counts those between the same two hosts, from 1."""
 
-    __slots__ = ("client", "deaf", "lost", "name", "network", "number", "server", "server_name", "tried")
+    __slots__ = (
+        "client",
+        "deaf",
+        "lost",
+        "mute",
+        "name",
+        "network",
+        "number",
+        "server",
+        "server_name",
+        "tried",
+    )
 
     def __init__(
         self, network: Network, kernel: SimulatedKernel, server: Host, name: Any, number: int
@@ -102,6 +114,7 @@ class Connection:
         self.number = number
         self.lost = False
         self.deaf: StreamSocket | None = None  # an end that answers data by RST, though it is open
+        self.mute: StreamSocket | None = None  # an end of which nothing arrives, though all is taken from it
         self.tried = 0
         self.name = (kernel.host.address, network.ephemeral_port()) if isinstance(name, tuple) else ""
         self.server_name = name
@@ -151,7 +164,8 @@ class Connection:
             self._answer_reset(sender)
             return
         sender.acknowledged(segment)
-        receiver.arrived(segment)
+        if sender is not self.mute:
+            receiver.arrived(segment)
         if sender.output:
             sender.transmit()
 
@@ -164,7 +178,8 @@ class Connection:
             return
         self.network.waiting[sender] = None
         world = self.network.world
-        world.schedule(world.now + RETRANSMIT_SECONDS, self._give_up, sender)
+        seconds = min(RETRANSMIT_SECONDS, sender.user_timeout)
+        world.schedule(world.now + seconds, self._give_up, sender)
 
     def _answer_reset(self, sender: StreamSocket) -> None:
         """Its peer's machine has started anew and knows nothing of this connection."""
@@ -178,6 +193,17 @@ class Connection:
         self.network.waiting.pop(sender, None)
         if not sender.dead and not sender.kernel.off:
             sender.fail(errno.ETIMEDOUT)
+
+    def lose(self) -> None:
+        """It carries nothing any more. Nobody is told, unless an end asks again and again (keepalive)."""
+        self.lost = True
+        for sock in (self.client, self.server):
+            if sock.patience != NEVER:
+                self.network.world.schedule(self.network.world.now + sock.patience, self._unanswered, sock)
+
+    def _unanswered(self, sock: StreamSocket) -> None:
+        if not (sock.dead or sock.closed or sock.kernel.off):
+            sock.fail(errno.ETIMEDOUT)
 
     # -- faults ----------------------------------------------------------------------------------------------
 
@@ -196,6 +222,11 @@ class Connection:
             end.peer.fin_carried = True
             self.carry(end.peer, FIN)
         self.deaf = end
+
+    def lose_end(self, end: StreamSocket) -> None:
+        """One end is told that it is over, and its peer is not: what that sends is answered by RST."""
+        self.deaf = end
+        end.fail(errno.ECONNRESET)
 
     # -- beginning -------------------------------------------------------------------------------------------
 

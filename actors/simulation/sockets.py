@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.kernel import ERROR, HANGUP, READABLE, WRITABLE
+from actors.outcomes import NEVER
 
 if TYPE_CHECKING:
     from .kernel import SimulatedKernel, SimulatedPoller
@@ -28,6 +29,8 @@ __all__ = ["FIN", "RST", "DatagramSocket", "ListeningSocket", "SimulatedSocket",
 
 FIN: Final = b"FIN"  # compared by identity: marks in the stream of what is in flight
 RST: Final = b"RST"
+TCP_USER_TIMEOUT: Final = 18  # Linux's numbers: this network is Linux's wherever it is simulated
+KEEPALIVE: Final = (4, 5, 6)  # TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
 SEGMENT_MAX: Final = 1 << 16  # bytes that travel as one
 
 
@@ -90,11 +93,13 @@ class StreamSocket(SimulatedSocket):
         "flight",
         "in_flight",
         "input",
+        "keepalive",
         "linger_zero",
         "link",
         "output",
         "peer",
         "peer_ended",
+        "user_timeout",
     )
 
     def __init__(self, kernel: SimulatedKernel, connection: Connection, link: Link) -> None:
@@ -110,6 +115,8 @@ class StreamSocket(SimulatedSocket):
         self.connected = self.dead = self.closed = False
         self.ended_here = self.fin_carried = self.peer_ended = self.linger_zero = False
         self.error = 0
+        self.keepalive: dict[int, int] = {}  # options of TCP by which silence is noticed
+        self.user_timeout = NEVER  # seconds, that what was sent may stay unacknowledged
 
     def __repr__(self) -> str:
         state = (
@@ -194,9 +201,21 @@ class StreamSocket(SimulatedSocket):
             self._end()
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
-        """SO_LINGER for 0 seconds makes `close` send RST."""
+        """SO_LINGER for 0 seconds makes `close` send RST; keepalive and TCP_USER_TIMEOUT notice silence."""
         if level == socket.SOL_SOCKET and option == socket.SO_LINGER:
             self.linger_zero = True
+        elif level == socket.IPPROTO_TCP and option in KEEPALIVE:
+            self.keepalive[option] = value
+        elif level == socket.IPPROTO_TCP and option == TCP_USER_TIMEOUT:
+            self.user_timeout = value / 1000
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which keepalive takes a silent peer for gone; `NEVER` without it."""
+        if len(self.keepalive) < len(KEEPALIVE):
+            return NEVER
+        idle, interval, probes = (self.keepalive[option] for option in KEEPALIVE)
+        return float(idle + interval * probes)
 
     def getsockopt(self, level: int, option: int) -> int:
         """SO_ERROR: the pending error, which is taken off."""

@@ -23,12 +23,15 @@ except ModuleNotFoundError as missing:
         "actors.testing.strategies needs hypothesis; install the extra 'windlass-runtime[testing]'"
     ) from missing
 
+from actors.simulation.knobs import knobs_of
+
 from .events import DRAIN, END, EXPIRE, RESET, STOP, WAKE, Event, advance, receive, room
 
-__all__ = ["events", "inputs"]
+__all__ = ["events", "inputs", "knobs"]
 
 DATA_MAX: Final = 64  # bytes of what nobody has given a form
 ROOM_MAX: Final = 64  # bytes that a slow peer takes
+KNOBS_MAX: Final = 8  # that are turned at a time
 
 
 def inputs(messages: Sequence[bytes] = (), *, noise: bool = True) -> st.SearchStrategy[list[Event]]:
@@ -70,6 +73,16 @@ def events(
         ]
     happenings = st.lists(st.one_of(ways), max_size=max_size)
     return happenings.map(lambda parts: [event for part in parts for event in part])
+
+
+def knobs(*packages: str) -> st.SearchStrategy[dict[str, int | float]]:
+    """Internal constants of these packages and of what they stand on, turned to small or large values, for
+    `with actors.simulation.turned(drawn, packages)`. Most are left alone, and it shrinks to none at all."""
+    known = knobs_of(packages)
+    names = st.lists(st.sampled_from(sorted(known)), unique=True, max_size=KNOBS_MAX)
+    return names.flatmap(
+        lambda chosen: st.fixed_dictionaries({name: st.sampled_from(known[name].values) for name in chosen})
+    )
 
 
 def _cut(message: bytes) -> st.SearchStrategy[list[Event]]:

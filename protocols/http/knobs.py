@@ -51,6 +51,12 @@ KNOBS: Final[tuple[Knob, ...]] = (
     ),
     Knob("protocols.http.gathering.MEMORY_MAX", (0, 100), (1 << 24,)),
     Knob("protocols.http.messages.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
+    Knob(
+        "protocols.http.messages.SHARED_MIN",
+        (0, 100),
+        (1 << 24,),
+        also={"protocols.http.exchanges.SHARED_MIN": same},
+    ),
     Knob("protocols.http.proxy.CACHED_BLOCK_MAX", (0, 60), (1 << 16,)),
     Knob("protocols.http.spool.READ_SIZE", (64, 1000), (1 << 22,)),
     Knob("protocols.http.wire.STREAM_CAPACITY", (1, 1000), (1 << 22,)),

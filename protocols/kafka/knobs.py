@@ -27,7 +27,7 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("protocols.kafka.member.PAUSE", (0.05,), (2.0,), make=backoff),
     Knob("protocols.kafka.partitioner.KEY_BYTES_REMEMBERED", (0, 4), (1 << 16,)),
     Knob("protocols.kafka.producer.MISSING_MAX", (0, 1), (10_000,)),
-    Knob("protocols.kafka.producer.TOPIC_PATIENCE", (0.2,), (20.0,)),
+    Knob("protocols.kafka.producer.TOPIC_PATIENCE", (3.0,), (20.0,)),
     Knob("protocols.kafka.producer.PARTITION_PATIENCE", (0.05,), (5.0,)),
     Knob("protocols.kafka.producer.SWEEP_SECONDS", (0.0,), (1e-4,)),
     Knob("protocols.kafka.reading.EPOCHS_MAX", (1, 2), (1000,)),

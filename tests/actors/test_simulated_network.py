@@ -380,6 +380,65 @@ def test_what_has_vanished_is_told_of_much_later(net: Net) -> None:
     assert error_of(theirs) == 0
 
 
+def test_what_lies_between_forgets_every_connection_and_takes_new_ones(net: Net) -> None:
+    ours, theirs = net.pair()
+    assert net.world.act("forget", "here>there")
+    ours.send(b"x")
+    theirs.send(b"y")
+    net.pass_time(30)
+    assert theirs.input == ours.input == b""
+    assert error_of(ours) == error_of(theirs) == 0
+    ours, theirs = net.pair()
+    ours.send(b"z")
+    net.pass_time(1)
+    assert theirs.recv(10) == b"z"
+    assert net.world.act("forget", "there>here"), "whoever has connected"
+    assert not net.world.act("forget", "here>there"), "nothing is left"
+
+
+def test_who_asks_again_and_again_hears_of_silence(net: Net) -> None:
+    ours, theirs = net.pair()
+    for option, value in ((4, 10), (5, 3), (6, 2)):  # TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
+        ours.setsockopt(socket.IPPROTO_TCP, option, value)
+    net.world.act("forget", "here>there")
+    net.pass_time(15)
+    assert error_of(ours) == 0
+    net.pass_time(2)
+    assert error_of(ours) == errno.ETIMEDOUT
+    ours, theirs = net.pair()
+    theirs.setsockopt(socket.IPPROTO_TCP, 18, 5000)  # TCP_USER_TIMEOUT
+    net.world.act("vanish", "here>there#2")
+    theirs.send(b"x")
+    net.pass_time(6)
+    assert (error_of(ours), error_of(theirs)) == (0, errno.ETIMEDOUT)
+
+
+def test_one_end_has_lost_it_and_the_other_hears_when_it_sends(net: Net) -> None:
+    ours, theirs = net.pair()
+    assert net.world.act("half_open", "here>there#1", amount=0)
+    net.pass_time(30)
+    assert error_of(theirs) == errno.ECONNRESET
+    assert error_of(ours) == 0
+    ours.send(b"x")
+    net.pass_time(1)
+    assert error_of(ours) == errno.ECONNRESET
+
+
+def test_a_peer_that_takes_all_and_never_answers(net: Net) -> None:
+    ours, theirs = net.pair()
+    assert net.world.act("mute", "here>there#1", amount=0)
+    for _ in range(40):
+        ours.send(bytes(500))  # more than both buffers hold
+        net.pass_time(1)
+        assert len(theirs.recv(10_000)) == 500, "it hears"
+        theirs.send(bytes(500))
+        net.pass_time(1)
+    assert ours.input == b"", "and says nothing"
+    theirs.close()
+    net.pass_time(1)
+    assert not ours.peer_ended, "nor that it goes"
+
+
 def test_short_reads_and_writes_and_full_buffers_overlap_and_end(net: Net) -> None:
     ours, theirs = net.pair()
     net.world.act("short_writes", "here", 1.0, 3)

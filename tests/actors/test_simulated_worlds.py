@@ -148,6 +148,7 @@ def test_a_reply_that_is_late_or_wrong_or_an_error() -> None:
         (ConnectionResetError(errno.ECONNRESET, "reset"), True),
         (OSError(errno.EHOSTUNREACH, "no route"), True),
         (DeadlineExceeded("late"), True),
+        (TimeoutError(), True),
         (ExceptionGroup("both", [DeadlineExceeded("late"), ConnectionResetError()]), True),
         (ExceptionGroup("both", [DeadlineExceeded("late"), ZeroDivisionError()]), False),
     ],

@@ -10,6 +10,7 @@ Units come one by one and by the hundred, and the thresholds are small ones as w
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from actors import Backoff, Reply
+from actors.simulation import turned
 from actors.testing import FakeSocket
-from pools import Cancelled, Exchanges, Held, PoolError, Unit, queues
+from actors.testing.strategies import knobs
+from pools import Cancelled, Exchanges, Held, PoolError, Unit
 from pools.testing import Ask, Bench, LineWire, Refused
 
 LATE = 0.001  # seconds by which a pool may notice a deadline late
@@ -56,13 +59,19 @@ class PoolModel(RuleBasedStateMachine):
         pipeline=st.integers(1, 3),
         seed=st.integers(0, 9),
         queue=st.sampled_from([8, 300]),
-        front=st.sampled_from([1, 3, 256]),
+        turns=knobs("pools"),
     )
     def begin(
-        self, backends: int, connections: int, pipeline: int, seed: int, queue: int, front: int
+        self,
+        backends: int,
+        connections: int,
+        pipeline: int,
+        seed: int,
+        queue: int,
+        turns: dict[str, int | float],
     ) -> None:
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(queues, "FRONT_SIZE", front)
+        self.turned = ExitStack()
+        self.turned.enter_context(turned(turns, ["pools"]))
         self.limit = queue
         self.bench = Bench(
             LineWire,
@@ -82,6 +91,8 @@ class PoolModel(RuleBasedStateMachine):
         self.due: dict[str, float] = {}  # by the submitter's own watch
         self.settled: Counter[str] = Counter()
         self.first_sent: list[str] = []
+        self.executed: Counter[str] = Counter()  # by the backends
+        self.too_late: list[str] = []  # executed although the answer was there already
 
     # -- clients ---------------------------------------------------------------------------------------
 
@@ -205,6 +216,9 @@ class PoolModel(RuleBasedStateMachine):
             rest = whole.pop()
             server.asked += whole
             for name in whole:
+                self.executed[name] += 1
+                if self.replies[name].settled and self.replies[name].error is None:
+                    self.too_late.append(name)
                 if name not in self.first_sent:
                     self.first_sent.append(name)
             if rest:
@@ -237,6 +251,20 @@ class PoolModel(RuleBasedStateMachine):
                 assert isinstance(reply.error, PoolError | Cancelled)
                 if isinstance(reply.error, Refused):
                     assert str(reply.error) in (f"error {name}", "garbage")
+
+    @invariant()
+    def only_what_may_be_is_executed_again(self) -> None:
+        """And never after its answer: another's write may have come between, which it would undo."""
+        if hasattr(self, "bench"):
+            once = {name: times for name, times in self.executed.items() if self.executions_of(name) < times}
+            assert once == {}
+            assert self.too_late == []
+
+    def executions_of(self, name: str) -> int | float:
+        """How often a unit may be executed."""
+        unit, _ = self.units[name]
+        exchanges = 2 if isinstance(unit, Twice) else 1
+        return float("inf") if unit.idempotent else exchanges
 
     @invariant()
     def everyone_is_served_in_time(self) -> None:
@@ -283,7 +311,7 @@ class PoolModel(RuleBasedStateMachine):
         """The network heals: everything settles, everything that is still connected is idle."""
         if not hasattr(self, "bench"):
             return
-        self.patch.undo()
+        self.turned.close()
         for _ in range(60):
             self.buffers_drain()
             self.bench.accept()

@@ -161,4 +161,6 @@ def test_a_planted_bug_is_found_by_a_short_script(name: str, plant: Callable[[Pa
     told = f"run {report.seed + 1}, {len(report.acts)} faults shrunk to {len(shrunk.acts)}"
     sys.stdout.write(f"{told}: {shrunk.report.failure}\n")
     assert len(shrunk.acts) <= SCRIPT_MAX, shrunk.acts
-    assert simulate(story, report.seed, script=shrunk.acts).failure is None, "without the bug it holds"
+    assert simulate(story, report.seed, script=shrunk.acts, knobs=shrunk.knobs).failure is None, (
+        "without the bug it holds"
+    )
