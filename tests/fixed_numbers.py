@@ -101,6 +101,7 @@ FIXED: dict[str, dict[str, str]] = {
         "START_LINE_SLACK": LIMIT,
     },
     "protocols.http.messages": {
+        "QUERY_FIELDS_MAX": LIMIT,
         "_LENGTHS_KEPT": "a table is made of it when the module is loaded",
     },
     "protocols.http.proxy": {
