@@ -54,7 +54,7 @@ KNOBS: Final[tuple[Knob, ...]] = (
         "protocols.http.messages.SHARED_MIN",
         (0, 100),
         (1 << 24,),
-        also={"protocols.http.exchanges.SHARED_MIN": same},
+        also={"protocols.http.connections.SHARED_MIN": same, "protocols.http.exchanges.SHARED_MIN": same},
     ),
     Knob("protocols.http.messages.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
     Knob("protocols.http.proxy.CACHED_BLOCK_MAX", (0, 60), (1 << 16,)),
