@@ -77,5 +77,5 @@ $(VENV)/bin/python $(BENCH)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv, or name another: make PYTHON=..." >&2; \
 		exit 1; }
-	@echo "making an environment of $$($(PYTHON) --version) in $(@D)/.."
-	@$(PYTHON) -m venv $(@D)/..
+	@echo "making an environment of $$($(PYTHON) --version) in $(patsubst %/bin,%,$(@D))"
+	@$(PYTHON) -m venv $(patsubst %/bin,%,$(@D))

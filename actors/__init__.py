@@ -9,11 +9,14 @@ from ._siblings import check_siblings
 from .addresses import Address, TcpAddress, UnixAddress, parse_address
 from .backoff import Backoff
 from .channels import Channel
+from .composing import first, gather, settle_all
 from .connectors import Connector
 from .current import current_loop
+from .deadlines import deadline, with_deadline
 from .embedding.offload import Offloader, offload
 from .errors import (
     ActorError,
+    AllFailed,
     Cancelled,
     ChannelClosed,
     DeadlineExceeded,
@@ -22,6 +25,7 @@ from .errors import (
     MachineStopped,
     MailboxFull,
     Misuse,
+    NoAnswer,
     NotSettled,
     ResolveError,
 )
@@ -32,7 +36,7 @@ from .loop import Loop
 from .machine import Machine
 from .mailboxes import Mailbox
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
-from .replies import Reply, deadline, first, gather, settle_all, with_deadline
+from .replies import Reply
 from .scope import Scope
 from .streams import Stream, StreamProtocol
 from .supervision import Child, Supervisor, SupervisorGaveUp
@@ -63,6 +67,7 @@ __all__ = [
     "WRITABLE",
     "ActorError",
     "Address",
+    "AllFailed",
     "Backoff",
     "Bytes",
     "Cancelled",
@@ -86,6 +91,7 @@ __all__ = [
     "Mailbox",
     "MailboxFull",
     "Misuse",
+    "NoAnswer",
     "NotSettled",
     "Offloader",
     "Outcome",

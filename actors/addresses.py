@@ -58,4 +58,4 @@ def parse_address(text: str, default_port: int | None = None) -> Address:
         raise ValueError(f"{text!r} is ambiguous; write an IPv6 address in brackets, for example [::1]:8080")
     if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) <= 65535):
         raise ValueError(f"{text!r} has no valid port; write a number from 0 to 65535 after the last colon")
-    return TcpAddress(host or "0.0.0.0", int(port_text))
+    return TcpAddress(host or "::", int(port_text))  # every address of both kinds: see `Kernel.listen`

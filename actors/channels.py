@@ -6,23 +6,30 @@ Rules:
 3. `close()` ends the stream after what is in it; `close(error)` ends it at once with that error.
 4. The receiver that goes away calls `cancel()`: what is in the channel is dropped and the sender's next send
    raises.
+5. Several flows may receive, and several may send: each item goes to the one that has waited longest, room to
+   the sender that has waited longest. A machine at an end (`attach_receiver`, `attach_sender`) is the only
+   one there.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic, TypeVar
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from .errors import ChannelClosed, Misuse
 from .replies import Waitable
-from .scope import Scope
+from .scope import Scope, Waker
 
 __all__ = ["Channel", "ChannelStatistics"]
 
 T = TypeVar("T")
+
+ENDED: Final[Any] = object()
+"""What a receiver gets when nothing more comes."""
 
 
 class ChannelStatistics(msgspec.Struct, frozen=True):
@@ -44,8 +51,11 @@ class Channel(Generic[T]):
         "_error",
         "_items",
         "_receiver",
+        "_receiving",
         "_sender",
+        "_sending",
         "_sent",
+        "_traceback",
         "_weigh",
         "capacity",
         "weight",
@@ -60,8 +70,11 @@ class Channel(Generic[T]):
         self._items: deque[T] = deque()
         self._closed = False
         self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None  # the error's
         self._sender: Scope | None = None
         self._receiver: Scope | None = None
+        self._sending: OrderedDict[_Sending[T], None] | None = None
+        self._receiving: OrderedDict[_Receiving[T], None] | None = None
         self._sent = 0
 
     def __repr__(self) -> str:
@@ -84,16 +97,24 @@ class Channel(Generic[T]):
             raise ChannelClosed("the channel is closed") from self._error
         if self.weight >= self.capacity:
             raise Misuse("put() into a full channel; check writable, or await send()")
+        self._put(item)
+
+    def _put(self, item: T) -> None:
+        self._sent += 1
+        if self._receiving:
+            self._receiving.popitem(last=False)[0].give(item)
+            return
         self._items.append(item)
         self.weight += 1 if self._weigh is None else self._weigh(item)
-        self._sent += 1
-        self._wake_receiver()
+        if self._receiver is not None:
+            self._receiver.wake()
 
     async def send(self, item: T) -> None:
         """Send, waiting for room. Raises `ChannelClosed` if the receiver has gone."""
-        if not self.writable:
-            await _Writable(self)
-        self.put(item)
+        if self.writable:
+            self.put(item)
+        else:
+            await _Sending(self, item)
 
     def close(self, error: BaseException | None = None) -> None:
         """No more items. With an error the receiver gets that at once, and what is in the channel is
@@ -103,9 +124,15 @@ class Channel(Generic[T]):
         self._closed = True
         self._error = error
         if error is not None:
+            self._traceback = error.__traceback__
             self._drop()
-        self._wake_receiver()
-        self._wake_sender()
+        if self._receiver is not None:
+            self._receiver.wake()
+        if self._sender is not None:
+            self._sender.wake()
+        for queue in (self._receiving, self._sending):
+            while queue:
+                queue.popitem(last=False)[0].wake()
 
     def attach_sender(self, scope: Scope) -> None:
         """Wake this machine when the channel turns writable or is closed."""
@@ -134,27 +161,49 @@ class Channel(Generic[T]):
         if not self._items:
             if not self._closed:
                 raise Misuse("take() from an empty channel; check readable, or await receive()")
-            raise self._error or ChannelClosed("the channel has ended")
+            raise self._end()
         item = self._items.popleft()
         was_full = self.weight >= self.capacity
         self.weight -= 1 if self._weigh is None else self._weigh(item)
-        if was_full and self.weight < self.capacity:
-            self._wake_sender()
+        if was_full:
+            while self._sending and self.weight < self.capacity:
+                self._sending.popitem(last=False)[0].sent()
+            if self._sender is not None and self.weight < self.capacity:
+                self._sender.wake()
         return item
+
+    def _take_back(self, item: T) -> None:
+        """The receiver that was given this has gone meanwhile."""
+        if self._closed and self._error is not None:
+            return
+        if self._receiving:
+            self._receiving.popitem(last=False)[0].give(item)
+            return
+        self._items.appendleft(item)
+        self.weight += 1 if self._weigh is None else self._weigh(item)
+
+    def _end(self) -> BaseException:
+        if self._error is None:
+            return ChannelClosed("the channel has ended")
+        return self._error.with_traceback(self._traceback)  # or it grows each time
 
     async def receive(self) -> T:
         """The next item. Raises the sender's error, or `ChannelClosed` at the end."""
-        if not self.readable:
-            await _Readable(self)
-        return self.take()
+        if self.readable:
+            return self.take()
+        item = await _Receiving(self)
+        if item is ENDED:
+            raise self._end()
+        return item
 
     async def __aiter__(self) -> AsyncIterator[T]:
         while True:
-            if not self.readable:
-                await _Readable(self)
-            if self.ended and self._error is None:
+            item = self.take() if self._items else await _Receiving(self)
+            if item is ENDED:
+                if self._error is not None:
+                    raise self._end()
                 return
-            yield self.take()
+            yield item
 
     def cancel(self, error: BaseException | None = None) -> None:
         """The receiver goes away: drop what is there; the sender's next send raises `ChannelClosed`."""
@@ -181,53 +230,95 @@ class Channel(Generic[T]):
         self._items.clear()
         self.weight = 0
 
-    def _wake_receiver(self) -> None:
-        if self._receiver is not None:
-            self._receiver.wake()
 
-    def _wake_sender(self) -> None:
-        if self._sender is not None:
-            self._sender.wake()
+class _Wait(Waitable, Generic[T]):
+    """A flow or a task at one end, in its place in the queue."""
 
+    __slots__ = ("_channel", "_done", "_waker")
 
-class _ChannelWait(Waitable):
-    __slots__ = ("_channel",)
-
-    def __init__(self, channel: Channel[Any]) -> None:
+    def __init__(self, channel: Channel[T]) -> None:
         self._channel = channel
+        self._done = False
+        self._waker: Waker | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self._done or self._channel._closed
+
+    def wake(self) -> None:
+        """Its turn has come, or the end."""
+        if self._waker is not None:
+            self._waker.wake()
 
 
-class _Readable(_ChannelWait):
-    __slots__ = ()
+class _Receiving(_Wait[T]):
+    """Waits for an item, which it is then given."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, channel: Channel[T]) -> None:
+        super().__init__(channel)
+        self._item: T = ENDED
 
     def __repr__(self) -> str:
         return f"<an item from {self._channel!r}>"
 
-    @property
-    def settled(self) -> bool:
-        return self._channel.readable
+    def give(self, item: T) -> None:
+        self._item = item
+        self._done = True
+        self.wake()
 
-    def attach(self, scope: Scope) -> None:
-        self._channel._receiver = scope
+    def attach(self, scope: Waker) -> None:
+        self._waker = scope
+        channel = self._channel
+        if channel._receiving is None:
+            channel._receiving = OrderedDict()
+        channel._receiving[self] = None
 
-    def detach(self, scope: Scope) -> None:
-        if self._channel._receiver is scope:
-            self._channel._receiver = None
+    def detach(self, scope: Waker) -> None:
+        if self._done:
+            self._done = False
+            item, self._item = self._item, ENDED
+            self._channel._take_back(item)
+        elif self._channel._receiving is not None:
+            self._channel._receiving.pop(self, None)
+
+    def result(self) -> T:
+        return self._item
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return super().__await__()
 
 
-class _Writable(_ChannelWait):
-    __slots__ = ()
+class _Sending(_Wait[T]):
+    """Waits for room for its item."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, channel: Channel[T], item: T) -> None:
+        super().__init__(channel)
+        self._item = item
 
     def __repr__(self) -> str:
         return f"<room in {self._channel!r}>"
 
-    @property
-    def settled(self) -> bool:
-        return self._channel.writable
+    def sent(self) -> None:
+        """There is room: the channel takes the item."""
+        self._done = True
+        self._channel._put(self._item)
+        self.wake()
 
-    def attach(self, scope: Scope) -> None:
-        self._channel._sender = scope
+    def attach(self, scope: Waker) -> None:
+        self._waker = scope
+        channel = self._channel
+        if channel._sending is None:
+            channel._sending = OrderedDict()
+        channel._sending[self] = None
 
-    def detach(self, scope: Scope) -> None:
-        if self._channel._sender is scope:
-            self._channel._sender = None
+    def detach(self, scope: Waker) -> None:
+        if self._channel._sending is not None:
+            self._channel._sending.pop(self, None)
+
+    def result(self) -> None:
+        if not self._done:
+            raise ChannelClosed("the channel is closed") from self._channel._error

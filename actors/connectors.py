@@ -16,7 +16,7 @@ import ssl
 from collections import deque
 
 from .addresses import Address, TcpAddress
-from .kernel import WRITABLE
+from .kernel import WRITABLE, notice_silence
 from .machine import Machine
 from .outcomes import NEVER, UNCHANGED, Outcome, Stop, Timeout
 from .scope import Scope
@@ -29,7 +29,9 @@ __all__ = ["Connector"]
 
 class Connector(Machine[int]):
     """Connects within `timeout` seconds (name resolution, connecting and, with `tls`, the handshake
-    together)."""
+    together). `lost_after`: after how many seconds without any sign of life the system gives a TCP connection
+    up (see `kernel.notice_silence`); 0: as the system has it.
+    """
 
     __slots__ = (
         "_addresses",
@@ -40,6 +42,7 @@ class Connector(Machine[int]):
         "_sock",
         "_tls",
         "address",
+        "lost_after",
         "server_hostname",
         "timeout_seconds",
     )
@@ -55,8 +58,10 @@ class Connector(Machine[int]):
         tls: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
         owner: StreamOwner | None = None,
+        lost_after: float = 0.0,
     ) -> None:
         self.address = address
+        self.lost_after = lost_after
         self.timeout_seconds = timeout
         self.server_hostname = server_hostname or (address.host if isinstance(address, TcpAddress) else None)
         self._protocol = protocol
@@ -121,6 +126,8 @@ class Connector(Machine[int]):
             address = self._addresses.pop(0)
             try:
                 self._sock, done = scope.kernel.connect(address)
+                if self.lost_after and isinstance(address, TcpAddress):
+                    notice_silence(self._sock, self.lost_after)
             except OSError as failure:
                 error = failure
                 continue

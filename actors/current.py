@@ -6,10 +6,12 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import Misuse
 
@@ -17,18 +19,24 @@ if TYPE_CHECKING:
     from .loop import Loop
 
 __all__ = [
+    "ANY_THREAD",
     "HostWait",
     "current_loop",
     "enter_host",
     "enter_loop",
+    "get_ident",
     "host_wait",
     "hosted_here",
     "leave_all",
     "leave_host",
     "loop_here",
     "outside_deadline",
+    "running_here",
     "several_hosts",
 ]
+
+ANY_THREAD: Final = 0
+"""In place of a thread's number: the loop does not run, and may be prepared in any thread."""
 
 HostWait = Callable[..., Generator[Any, Any, Any]]
 """How a host's coroutine waits until a waitable has settled; returns its result."""
@@ -69,6 +77,18 @@ def enter_loop(loop: Loop | None) -> Loop | None:
     """Make `loop` the current one and return the one before."""
     before, _current.loop = _current.loop, loop
     return before
+
+
+@contextmanager
+def running_here(loop: Loop) -> Iterator[None]:
+    """`loop` runs in this thread: whoever wakes one of its machines from another would not be noticed, and is
+    told by `Scope.wake`.
+    """
+    before, loop.runs_in = loop.runs_in, get_ident()
+    try:
+        yield
+    finally:
+        loop.runs_in = before
 
 
 def enter_host(loop: Loop, wait: HostWait) -> None:

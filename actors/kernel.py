@@ -22,12 +22,47 @@ from typing import IO, Any, ClassVar, Final, Protocol
 from .addresses import Address, TcpAddress, UnixAddress
 from .resolver import ThreadedResolver
 
-__all__ = ["ERROR", "HANGUP", "READABLE", "WRITABLE", "Kernel", "Poller", "SystemKernel", "Waker"]
+__all__ = [
+    "ERROR",
+    "HANGUP",
+    "READABLE",
+    "WRITABLE",
+    "Kernel",
+    "Poller",
+    "SystemKernel",
+    "Waker",
+    "notice_silence",
+]
 
 READABLE: Final = 1  # the values of EPOLLIN, EPOLLOUT, EPOLLERR and EPOLLHUP
 WRITABLE: Final = 4
 ERROR: Final = 8
 HANGUP: Final = 16
+
+
+KEEPALIVE_PROBES: Final = 3
+
+
+def notice_silence(sock: socket.socket, seconds: float) -> None:
+    """Have the system give up a TCP connection whose other end has acknowledged nothing for `seconds`:
+    neither data (TCP_USER_TIMEOUT, RFC 5482) nor, where nothing is sent, the keepalive probes that begin
+    after half of that (RFC 1122 section 4.2.3.6). What a system has no option for is left as it is.
+    """
+    idle = max(1, round(seconds / 2))
+    interval = max(1, round(seconds / 2 / KEEPALIVE_PROBES))
+    options: list[tuple[int, str, int]] = [
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", idle),
+        (socket.IPPROTO_TCP, "TCP_KEEPALIVE", idle),  # as macOS calls it
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", interval),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_PROBES),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", max(1, round(seconds * 1000))),
+    ]
+    for level, name, value in options:
+        option: int | None = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, option, value)
 
 
 class Poller(Protocol):
@@ -57,7 +92,8 @@ class Kernel(Protocol):
         """The source of jitter and of choices."""
 
     def listen(self, address: Address, *, backlog: int, reuse_port: bool) -> socket.socket:
-        """A listening socket. Raises `OSError` if the address is taken or not ours."""
+        """A listening socket. `::` is every address of this host, by IPv6 and by IPv4, or by IPv4 alone where
+        there is no IPv6. Raises `OSError` if the address is taken or not ours."""
 
     def unlisten(self, address: Address) -> None:
         """The listening socket of this address has been closed: remove what it leaves behind."""
@@ -181,11 +217,15 @@ class SystemKernel:
         """A non-blocking listening socket. A Unix socket's stale file is replaced, a live one is not."""
         if isinstance(address, UnixAddress):
             return self._listen_unix(address.path, backlog)
+        if address.host == "::" and not has_ipv6():
+            address = TcpAddress("0.0.0.0", address.port)
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         if not address.literal:
             family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
         try:
+            if address.host == "::":
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -261,3 +301,13 @@ class SystemKernel:
     def temporary_file(self, directory: str | None = None) -> IO[bytes]:
         """Unlinked already, unbuffered: its blocks go back when it is closed."""
         return tempfile.TemporaryFile(buffering=0, dir=directory)
+
+
+def has_ipv6() -> bool:
+    """Whether this system can listen by IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

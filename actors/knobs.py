@@ -80,6 +80,9 @@ def backoff(longest: float) -> Backoff:
 KNOBS: Final[tuple[Knob, ...]] = (
     Knob("actors.loop.ROUNDS_MAX", (1, 2), (1000,)),
     Knob("actors.loop.DEAD_LETTERS_KEPT", (0, 1), (10_000,)),
+    Knob("actors.loop.POLL_MAX", (0.001, 1.0)),
+    Knob("actors.flows.UNHEARD_SECONDS", (0.0, 0.1), (1000.0,)),
+    Knob("actors.notifier.LATER_MAX", (1, 2)),
     Knob("actors.events.CAUSES_MAX", (0, 1), (1 << 20,)),
     Knob("actors.mailboxes.SWEEP_MIN", (0, 1), (4096,)),
     Knob("actors.timers.SWEEP_MIN", (0, 1, 8), (1 << 20,)),
@@ -88,9 +91,9 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("actors.streams.READ_AHEAD", (1, 100), (1 << 20,)),
     Knob("actors.streams.SEND_JOIN_MAX", (0, 10), (1 << 24,)),
     Knob("actors.streams.SEND_PIECES_MAX", (1, 2)),
-    Knob("actors.streams.FLUSH_SECONDS", (0.05, 1.0), (40.0,)),
-    Knob("actors.streams.LINGER_SECONDS", (0.01,), (20.0,)),
-    Knob("actors.streams.LINGER_SECONDS_MAX", (0.01, 1.0), (100.0,)),
+    Knob("actors.streams.FLUSH_SECONDS", (0.05, 1.0), (35.0,)),
+    Knob("actors.streams.LINGER_SECONDS", (0.01,), (10.0,)),
+    Knob("actors.streams.LINGER_SECONDS_MAX", (0.01, 1.0), (35.0,)),
     Knob("actors.streams.LINGER_READS_MAX", (1,), (1000,)),
     Knob("actors.streams.DELIVERIES_MAX", (1, 2), (10_000,)),
     Knob(

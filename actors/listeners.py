@@ -23,6 +23,7 @@ from .machine import Machine
 from .outcomes import UNCHANGED, Continue, Outcome, Stop, Timeout
 from .scope import Scope
 from .streams import Stream, StreamOwner, StreamProtocol
+from .telling import told
 from .tls import TlsStream
 
 __all__ = ["Listener", "ListenerStatistics"]
@@ -144,7 +145,7 @@ class Listener(StreamOwner, Machine["Listener"]):
             if full:
                 loop.log.warning("connection refused: the loop is full", slots=loop.statistics().slots)
             else:
-                loop.log.error("connection refused by its protocol", error=repr(error), exc_info=error)
+                loop.log.error("connection refused by its protocol", error=told(error), exc_info=error)
 
     def _stream(self, connection: socket.socket) -> Stream:
         if self._tls is None:

@@ -6,7 +6,9 @@ once. Nothing is written to a socket inside a handler, so all that one tick give
 one system call.
 
 Rules:
-1. An exception out of a handler stops that machine alone, and is logged with the machine's repr.
+1. An exception out of a handler stops that machine alone, and is logged with the machine's repr. What is no
+   `Exception` (Ctrl-C, `SystemExit`) stops it likewise and is then raised to whoever runs the loop; what the
+   tick still owed to others is kept for the next one.
 2. The clock is read once per tick.
 3. The number of machines is bounded; a full loop refuses a spawn with `LoopFull`.
 4. A loop belongs to one thread. Only `notifier.wake` may be called from another.
@@ -18,29 +20,28 @@ import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
-import msgspec
-
-from .current import enter_loop, leave_all
-from .errors import LoopFull, Misuse
+from .current import ANY_THREAD, enter_loop, leave_all, running_here
+from .draining import Drain, DrainDeadline
+from .embedding.hosting import Hosting
+from .errors import FAILURES, LoopFull, Misuse
 from .events import EventLog
 from .flows import Flow
 from .forks import ForkedPoller, tell_of_forks
 from .kernel import Kernel, Poller, SystemKernel
 from .machine import Itself, Machine
 from .notifier import Notifier
-from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
+from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout, Unchanged
 from .replies import Reply
+from .reports import DeadLetter, LoopStatistics
 from .scope import SLOT_BITS, SLOT_MASK, Scope
+from .seconds import seconds_of
+from .telling import told
 from .timers import TimerHeap
 
 if TYPE_CHECKING:
-    from .embedding.asyncio_host import AsyncioLoop
     from .embedding.offload import Offloader
-    from .embedding.thread_host import ThreadLoop
-    from .embedding.trio_host import TrioLoop
     from .transports import Transport
 
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
@@ -51,36 +52,13 @@ T = TypeVar("T")
 
 ROUNDS_MAX: Final = 64  # wakeup rounds per tick: machines that wake each other must not starve the sockets
 DEAD_LETTERS_KEPT: Final = 128
-OUTCOMES: Final = "a handler returns Continue, Timeout, Stop or UNCHANGED"
+POLL_MAX: Final = 86_400.0  # seconds; epoll's own limit is 2**31 ms, 24.8 days
 DRAIN_SECONDS: Final = (
     30.0  # what a first SIGTERM grants (nginx's worker_shutdown_timeout has no default; k8s grants 30)
 )
 
 
-class LoopStatistics(msgspec.Struct, frozen=True):
-    """A snapshot of what a loop has done."""
-
-    machines: int
-    slots: int
-    spawned: int
-    stopped: int
-    crashed: int
-    ticks: int
-    events: int
-    wakeups: int
-    timeouts: int
-    dead_letters: int
-    log_lines_lost: int = 0
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A message that reached nobody: to whom it was sent, and what it was."""
-
-    token: int
-    message: Any
-
-
-class Loop:
+class Loop(Hosting):
     """An event loop for machines. `slots` bounds how many there may be at a time."""
 
     inherited_deadline: float = NEVER
@@ -110,9 +88,10 @@ class Loop:
         self._free: deque[int] = deque()
         self._slots_max = slots + 1  # and one for the notifier
         self.ticking = False
+        self.runs_in = ANY_THREAD
         self._stopping = False
         self.closed = False
-        self._drain_asked: set[int] | None = None  # tokens; None: not draining
+        self._drain: Drain | None = None
         self._drain_until = NEVER
         self.offloader: Offloader | None = None  # what `offload` has made
         self.patience = 0.0  # see `drain`
@@ -123,7 +102,7 @@ class Loop:
         tell_of_forks(self)
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "draining" if self._drain_asked is not None else "open"
+        state = "closed" if self.closed else "draining" if self._drain is not None else "open"
         return f"<Loop {state}, {self.machines} machines, {len(self.timers)} timers, tick {self._ticks}>"
 
     # -- machines --------------------------------------------------------------------------------------------
@@ -147,9 +126,11 @@ class Loop:
         """
         return self.spawn_with_token(machine)[1]
 
-    def spawn_with_token(self, machine: Any) -> tuple[int, Any]:
-        """Like `spawn`; gives the token besides the handle, to whoever wants to watch or to kill any
-        machine."""
+    def spawn_with_token(
+        self, machine: Any, on_stop: Callable[[BaseException | None], object] | None = None
+    ) -> tuple[int, Any]:
+        """Like `spawn`; gives the token besides the handle, to whoever wants to watch or to kill any machine.
+        `on_stop(error)` is called when it stops, be it in its own `start`."""
         if self.closed:
             self._refuse_spawn()
         if not isinstance(machine, Machine):
@@ -157,6 +138,8 @@ class Loop:
         if not self.ticking:
             self.now = self._clock()
         scope = self._take_slot(machine)
+        if on_stop is not None:
+            scope.on_stop(on_stop)
         before = enter_loop(self)
         try:
             outcome = machine.start(scope)
@@ -167,6 +150,8 @@ class Loop:
             raise
         finally:
             enter_loop(before if before is not None else self)
+        if self._drain is not None:
+            self._drain.spawned(scope)
         return scope.token, handle
 
     def _refuse_spawn(self) -> NoReturn:
@@ -234,8 +219,8 @@ class Loop:
         return (scope for scope in self._slots[1:] if scope is not None and scope.machine is not None)
 
     def watch(self, token: int, callback: Callable[[BaseException | None], object]) -> None:
-        """Call `callback(error)` when the machine stops; at once if it has. It must be short and must not
-        raise."""
+        """Call `callback(error)` when the machine stops; at once if it has. It must be short; what it raises
+        is logged."""
         scope = self._scope(token)
         if scope is None:
             callback(None)
@@ -248,7 +233,7 @@ class Loop:
         self._dead += 1
         self.dead_letters.append(DeadLetter(token, message))
         self.log.warning(
-            "dead letter", cause=f"dead letter {type(message).__name__}", message=repr(message)[:200]
+            "dead letter", cause=f"dead letter {type(message).__name__}", message=told(message)[:200]
         )
 
     # -- descriptors -----------------------------------------------------------------------------------------
@@ -259,11 +244,10 @@ class Loop:
         self._by_fd[fd] = scope
         if scope.fd < 0:
             scope.fd = fd
+        elif scope.fds is None:
+            scope.fds = {fd}
         else:
-            scope.on_stop(partial(self._unregister_at_stop, scope, fd))
-
-    def _unregister_at_stop(self, scope: Scope, fd: int, error: BaseException | None) -> None:
-        self.unregister(scope, fd)
+            scope.fds.add(fd)
 
     def unregister(self, scope: Scope, fd: int) -> None:
         """Watch a descriptor no longer."""
@@ -273,6 +257,8 @@ class Loop:
                 self.poller.unregister(fd)
         if scope.fd == fd:
             scope.fd = -1
+        elif scope.fds is not None:
+            scope.fds.discard(fd)
 
     def fileno(self) -> int:
         """The loop's own epoll descriptor: readable when a tick has something to do. Another loop may watch
@@ -288,12 +274,19 @@ class Loop:
         return self.now
 
     def deadline_in(self, seconds: float) -> float:
-        """When what begins now and may take `seconds` must end, a surrounding `deadline()` considered."""
+        """When what begins now and may take `seconds` must end, a surrounding `deadline()` considered. Raises
+        `ValueError` for what is no number of seconds."""
         if not self.ticking:
             self.now = self._clock()
-        deadline = self.now + seconds
+        try:
+            deadline = self.now + seconds
+        except TypeError:
+            deadline = seconds_of(seconds, "a timeout")  # which refuses
         inherited = self.inherited_deadline
-        return inherited if inherited < deadline else deadline  # noqa: FURB136 - min() costs three times that
+        if deadline <= inherited:  # nearly always; min() costs three times that
+            return deadline
+        seconds_of(seconds, "a timeout")
+        return inherited
 
     @property
     def next_deadline(self) -> float:
@@ -323,8 +316,8 @@ class Loop:
             heap = self.timers.heap
             if heap and heap[0][0] <= self.now:
                 self._dispatch_timers()
-            if self._drain_asked is not None:
-                self._drain_on()
+            if self._drain is not None:
+                self._drain_on(self._drain)
             if self.dirty:
                 self.flush()
         finally:
@@ -336,16 +329,18 @@ class Loop:
         if self.woken or self.dirty:
             return 0
         due = min(self.timers.next_deadline(), self._drain_until)
-        if due == NEVER:
-            return -1 if timeout is None else timeout
+        if due == NEVER and timeout is None:
+            return -1
         wait = due - self._clock()
-        if timeout is not None and timeout < wait:
-            wait = timeout
+        if timeout is not None and not timeout >= wait:
+            wait = seconds_of(timeout, "a tick")
+        if wait > POLL_MAX:
+            return POLL_MAX  # a tick too many
         return max(0, wait)
 
     def _dispatch_events(self, events: list[tuple[int, int]]) -> None:
         """The hottest loop there is: `_apply` is written out for the common case, a machine that goes on as
-        itself."""
+        itself. What is not called because of Ctrl-C is ready in the next tick, too."""
         self._events += len(events)
         by_fd = self._by_fd
         for fd, mask in events:
@@ -357,68 +352,95 @@ class Loop:
                 continue
             try:
                 outcome = machine.ready(scope, mask)
-                if outcome is UNCHANGED:
-                    continue
+            except BaseException as error:
+                self._failed(scope, error)
+                continue
+            if outcome is UNCHANGED:
+                continue
+            try:
                 if outcome.machine is machine and outcome.value is None:
                     scope.deadline = deadline = outcome.deadline
-                    if deadline < scope.scheduled:
+                    if not deadline >= scope.scheduled:
                         self.timers.schedule(scope, deadline)
                 else:
                     self._apply(scope, outcome)
-            except Exception as error:
-                self._crash(scope, error)
+            except BaseException as error:
+                self._failed(scope, error, outcome)
 
     def _dispatch_wakeups(self) -> None:
         for _ in range(ROUNDS_MAX):
             batch, self.woken = self.woken, []
-            self._wakeups += len(batch)
-            for scope in batch:
-                scope.woken = False
-                machine = scope.machine
-                if machine is None:
-                    continue
-                try:
-                    outcome = machine.wakeup(scope)
+            try:
+                self._wakeups += len(batch)
+                for scope in batch:
+                    scope.woken = False
+                    machine = scope.machine
+                    if machine is None:
+                        continue
+                    try:
+                        outcome = machine.wakeup(scope)
+                    except BaseException as error:
+                        self._failed(scope, error)
+                        continue
                     if outcome is UNCHANGED:
                         continue
-                    if outcome.machine is machine and outcome.value is None:
-                        scope.deadline = deadline = outcome.deadline
-                        if deadline < scope.scheduled:
-                            self.timers.schedule(scope, deadline)
-                    else:
-                        self._apply(scope, outcome)
-                except Exception as error:
-                    self._crash(scope, error)
-                except BaseException:  # Ctrl-C, say: nobody else's wakeup may be lost by it
-                    self.woken[:0] = batch[batch.index(scope) + 1 :]
-                    raise
+                    try:
+                        if outcome.machine is machine and outcome.value is None:
+                            scope.deadline = deadline = outcome.deadline
+                            if not deadline >= scope.scheduled:
+                                self.timers.schedule(scope, deadline)
+                        else:
+                            self._apply(scope, outcome)
+                    except BaseException as error:
+                        self._failed(scope, error, outcome)
+            except BaseException:  # Ctrl-C, say: nobody else's wakeup may be lost by it
+                again = set(self.woken)
+                self.woken[:0] = [scope for scope in batch if scope.woken and scope not in again]
+                raise
             if not self.woken:
                 return
 
     def _dispatch_timers(self) -> None:
-        for scope in self.timers.due(self.now):
-            machine = scope.machine
-            if machine is None or scope.deadline != NEVER:
-                continue  # stopped, or given a new deadline, by one that was due before it
-            self._timeouts += 1
-            try:
-                self._apply(scope, machine.timeout(scope))
-            except Exception as error:
-                self._crash(scope, error)
+        rest = iter(self.timers.due(self.now))
+        try:
+            for scope in rest:
+                machine = scope.machine
+                if machine is None or scope.deadline != NEVER:
+                    continue  # stopped, or given a new deadline, by one that was due before it
+                self._timeouts += 1
+                self._call(scope, machine.timeout)
+        except BaseException:
+            self.timers.put_back(rest, self.now)
+            raise
         if self.woken:
             self._dispatch_wakeups()
 
+    def _call(self, scope: Scope, handler: Callable[[Scope], Outcome]) -> None:
+        try:
+            outcome = handler(scope)
+        except BaseException as error:
+            self._failed(scope, error)
+            return
+        try:
+            self._apply(scope, outcome)
+        except BaseException as error:
+            self._failed(scope, error, outcome)
+
     def flush(self) -> None:
         """Write out every transport that was written to since the last flush. `tick` does it by itself."""
-        dirty, self.dirty = self.dirty, []
-        for transport in dirty:
-            try:
-                transport.flush()
-            except Exception as error:
-                scope = transport.scope
-                if scope is None:
-                    raise
-                self._crash(scope, error)
+        rest = iter(self.dirty)
+        self.dirty = []
+        try:
+            for transport in rest:
+                try:
+                    transport.flush()
+                except BaseException as error:
+                    if transport.scope is None:
+                        raise
+                    self._failed(transport.scope, error)
+        except BaseException:
+            self.dirty[:0] = rest
+            raise
 
     def _apply(self, scope: Scope, outcome: Outcome) -> None:
         if isinstance(outcome, Stop):
@@ -426,35 +448,43 @@ class Loop:
             return
         if outcome is UNCHANGED:
             return
-        if not isinstance(outcome, Continue | Timeout):
-            raise TypeError(f"{scope.machine!r} returned {outcome!r}; {OUTCOMES}")
         if scope.machine is None:
             return  # it was killed from inside its own handler
+        if not isinstance(outcome, Continue | Timeout):
+            raise TypeError  # `_failed` says it
         scope.machine = outcome.machine
         scope.deadline = outcome.deadline
-        if outcome.deadline < scope.scheduled:
+        if not outcome.deadline >= scope.scheduled:
             self.timers.schedule(scope, outcome.deadline)
         if outcome.value is not None:
             self.spawn(outcome.value)
 
-    def _crash(self, scope: Scope, error: Exception) -> None:
-        if scope.machine is None:
+    def _failed(self, scope: Scope, error: BaseException, outcome: Any = UNCHANGED) -> None:
+        """A handler has raised, or has returned what cannot be followed: the end of its machine. What is no
+        failure of the machine's own (Ctrl-C, `SystemExit`) goes on from here, to whoever runs the loop."""
+        machine = scope.machine
+        if not isinstance(error, FAILURES):
+            if scope.token:  # the notifier goes on: it holds the wakeups of other threads
+                self._end(scope, error)
+            raise error
+        if machine is None:
             return
-        if (
-            isinstance(error, AttributeError)
-            and error.name in ("machine", "value")
-            and not isinstance(error.obj, Machine)
-        ):
-            error = TypeError(f"{scope.machine!r} returned {error.obj!r}; {OUTCOMES}")
+        if not isinstance(outcome, Continue | Timeout | Stop | Unchanged):
+            error = TypeError(
+                f"{told(machine)} returned {told(outcome)}; "
+                "a handler returns Continue, Timeout, Stop or UNCHANGED"
+            )
         self._crashed += 1
-        self.log.error(
-            "machine crashed",
-            cause=f"crash {type(scope.machine).__name__} {type(error).__name__}",
-            machine=repr(scope.machine),
-            error=repr(error),
-            exc_info=error,
-        )
-        self._end(scope, error)
+        try:
+            self.log.error(
+                "machine crashed",
+                cause=f"crash {type(machine).__name__} {type(error).__name__}",
+                machine=told(machine),
+                error=told(error),
+                exc_info=error,
+            )
+        finally:
+            self._end(scope, error)
 
     def _end(self, scope: Scope, error: BaseException | None) -> None:
         """The one way out for every machine."""
@@ -470,17 +500,25 @@ class Loop:
         self._stopped += 1
         if scope.fd >= 0:
             self.unregister(scope, scope.fd)
+        while scope.fds:
+            self.unregister(scope, scope.fds.pop())
+        interrupt = self._clean_up(machine, machine.stopped, scope, error)
+        for closer in scope.take_closers():  # who settle replies perhaps: whatever the others do
+            interrupt = self._clean_up(machine, closer, error) or interrupt
+        if interrupt is not None:
+            raise interrupt
+
+    def _clean_up(
+        self, machine: Machine[Any], closer: Callable[..., object], *arguments: object
+    ) -> BaseException | None:
+        """Call it; returns what is to go on to whoever runs the loop."""
         try:
-            machine.stopped(scope, error)
-        except Exception as failure:
-            self.log.error("clean-up failed", machine=repr(machine), error=repr(failure), exc_info=failure)
-        for closer in scope.take_closers():
-            try:
-                closer(error)
-            except Exception as failure:  # the others, who settle replies perhaps, must still be called
-                self.log.error(
-                    "clean-up failed", machine=repr(machine), error=repr(failure), exc_info=failure
-                )
+            closer(*arguments)
+        except FAILURES as failure:
+            self.log.error("clean-up failed", machine=told(machine), error=told(failure), exc_info=failure)
+        except BaseException as interrupt:
+            return interrupt
+        return None
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -490,20 +528,26 @@ class Loop:
         With `signals`, in the main thread: SIGINT or SIGTERM drains for at most `drain` seconds, a second one
         stops at once. Handlers that the program has set itself are left alone.
         """
-        self._stopping = False
-        with self._signals(drain) if signals else nullcontext():
-            while not self._stopping and self.machines > 0:
-                self.tick()
+        seconds_of(drain, "a drain", least=0)
+        try:
+            with self._signals(drain) if signals else nullcontext(), running_here(self):
+                while not self._stopping and self.machines > 0:
+                    self.tick()
+        finally:
+            self._stopping = False
+            self.notifier.do_soon()
 
     def run_until(self, reply: Reply[T]) -> T:
         """Tick until the reply has settled; return its value or raise its error."""
-        reply.when_settled(_seen)
-        while not reply.settled:
-            self.tick()
+        reply.relay(_seen)
+        with running_here(self):
+            while not reply.settled:
+                self.tick()
         return reply.result()
 
     def stop(self) -> None:
-        """Let `run` return after this tick. Machines stay as they are; `close` ends them."""
+        """Let `run` return after this tick; or the next `run` at once, if none is on. Machines stay as they
+        are; `close` ends them."""
         self._stopping = True
         self.notifier.wake(0)
 
@@ -514,24 +558,24 @@ class Loop:
         `run` returns when all have stopped; after `seconds` what is left is stopped where it is. For
         `patience` seconds an idle connection may still bring one request that its client was about to send.
         """
-        self.patience = patience
-        if self._drain_asked is None:
-            self._drain_asked = set()
+        seconds_of(seconds, "a drain", least=0)
+        self.patience = seconds_of(patience, "a patience", least=0)
+        if self._drain is None:
+            self._drain = Drain(self.living)
         self._drain_until = self._clock() + seconds  # a signal may come after a long poll
         self.notifier.wake(0)
 
     @property
     def draining(self) -> bool:
         """Whether `drain` was called."""
-        return self._drain_asked is not None
+        return self._drain is not None
 
-    def _drain_on(self) -> None:
-        assert self._drain_asked is not None
-        if not self._drain_asked:
+    def _drain_on(self, drain: Drain) -> None:
+        if not drain.said:
+            drain.said = True
             if not self.quiet_drain:
                 seconds = round(self._drain_until - self.now, 3)
                 self.log.info("draining", seconds=seconds, machines=self.machines)
-            self._drain_asked.add(0)  # the notifier's token, so that this is said once
         if self.now >= self._drain_until:
             left = self.machines
             if not self.quiet_drain:
@@ -539,38 +583,35 @@ class Loop:
             self._end_all(DrainDeadline(f"the drain's deadline has passed with {left} machines left"))
             return
         for _ in range(ROUNDS_MAX):
-            living = [
-                (scope.machine.drain_phase, scope)
-                for scope in self._slots
-                if scope is not None and scope.machine is not None
-            ]
-            phase = min((phase for phase, _ in living if phase is not None), default=None)
-            if phase is None:
+            new = drain.next()
+            if new is None:
                 self._end_all(None)  # only machines are left that others own
                 return
-            new = [
-                scope for asked, scope in living if asked == phase and scope.token not in self._drain_asked
-            ]
+            rest = iter(new)
+            try:
+                for scope in rest:
+                    if scope.machine is not None:
+                        self._call(scope, scope.machine.draining)
+            except BaseException:
+                for scope in rest:
+                    drain.spawned(scope)
+                raise
             if not new:
                 return
-            for scope in new:
-                self._drain_asked.add(scope.token)
-                self._ask_to_drain(scope)
             if self.woken:
                 self._dispatch_wakeups()
 
-    def _ask_to_drain(self, scope: Scope) -> None:
-        if scope.machine is not None:
-            try:
-                self._apply(scope, scope.machine.draining(scope))
-            except Exception as error:
-                self._crash(scope, error)
-
     def _end_all(self, error: BaseException | None) -> None:
+        interrupt: BaseException | None = None
         for scope in list(self._slots)[1:]:
             if scope is not None:
-                self._end(scope, error)
+                try:
+                    self._end(scope, error)
+                except BaseException as failure:  # all have to end, whatever one of them does
+                    interrupt = failure
         self._drain_until = NEVER
+        if interrupt is not None:
+            raise interrupt
 
     def close(self) -> None:
         """Stop every machine and give the descriptors back. The loop cannot be used again."""
@@ -588,47 +629,6 @@ class Loop:
         self.closed = True
         self.poller.close()
         enter_loop(None if before is self else before)
-
-    @staticmethod
-    def in_thread(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> ThreadLoop:
-        """A loop in a thread of its own, for ordinary threads: `with Loop.in_thread() as loop:`.
-
-        Leaving the block drains for at most `drain` seconds.
-        """
-        from .embedding.thread_host import ThreadLoop
-
-        return ThreadLoop(drain=drain, kernel=kernel, slots=slots)
-
-    @staticmethod
-    def in_trio(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> TrioLoop:
-        """A loop for a trio program, on its thread: `async with Loop.in_trio() as loop:`. Needs `trio`.
-
-        Leaving the block drains for at most `drain` seconds.
-        """
-        from .embedding.trio_host import TrioLoop
-
-        return TrioLoop(drain=drain, kernel=kernel, slots=slots)
-
-    @staticmethod
-    def in_anyio(
-        *, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20
-    ) -> AsyncioLoop | TrioLoop:
-        """`in_trio()` inside a trio program, else `in_asyncio()`: for code that runs in both, as anyio's
-        does."""
-        from .embedding import in_trio_run
-
-        make = Loop.in_trio if in_trio_run() else Loop.in_asyncio
-        return make(drain=drain, kernel=kernel, slots=slots)
-
-    @staticmethod
-    def in_asyncio(*, drain: float = 5.0, kernel: Kernel | None = None, slots: int = 1 << 20) -> AsyncioLoop:
-        """A loop for an asyncio or uvloop program, on its thread: `async with Loop.in_asyncio() as loop:`.
-
-        Leaving the block drains for at most `drain` seconds.
-        """
-        from .embedding.asyncio_host import AsyncioLoop
-
-        return AsyncioLoop(drain=drain, kernel=kernel, slots=slots)
 
     def __enter__(self) -> Loop:
         return self
@@ -686,7 +686,3 @@ class Loop:
 
 def _seen(reply: Reply[Any]) -> None:
     """Whoever runs until it settles sees its error: a flow need not log it as seen by nobody."""
-
-
-class DrainDeadline(TimeoutError):
-    """The time to drain was over before this machine had finished."""

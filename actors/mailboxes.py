@@ -20,6 +20,7 @@ import msgspec
 from .errors import MachineStopped, MailboxFull
 from .replies import Reply
 from .scope import Scope
+from .telling import words_of
 
 __all__ = ["Mailbox", "MailboxStatistics", "Overflow"]
 
@@ -166,9 +167,8 @@ class Mailbox(Generic[M]):
             self._scope.loop.dead_letter(self._scope.token, self._messages.popleft())
         asked, self._asked = self._asked, []
         for reply in asked:
-            reply.fail(
-                MachineStopped(f"the machine that was asked has stopped{f': {error}' if error else ''}")
-            )
+            why = "" if error is None else f": {words_of(error)}"
+            reply.fail(MachineStopped(f"the machine that was asked has stopped{why}"))
 
 
 def reply_of(message: Any) -> Reply[Any] | None:

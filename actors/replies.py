@@ -5,24 +5,27 @@ Rules:
    `fail` returns False and changes nothing, so whoever answers need not know whether somebody still listens.
 2. `cancel` only says that nobody is interested any more. It never touches a wire.
 3. A settled reply wakes the machines that wait for it; it never runs them on the spot. Callbacks
-   (`when_settled`) do run on the spot: they are for composing replies, and must be short. What one raises is
-   logged, and nobody else notices.
+   (`when_settled`) do run on the spot, one after the other: those that a callback's own settling causes run
+   when it has returned, so that no chain is too long. They are for composing replies and must be short.
+4. What a callback or a hook raises is logged; it never reaches whoever settles.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Generator
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from .current import current_loop, host_wait, loop_here, outside_deadline
-from .errors import Cancelled, DeadlineExceeded, Misuse, NotSettled
+from .callbacks import call_in_turn
+from .current import host_wait
+from .errors import FAILURES, Cancelled, NotSettled
 from .kernel import SystemKernel
-from .machine import Machine
-from .outcomes import NEVER, Outcome, Stop, Timeout
-from .scope import Scope
+from .outcomes import NEVER
+from .scope import Scope, Waker
+from .telling import told
 
-__all__ = ["Reply", "Waitable", "deadline", "first", "gather", "settle_all", "with_deadline"]
+__all__ = ["Reply", "Waitable"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -40,6 +43,13 @@ class Waitable:
     due: float = NEVER
     """When the waiting machine must look again by itself (absolute, monotonic seconds)."""
 
+    composed: ClassVar[bool] = False
+    """Whether something else must settle first, which `waits_for` names."""
+
+    def waits_for(self) -> Iterable[Waitable]:
+        """What must settle before this can."""
+        return ()
+
     deadline: float = NEVER
     """When whoever answers will have given up (absolute, monotonic seconds)."""
 
@@ -52,11 +62,11 @@ class Waitable:
         """Seconds until `due`."""
         return self.due - SystemKernel.monotonic()
 
-    def attach(self, scope: Scope) -> None:
-        """Wake this machine once when settled."""
+    def attach(self, scope: Waker) -> None:
+        """Wake this machine (or this task of a host) once when settled."""
         raise NotImplementedError
 
-    def detach(self, scope: Scope) -> None:
+    def detach(self, scope: Waker) -> None:
         """Wake it no longer."""
         raise NotImplementedError
 
@@ -78,14 +88,15 @@ class Reply(Waitable, Generic[T]):
     """A value that is not there yet. Await it in a flow, or read `settled` and `result()` when it wakes
     you."""
 
-    __slots__ = ("_on_cancel", "_state", "_value", "_waiters", "deadline")
+    __slots__ = ("_on_cancel", "_state", "_traceback", "_value", "_waiters", "deadline")
 
     def __init__(self, owner: Scope | None = None, deadline: float = NEVER) -> None:
         self._state = PENDING
         self._value: Any = None
-        # None, one scope, one callback, or a list of both: nearly always one, so no list is made for it
-        self._waiters: Scope | Callable[[Reply[T]], object] | list[Any] | None = owner
-        self._on_cancel: Callable[[], object] | None = None
+        # None, one scope, one callback, or many of both: nearly always one
+        self._waiters: Waker | Callable[[Reply[T]], object] | _Many | None = owner
+        self._on_cancel: Callable[[], object] | list[Callable[[], object]] | None = None
+        self._traceback: TracebackType | None  # the error's, once there is one
         self.deadline = deadline  # when whoever answers will give up (monotonic seconds)
 
     def __repr__(self) -> str:
@@ -95,7 +106,7 @@ class Reply(Waitable, Generic[T]):
                 if self.deadline == NEVER
                 else f"<Reply pending, deadline {self.deadline:.3f}>"
             )
-        return f"<Reply {'value' if self._state == VALUE else 'error'} {self._value!r}>"
+        return f"<Reply {'value' if self._state == VALUE else 'error'} {told(self._value)}>"
 
     # -- for whoever answers ---------------------------------------------------------------------------------
 
@@ -121,6 +132,7 @@ class Reply(Waitable, Generic[T]):
             return False
         self._state = ERROR
         self._value = error
+        self._traceback = error.__traceback__
         waiters: Any = self._waiters
         if waiters is not None:
             self._waiters = None
@@ -128,8 +140,14 @@ class Reply(Waitable, Generic[T]):
         return True
 
     def on_cancel(self, hook: Callable[[], object]) -> None:
-        """Have `hook` called if the asker loses interest before the answer."""
-        self._on_cancel = hook
+        """Have `hook` called, too, if the asker loses interest before the answer."""
+        hooks = self._on_cancel
+        if hooks is None:
+            self._on_cancel = hook
+        elif isinstance(hooks, list):
+            hooks.append(hook)
+        else:
+            self._on_cancel = [hooks, hook]
 
     # -- for whoever asks ------------------------------------------------------------------------------------
 
@@ -137,9 +155,8 @@ class Reply(Waitable, Generic[T]):
         """Lose interest: settle with `Cancelled` (or `error`). Returns False if it had settled before."""
         if not self.fail(error or Cancelled("the reply was cancelled")):
             return False
-        hook, self._on_cancel = self._on_cancel, None
-        if hook is not None:
-            hook()
+        if self._on_cancel is not None:
+            self._tell_hooks()
         return True
 
     @property
@@ -156,8 +173,11 @@ class Reply(Waitable, Generic[T]):
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody will be told when it settles."""
-        return bool(self._waiters)
+        """Whether somebody wants to know when it settles."""
+        waiters = self._waiters
+        if waiters.__class__ is _Many:
+            return len(waiters) > waiters.watching
+        return waiters is not None
 
     def result(self) -> T:
         """The value; raises the error it settled with, or `NotSettled` before."""
@@ -166,9 +186,15 @@ class Reply(Waitable, Generic[T]):
             return value
         if self._state == PENDING:
             raise NotSettled("the reply has no answer yet; await it, or wait for the wakeup")
-        raise self._value
+        raise self._raised()
 
-    def attach(self, scope: Scope) -> None:
+    def _raised(self) -> BaseException:
+        """The error to be raised, as it was when it came: each time it is raised makes its traceback longer,
+        and that holds the frames of whoever read it."""
+        error: BaseException = self._value
+        return error.with_traceback(self._traceback)
+
+    def attach(self, scope: Waker) -> None:
         """Wake this machine once when settled (at once if it is)."""
         if self._state:
             scope.wake()
@@ -177,30 +203,48 @@ class Reply(Waitable, Generic[T]):
         else:
             self._add(scope)
 
-    def detach(self, scope: Scope) -> None:
+    def watch(self, scope: Waker) -> None:
+        """Like `attach`, by somebody who is no asker: when all who are have gone, nobody waits any more."""
+        if self._state:
+            scope.wake()
+            return
+        many = self._many()
+        if scope not in many:
+            many[scope] = scope
+            many.watching += 1
+
+    def detach(self, scope: Waker) -> None:
         """Wake it no longer."""
-        if self._waiters is scope:
+        waiters = self._waiters
+        if waiters is scope:
             self._waiters = None
-        elif isinstance(self._waiters, list) and scope in self._waiters:
-            self._waiters.remove(scope)
+        elif waiters.__class__ is _Many:
+            waiters.pop(scope, None)
 
     def when_settled(self, callback: Callable[[Reply[T]], object]) -> None:
-        """Call `callback(reply)` when settled (at once if it is). It must be short and must not raise."""
+        """Call `callback(reply)` when settled (at once if it is). It must be short; it sees the context
+        variables of now, and what it raises is logged."""
+        context = copy_context()
+        self.relay(lambda reply: context.run(callback, reply))
+
+    def relay(self, callback: Callable[[Reply[T]], object]) -> None:
+        """Like `when_settled`, cheaper: the callback sees the context variables of whoever settles."""
         if self._state:
-            callback(self)
+            call_in_turn(callback, self)
         else:
             self._add(callback)
 
     def map(self, function: Callable[[T], U]) -> Reply[U]:
         """A reply of `function(value)`; errors pass through, and what `function` raises becomes the error."""
-        mapped: Reply[U] = Reply(deadline=self.deadline)
-        mapped.on_cancel(self.cancel)
+        mapped: Mapped[U] = Mapped(self)
 
         def pass_on(reply: Reply[T]) -> None:
             try:
                 mapped.settle(function(reply.result()))
-            except Exception as error:
+            except BaseException as error:
                 mapped.fail(error)
+                if not isinstance(error, FAILURES):
+                    raise
 
         self.when_settled(pass_on)
         return mapped
@@ -218,180 +262,71 @@ class Reply(Waitable, Generic[T]):
         if self._state == VALUE:
             value: T = self._value
             return value
-        raise self._value
+        raise self._raised()
 
     def _add(self, waiter: Any) -> None:
         if self._waiters is None:
             self._waiters = waiter
-        elif isinstance(self._waiters, list):
-            self._waiters.append(waiter)
         else:
-            self._waiters = [self._waiters, waiter]
+            self._many().add(waiter)
+
+    def _many(self) -> _Many:
+        waiters = self._waiters
+        if waiters.__class__ is _Many:
+            return waiters
+        self._waiters = many = _Many()
+        if waiters is not None:
+            many.add(waiters)
+        return many
 
     def _notify(self, waiters: Any) -> None:
-        if waiters.__class__ is list:
-            for waiter in waiters:
+        if waiters.__class__ is _Many:
+            for waiter in waiters.values():
                 self._notify(waiter)
-        elif waiters.__class__ is Scope:
+        elif isinstance(waiters, Waker):
             waiters.wake()
         else:
-            try:
-                waiters(self)
-            except Exception as error:  # whoever settles it must go on, and so must the others who wait
-                _callback_failed(waiters, error)
+            call_in_turn(waiters, self)
+
+    def _tell_hooks(self) -> None:
+        hooks, self._on_cancel = self._on_cancel, None
+        for hook in hooks if isinstance(hooks, list) else [hooks]:
+            if hook is not None:
+                call_in_turn(hook)
 
 
-def _callback_failed(callback: Any, error: Exception) -> None:
-    """Tell of what a callback has raised: to the log of this thread's loop, or as Python tells of errors."""
-    loop = loop_here()
-    if loop is None:
-        sys.excepthook(type(error), error, error.__traceback__)
-    else:
-        loop.log.error("callback failed", callback=repr(callback), error=repr(error), exc_info=error)
+class _Many(dict[Any, Any]):
+    """More than one who waits for a reply, in their order; a dictionary, for many may go away one by one."""
+
+    __slots__ = ("watching",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watching = 0  # how many of them are no askers
+
+    def add(self, waiter: Any) -> None:
+        """Machines are told once; a callback as often as it was given."""
+        self[waiter if isinstance(waiter, Waker) else object()] = waiter
 
 
-def gather(*replies: Reply[Any]) -> Reply[tuple[Any, ...]]:
-    """All values, in order. The first error settles it at once and cancels the others."""
-    return _combine(list(replies), _Gather)
+class Mapped(Reply[T]):
+    """What `Reply.map` gives. Cancelling it cancels what it is made of."""
 
+    __slots__ = ("source",)
 
-def settle_all(*replies: Reply[T]) -> Reply[list[T | BaseException]]:
-    """Every value or error, in order, when all have settled. It never fails by itself."""
-    return _combine(list(replies), _SettleAll)
+    composed = True
 
+    def __init__(self, source: Reply[Any]) -> None:
+        super().__init__(deadline=source.deadline)
+        self.source = source
 
-def first(*replies: Reply[T]) -> Reply[T]:
-    """The first value; the others are then cancelled. If all fail, an `ExceptionGroup` of their errors."""
-    if not replies:
-        raise Misuse("first() needs at least one reply")
-    return _combine(list(replies), _First)
+    def cancel(self, error: BaseException | None = None) -> bool:
+        """As `Reply.cancel`, and of what it is made of."""
+        if not super().cancel(error):
+            return False
+        call_in_turn(self.source.cancel)
+        return True
 
-
-class _Combined:
-    """Shared by the three: a result cell, and how many parts are still open."""
-
-    __slots__ = ("left", "replies", "result")
-
-    def __init__(self, replies: list[Reply[Any]]) -> None:
-        self.replies = replies
-        self.left = len(replies)
-        self.result: Reply[Any] = Reply(deadline=max((reply.deadline for reply in replies), default=NEVER))
-
-    def cancel_rest(self) -> None:
-        for reply in self.replies:
-            if not reply.settled:
-                reply.cancel()
-
-    def part(self, reply: Reply[Any]) -> None:
-        self.left -= 1
-        self.settled(reply)
-
-    def settled(self, reply: Reply[Any]) -> None:
-        raise NotImplementedError
-
-
-class _Gather(_Combined):
-    __slots__ = ()
-
-    def settled(self, reply: Reply[Any]) -> None:
-        if reply.error is not None:
-            if self.result.fail(reply.error):
-                self.cancel_rest()
-        elif self.left == 0 and not self.result.settled:
-            self.result.settle(tuple(part.result() for part in self.replies))
-
-
-class _SettleAll(_Combined):
-    __slots__ = ()
-
-    def settled(self, reply: Reply[Any]) -> None:
-        if self.left == 0:
-            self.result.settle([part.result() if part.error is None else part.error for part in self.replies])
-
-
-class _First(_Combined):
-    __slots__ = ()
-
-    def settled(self, reply: Reply[Any]) -> None:
-        if reply.error is None:
-            if self.result.settle(reply.result()):
-                self.cancel_rest()
-        elif self.left == 0 and not self.result.settled:
-            errors = [part.error for part in self.replies if part.error is not None]
-            self.result.fail(BaseExceptionGroup("every reply failed", errors))
-
-
-def _combine(replies: list[Reply[Any]], kind: type[_Combined]) -> Reply[Any]:
-    try:
-        combined = kind(replies)
-    except AttributeError:
-        foreign = next(part for part in replies if not isinstance(part, Reply))
-        raise Misuse(f"{foreign!r} is not a reply; a coroutine becomes one by loop.spawn()") from None
-    combined.result.on_cancel(combined.cancel_rest)
-    if not replies:
-        combined.result.settle(() if kind is _Gather else [])
-    for reply in replies:
-        reply.when_settled(combined.part)
-    return combined.result
-
-
-class deadline:  # noqa: N801 - reads as a statement: `with deadline(0.5):`
-    """`with deadline(seconds):` every unit submitted and every wait begun inside ends by then, the earliest
-    one winning."""
-
-    __slots__ = ("_before", "_loop", "_seconds")
-
-    def __init__(self, seconds: float) -> None:
-        if not seconds >= 0:
-            raise ValueError(f"a deadline of {seconds!r} seconds; write 0 or more")
-        self._seconds = seconds
-        self._before = NEVER
-
-    def __enter__(self) -> None:
-        self._loop = loop = loop_here()
-        if loop is None:  # an ordinary thread, which submits to a loop in another one
-            self._before = outside_deadline.get()
-            outside_deadline.set(min(self._before, SystemKernel.monotonic() + self._seconds))
-            return
-        self._before = loop.inherited_deadline
-        loop.inherited_deadline = min(self._before, loop.time() + self._seconds)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._loop is None:
-            outside_deadline.set(self._before)
-        else:
-            self._loop.inherited_deadline = self._before
-
-
-class _Expire(Machine[int]):
-    """Fails a reply when its time has come; ends when it has settled otherwise."""
-
-    __slots__ = ("_due", "_reply")
-
-    def __init__(self, reply: Reply[Any], due: float) -> None:
-        self._reply = reply
-        self._due = due
-
-    def start(self, scope: Scope) -> Outcome:
-        self._reply.attach(scope)
-        return Timeout(self, self._due)
-
-    def wakeup(self, scope: Scope) -> Outcome:
-        return Stop() if self._reply.settled else Timeout(self, self._due)
-
-    def timeout(self, scope: Scope) -> Outcome:
-        self._reply.cancel(DeadlineExceeded("no answer before the deadline"))
-        return Stop()
-
-    def draining(self, scope: Scope) -> Outcome:
-        return Timeout(self, self._due)
-
-
-def with_deadline(reply: Reply[T], seconds: float) -> Reply[T]:
-    """The same reply; it fails with `DeadlineExceeded` if it has not settled within `seconds`."""
-    if not reply.settled:
-        loop = current_loop()
-        due = loop.time() + seconds
-        reply.deadline = min(reply.deadline, due)
-        loop.spawn(_Expire(reply, due))
-    return reply
+    def waits_for(self) -> Iterable[Waitable]:
+        """What it is made of."""
+        return (self.source,)

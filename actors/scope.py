@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from .current import get_ident
+from .errors import Misuse
 from .outcomes import NEVER
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from .machine import Itself, Machine
     from .replies import Reply
 
-__all__ = ["SLOT_BITS", "SLOT_MASK", "Scope"]
+__all__ = ["SLOT_BITS", "SLOT_MASK", "Scope", "Waker"]
 
 SLOT_BITS = 24
 SLOT_MASK = (1 << SLOT_BITS) - 1
@@ -28,10 +30,20 @@ M = TypeVar("M", bound="Itself")
 T = TypeVar("T")
 
 
-class Scope:
+class Waker:
+    """What a waitable wakes when it has settled: a machine's scope, or the task of a host."""
+
+    __slots__ = ()
+
+    def wake(self) -> None:
+        """Go on soon; never on the spot. Waking twice is waking once."""
+        raise NotImplementedError
+
+
+class Scope(Waker):
     """A machine's own view of its loop. Handlers get it as their first argument."""
 
-    __slots__ = ("_closers", "deadline", "fd", "loop", "machine", "scheduled", "token", "woken")
+    __slots__ = ("_closers", "deadline", "fd", "fds", "loop", "machine", "scheduled", "token", "woken")
 
     def __init__(self, loop: Loop, token: int, machine: Machine[Any]) -> None:
         self.loop = loop
@@ -40,7 +52,8 @@ class Scope:
         self.deadline = NEVER
         self.scheduled = NEVER  # when the timer heap next looks at this machine
         self.woken = False
-        self.fd = -1  # the first descriptor it registered
+        self.fd = -1  # a descriptor that it watches: nearly always the only one
+        self.fds: set[int] | None = None  # the others
         self._closers: list[Callable[[BaseException | None], object]] | None = None
 
     def __lt__(self, other: Scope) -> bool:  # the timer heap's tie-break
@@ -67,10 +80,19 @@ class Scope:
         return self.machine is not None
 
     def wake(self) -> None:
-        """Call the machine's `wakeup` soon; at most one wakeup is pending per machine."""
+        """Call the machine's `wakeup` soon; at most one wakeup is pending per machine.
+
+        Raises `Misuse` in another thread than the one in which the loop runs, which would not notice.
+        """
         if not self.woken:
+            loop = self.loop
+            if loop.runs_in and loop.runs_in != get_ident():
+                raise Misuse(
+                    "this loop runs in another thread, which alone may use its pools and machines; share a "
+                    "loop with threads by Loop.in_thread(), or call loop.notifier.wake(token)"
+                )
             self.woken = True
-            self.loop.woken.append(self)
+            loop.woken.append(self)
 
     @overload
     def spawn(self, machine: M) -> M: ...

@@ -26,7 +26,8 @@ from .kernel import ERROR, READABLE, WRITABLE
 from .machine import Machine
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .scope import Scope
-from .transports import ANYTHING, SLEEP, Bytes, Delimiter, Expectation, Flush, Sleep, Transport
+from .telling import told
+from .transports import ANYTHING, SLEEP, Bytes, Delimiter, Expectation, Flush, Sleep, Transport, bytes_like
 
 __all__ = ["Stream", "StreamOwner", "StreamProtocol"]
 
@@ -303,7 +304,7 @@ class Stream(Transport, Machine[int]):
                 return self._close(outcome)
             self.protocol = protocol
             scope.deadline = deadline = outcome.deadline
-            if deadline < scope.scheduled:
+            if not deadline >= scope.scheduled:
                 scope.loop.timers.schedule(scope, deadline)
             expectation = outcome.value
             if expectation is None:
@@ -333,7 +334,7 @@ class Stream(Transport, Machine[int]):
                     break
                 if deliveries > DELIVERIES_MAX:
                     raise Misuse(
-                        f"{protocol!r}.ended() goes on expecting input after the peer's end; return Stop()"
+                        f"{told(protocol)}.ended() goes on expecting input after the end; return Stop()"
                     )
                 outcome = protocol.ended(self)
             else:
@@ -362,7 +363,7 @@ class Stream(Transport, Machine[int]):
             self._expect_flush(expectation)
         else:
             raise Misuse(
-                f"{self.protocol!r} expects {expectation!r}; "
+                f"{told(self.protocol)} expects {told(expectation)}; "
                 "write Bytes, Delimiter, Flush, Sleep or (one to read, Flush)"
             )
 
@@ -383,7 +384,7 @@ class Stream(Transport, Machine[int]):
 
     def _close(self, outcome: Outcome) -> Outcome:
         if not isinstance(outcome, Stop):
-            raise TypeError(f"{self.protocol!r} returned {outcome!r}")
+            raise TypeError(f"{told(self.protocol)} returned {told(outcome)}")
         if (
             outcome.error is not None
             or not (self.unsent or self.linger or self.input)
@@ -399,7 +400,9 @@ class Stream(Transport, Machine[int]):
     # -- output ----------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Gather output. It leaves at the end of the tick."""
+        """Gather output. It leaves at the end of the tick. Raises `TypeError` for what is no bytes."""
+        if data.__class__ is not bytes:
+            data = bytes_like(data)
         if self.output is None:
             self.output = [data]
             self.scope.loop.dirty.append(self)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, Literal, Self
 
@@ -27,6 +28,7 @@ from .errors import ActorError
 from .machine import Machine
 from .outcomes import NEVER, UNCHANGED, Outcome, Stop, Timeout
 from .scope import Scope
+from .telling import told
 
 __all__ = ["Child", "ChildStatistics", "Restart", "Strategy", "Supervisor", "SupervisorGaveUp"]
 
@@ -60,12 +62,13 @@ class ChildStatistics(msgspec.Struct, frozen=True):
 class _Running:
     """What the supervisor knows of one child."""
 
-    __slots__ = ("child", "due", "error", "handle", "starts", "token")
+    __slots__ = ("child", "due", "error", "handle", "life", "starts", "token")
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.handle: Any = None
         self.token: int | None = None
+        self.life: object = None  # of the start that has not ended yet
         self.due = NEVER  # when it is started again (monotonic seconds)
         self.starts = 0
         self.error: BaseException | None = None  # the last one it ended with
@@ -81,6 +84,7 @@ class Supervisor(Machine["Supervisor"]):
     __slots__ = (
         "_by_name",
         "_ended",
+        "_in_context",
         "_restarts",
         "_running",
         "_scope",
@@ -118,6 +122,7 @@ class Supervisor(Machine["Supervisor"]):
         self._ended: deque[tuple[_Running, BaseException | None]] = deque()
         self._restarts: deque[float] = deque()  # when, within the window
         self._scope: Scope | None = None
+        self._in_context: Callable[..., Any] = copy_context().run
         self.strategy = strategy
         self.restarts_max = restarts_max
         self.window = window
@@ -149,7 +154,7 @@ class Supervisor(Machine["Supervisor"]):
                 name=running.child.name,
                 state=running.state,
                 starts=running.starts,
-                last_error="" if running.error is None else repr(running.error),
+                last_error="" if running.error is None else told(running.error),
             )
             for running in self._running
         ]
@@ -160,6 +165,7 @@ class Supervisor(Machine["Supervisor"]):
         """Start the children. If one cannot be started, those before it are stopped and its error is
         raised."""
         self._scope = scope
+        self._in_context = copy_context().run
         for running in self._running:
             self._start_child(scope, running)
         return self._next(scope)
@@ -216,19 +222,30 @@ class Supervisor(Machine["Supervisor"]):
     # -- children --------------------------------------------------------------------------------------------
 
     def _start_child(self, scope: Scope, running: _Running) -> None:
-        running.token, running.handle = scope.loop.spawn_with_token(running.child.factory())
+        """Start it, in a copy of the context variables that the supervisor was spawned in."""
+        running.life = life = object()
+        on_stop = partial(self._child_stopped, running, life)
+        context = self._in_context(copy_context)
+        machine = context.run(self._spawn, scope, running, on_stop)
+        if running.life is life:
+            running.token, running.handle = machine
         running.starts += 1
-        scope.loop.watch(running.token, partial(self._child_stopped, running, running.token))
 
-    def _child_stopped(self, running: _Running, token: int, error: BaseException | None) -> None:
-        if running.token == token and self._scope is not None:
-            running.token = running.handle = None
+    def _spawn(
+        self, scope: Scope, running: _Running, on_stop: Callable[[BaseException | None], object]
+    ) -> tuple[int, Any]:
+        return scope.loop.spawn_with_token(running.child.factory(), on_stop)
+
+    def _child_stopped(self, running: _Running, life: object, error: BaseException | None) -> None:
+        if running.life is life and self._scope is not None:
+            running.life = running.token = running.handle = None
             running.error = error or running.error
             self._ended.append((running, error))
             self._scope.wake()
 
     def _kill(self, scope: Scope, running: _Running, error: BaseException | None) -> None:
         token, running.token, running.handle = running.token, None, None
+        running.life = None
         if token is not None:
             scope.loop.kill(token, error)
 
@@ -244,7 +261,7 @@ class Supervisor(Machine["Supervisor"]):
         while restarts and restarts[0] <= scope.now - self.window:
             restarts.popleft()
         if len(restarts) >= self.restarts_max:
-            reason = f"{running.child.name} has ended again ({error!r}) after {len(restarts)} restarts"
+            reason = f"{running.child.name} has ended again ({told(error)}) after {len(restarts)} restarts"
             gave_up = SupervisorGaveUp(f"{self.name}: {reason} within {self.window:g} s")
             gave_up.__cause__ = error
             scope.loop.log.error("supervisor gave up", supervisor=self.name, reason=reason)
@@ -259,7 +276,7 @@ class Supervisor(Machine["Supervisor"]):
             cause=f"ended {self.name} {running.child.name}",
             supervisor=self.name,
             child=running.child.name,
-            error=repr(error),
+            error=told(error),
             restart_in=round(due - scope.now, 3),
         )
         running.due = due

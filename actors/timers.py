@@ -7,6 +7,7 @@ the real deadline. Entries of stopped machines are swept out when they outnumber
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
 from .outcomes import NEVER
@@ -34,7 +35,10 @@ class TimerHeap:
         return len(self.heap)
 
     def schedule(self, scope: Scope, deadline: float) -> None:
-        """Look at this machine no later than `deadline`."""
+        """Look at this machine no later than `deadline`. Raises `ValueError` for one that is not a
+        number (NaN): it would never come."""
+        if deadline != deadline:
+            raise ValueError(f"{scope!r}: a deadline that is not a number")
         scope.scheduled = deadline
         heappush(self.heap, (deadline, scope))
         if len(self.heap) > self.sweep_at:
@@ -48,17 +52,36 @@ class TimerHeap:
         """The machines whose deadline has passed, in the order of their deadlines. Each one's is cleared."""
         heap = self.heap
         ready: list[Scope] = []
-        while heap and heap[0][0] <= now:
-            when, scope = heappop(heap)
-            if when != scope.scheduled or scope.machine is None:
-                continue  # superseded by an earlier entry, or its machine has stopped
-            scope.scheduled = NEVER
-            if scope.deadline <= when:
-                scope.deadline = NEVER
-                ready.append(scope)
-            elif scope.deadline != NEVER:
+        scope: Scope | None = None
+        try:
+            while heap and heap[0][0] <= now:
+                when, scope = heap[0]
+                if when != scope.scheduled or scope.machine is None:
+                    heappop(heap)  # superseded by an earlier entry, or its machine has stopped
+                    continue
+                scope.scheduled = NEVER
+                if scope.deadline <= when:
+                    scope.deadline = NEVER
+                    ready.append(scope)
+                    heappop(heap)
+                else:
+                    heappop(heap)
+                    if scope.deadline != NEVER:
+                        self.schedule(scope, scope.deadline)
+        except BaseException:  # Ctrl-C: nobody's time may be lost by it
+            if scope is not None and scope.scheduled == NEVER != scope.deadline:
                 self.schedule(scope, scope.deadline)
+            self.put_back(ready, now)
+            raise
         return ready
+
+    def put_back(self, scopes: Iterable[Scope], now: float) -> None:
+        """These were due and could not be called: they are due in the next tick, unless they have stopped or
+        have got another deadline meanwhile."""
+        for scope in scopes:
+            if scope.machine is not None and scope.deadline == NEVER:
+                scope.deadline = now
+                self.schedule(scope, now)
 
     def _sweep(self) -> None:
         self.heap[:] = {

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from .scope import Scope
+from .telling import told
 
 __all__ = [
     "ANYTHING",
@@ -29,6 +30,7 @@ __all__ = [
     "Flush",
     "Sleep",
     "Transport",
+    "bytes_like",
 ]
 
 # Go's bufio writes at 4 KiB, node's streams at 16 KiB; a proxy that streams bodies wants more per system call
@@ -105,7 +107,9 @@ class Transport:
         return ""
 
     def write(self, data: bytes) -> None:
-        """Gather output. It leaves at the end of the tick."""
+        """Gather output. It leaves at the end of the tick. Raises `TypeError` for what is no bytes."""
+        if data.__class__ is not bytes:
+            data = bytes_like(data)
         if self.output is None:
             self.output = [data]
             self.unsent += len(data)
@@ -160,3 +164,13 @@ class Transport:
 
     def flush(self) -> None:
         """Carry the output away."""
+
+
+def bytes_like(data: object) -> bytes:
+    """What may be written instead of bytes: a bytearray or a memoryview, which nobody changes any more.
+    Raises `TypeError` for anything else."""
+    if isinstance(data, memoryview) and not (data.contiguous and data.itemsize == 1):
+        return bytes(data)
+    if isinstance(data, bytes | bytearray | memoryview):
+        return data  # type: ignore[return-value]  # whoever sends it takes each of them
+    raise TypeError(f"write() of {told(data)[:200]}; it takes bytes, so encode text: text.encode()")

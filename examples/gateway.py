@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from actors import DeadlineExceeded, Loop, gather
-from pools import PoolError
+from actors import DeadlineExceeded, Loop, NoAnswer, gather
 from protocols import http
 
 __all__ = ["gateway", "main"]
@@ -31,7 +30,7 @@ def gateway(loop: Loop, users_url: str, carts_url: str) -> http.Router:
             )
         except DeadlineExceeded as error:
             return http.text_response(f"too slow: {error}\n", 504)
-        except PoolError as error:
+        except NoAnswer as error:
             return http.text_response(f"not to be had: {error}\n", 502)
         if user.status != 200 or cart.status != 200:
             return http.text_response(f"not to be had: statuses {user.status} and {cart.status}\n", 502)

@@ -6,7 +6,8 @@ The pool calls `assign` once per wakeup for all that waits, and then carries the
    as well, so an exclusive unit, which needs an idle member, is not starved by those that could share one.
 2. Backends: `choose` names the preferred one for each unit, by default that with the least in flight, a
    connection that is opening counting as one. A backend whose last connect failed is left out until its
-   backoff is over, unless it still has connections.
+   backoff is over, unless it still has connections. One that is to be avoided is left out while there are
+   others.
 3. On a backend: the member that fell idle last; else the least loaded one with room, of the first
    `SHARING_LOOKED_AT`.
 4. A unit that found no idle member where it was preferred makes its backend grow by one connection, lazily,
@@ -67,6 +68,10 @@ class BackendView(Protocol[M]):
     @property
     def retry_at(self) -> float:
         """When it may be connected to again (monotonic seconds); 0 if the last attempt went well."""
+
+    @property
+    def avoid_until(self) -> float:
+        """Others are preferred until then (monotonic seconds)."""
 
 
 class Plan(NamedTuple, Generic[W, M]):
@@ -189,6 +194,8 @@ def assign(
         for index in order
         if backends[index].retry_at <= now or backends[index].connections
     ]
+    if len(slates) > 1:
+        slates = [slate for slate in slates if slate.backend.avoid_until <= now] or slates
     sends: list[tuple[W, M]] = []
     if len(slates) == 1:
         slate = slates[0]

@@ -54,7 +54,9 @@ class Backend:
 
     __slots__ = (
         "address",
+        "avoid_until",
         "closed",
+        "doubts",
         "failed_at",
         "failures",
         "idle",
@@ -62,6 +64,7 @@ class Backend:
         "last_error",
         "lost",
         "members",
+        "open_at",
         "opened",
         "opening",
         "retry_at",
@@ -83,7 +86,10 @@ class Backend:
         self.opening = 0
         self.failures = 0
         self.failed_at = 0.0
-        self.retry_at = 0.0
+        self.retry_at = 0.0  # it is unreachable until then
+        self.doubts = 0  # connections in a row that it has ended without an answer
+        self.avoid_until = 0.0  # others are preferred until then
+        self.open_at = 0.0  # a connection waits until then
         self.last_error: BaseException | None = None
         self.opened = self.closed = self.lost = 0
 
@@ -98,6 +104,11 @@ class Backend:
     def connections(self) -> int:
         """Open and opening ones."""
         return len(self.members)
+
+    def proved(self) -> None:
+        """It has answered a unit."""
+        self.failures = self.doubts = 0
+        self.avoid_until = self.open_at = 0.0
 
     def statistics(self) -> BackendStatistics:
         """What is there now, and what has been."""

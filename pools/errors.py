@@ -25,7 +25,7 @@ Stage = Literal["queued", "connecting", "sent"]
 """How far a unit had come."""
 
 
-class PoolError(actors.ActorError):
+class PoolError(actors.NoAnswer):
     """The base of everything that a pool answers a unit with, other than its value."""
 
 
@@ -42,14 +42,29 @@ class DeadlineExceeded(PoolError, actors.DeadlineExceeded):
     been executed.
 
     Give it a longer `timeout=`, or find out why the backend is slow: queued says that the pool is too small
-    for its backend, connecting that the backend does not accept, sent that it does not answer.
+    for its backend, connecting that the backend does not accept, sent that it does not answer. `pool` is the
+    pool's name, `backend` the address (empty before there is one), `unit` what was to be done, `seconds` how
+    long it has waited.
     """
 
     by_network = True
 
-    def __init__(self, message: str, stage: Stage = "sent") -> None:
+    def __init__(
+        self,
+        message: str,
+        stage: Stage = "sent",
+        *,
+        pool: str = "",
+        backend: str = "",
+        unit: str = "",
+        seconds: float = 0.0,
+    ) -> None:
         super().__init__(message)
         self.stage: Stage = stage
+        self.pool = pool
+        self.backend = backend
+        self.unit = unit
+        self.seconds = seconds
 
 
 class BackendDown(PoolError):
@@ -74,9 +89,9 @@ class BackendError(PoolError):
     """
 
 
-class Cancelled(PoolError, actors.Cancelled):
+class Cancelled(actors.Cancelled):
     """The asker cancelled. A unit that was sent by then may have been executed; its answer is read and
-    dropped.
+    dropped. No `PoolError`, for it is no `Exception` (see `actors.Cancelled`).
     """
 
     by_network = True

@@ -15,10 +15,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from actors import Misuse
+from actors.errors import FAILURES
 
 from .errors import Cancelled, ConnectionLost, DeadlineExceeded, HeldAcrossBackends, PoolClosed
 from .kinds import Answer, KindOf
@@ -36,11 +38,21 @@ EXCHANGES_MAX: Final = 1024  # in flight at a time
 
 
 class Exchanges(Unit[Answer, KindOf]):
-    """A unit that needs several exchanges. Derive from it and write `body`; it has the member to itself."""
+    """A unit that needs several exchanges. Derive from it and write `body`; it has the member to itself.
 
-    __slots__ = ()
+    The body runs in a copy of the context variables that were in force where the unit was made.
+    """
 
+    __slots__ = ("in_context",)
+
+    in_context: Callable[..., Any]
     pipelinable = False
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Whatever its arguments are, its making is when the context counts."""
+        unit = super().__new__(cls)
+        object.__setattr__(unit, "in_context", copy_context().run)
+        return unit
 
     def body(self, held: Held) -> Coroutine[Any, Any, Answer]:
         """The work: `async def body(self, held): return await held.submit(...)`. Run anew if an idempotent
@@ -85,6 +97,7 @@ class Driver:
 
     __slots__ = (
         "_coroutine",
+        "_in_context",
         "_ended",
         "_lost",
         "_restoring",
@@ -99,7 +112,8 @@ class Driver:
         self.member = member
         self.work = work
         unit: Exchanges[Any] = work.unit
-        self._coroutine = unit.body(Held(self))
+        self._in_context: Callable[..., Any] = unit.in_context(copy_context).run  # anew for each attempt
+        self._coroutine = self._in_context(unit.body, Held(self))
         self._waiting: Exchange[Any] | None = None
         self._throw: BaseException | None = None  # to be raised at the next await
         self._lost: BaseException | None = None  # why there is no connection any more
@@ -172,7 +186,7 @@ class Driver:
         if not work.settled and (not self._sent or pool.may_retry(work)):
             self._lost = ConnectionLost("the connection was lost; the unit is run anew")
             self._ended = True
-            self._coroutine.close()
+            self._in_context(self._coroutine.close)
             pool.requeue([work])
             return
         if isinstance(error, DeadlineExceeded | PoolClosed | ConnectionLost):
@@ -190,7 +204,7 @@ class Driver:
         before, loop.inherited_deadline = loop.inherited_deadline, self.work.deadline
         try:
             value = self._step()
-        except Exception as error:
+        except FAILURES as error:
             self._end(None, error)
         else:
             if self._waiting is None:
@@ -201,11 +215,13 @@ class Driver:
     def _step(self) -> Any:
         """To the next await of an exchange that has no answer yet, or to the end."""
         self._waiting = None
-        coroutine = self._coroutine
+        coroutine, in_context = self._coroutine, self._in_context
         for _ in range(FOREIGN_MAX + EXCHANGES_MAX):
             error, self._throw = self._throw, None
             try:
-                awaited = coroutine.send(None) if error is None else coroutine.throw(error)
+                awaited = (
+                    in_context(coroutine.send, None) if error is None else in_context(coroutine.throw, error)
+                )
             except StopIteration as stop:
                 return stop.value
             if not (isinstance(awaited, Exchange) and awaited.driver is self):
@@ -217,7 +233,7 @@ class Driver:
                 self._waiting = awaited
                 awaited.attach(self.member.transport.scope)
                 return None
-        coroutine.close()
+        in_context(coroutine.close)
         raise HeldAcrossBackends(
             f"{type(self.work.unit).__name__} goes on awaiting what is not its own connection"
         )

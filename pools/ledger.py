@@ -91,6 +91,7 @@ class Entry(Reply[T]):
             return False
         self._state = ERROR
         self._value = error
+        self._traceback = error.__traceback__
         self.ledger.failures[type(error).__name__] += 1
         self.left()
         return True

@@ -7,14 +7,17 @@ Rules:
    the asker: the answer to an orphan is read and dropped, so no answer ever reaches another unit.
 3. Nothing but the FIFO's end makes a member idle. A member whose unit ran past its deadline drains: it takes
    nothing new, lets its living neighbours finish, and is closed when only orphans are left.
-4. There is one way out, `_leave`. What becomes of the units is decided by how far they got.
+4. There is one way out, `_leave`. What becomes of the units is decided by how far they got; who is to blame,
+   by what happened (see `blame`): `ended_by_backend` is set where the backend is what ends the connection.
+5. A connection whose unit waited in vain, without a byte, makes those that have been silent for as long
+   suspects: each is probed before it is used again. A probe is an orphan from the first: nobody waits for it,
+   and if it is late its connection is retired.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from actors import (
@@ -32,9 +35,11 @@ from actors import (
 )
 
 from .errors import BackendError, DeadlineExceeded
-from .exchanges import Driver, Exchanges
+from .exchanges import Driver, Exchange, Exchanges
 from .ledger import PARTS, fail_all
-from .units import ABANDONED, EXCHANGE, SENT, Work, named
+from .states import TABLE, Event, State, next_state
+from .suspects import leave, suspect_after_cancel, suspect_others
+from .units import ABANDONED, EXCHANGE, SENT, Work, named, not_sent, too_late
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -42,46 +47,6 @@ if TYPE_CHECKING:
     from .wires import Wire
 
 __all__ = ["TABLE", "Event", "Member", "State", "next_state"]
-
-
-class State(Enum):
-    """Where a connection is in its life."""
-
-    CONNECTING = "connecting"  # name resolution, TCP, TLS
-    HANDSHAKING = "handshaking"  # the wire's own greeting
-    READY = "ready"  # takes units
-    DRAINING = "draining"  # finishes what is in flight, takes nothing new
-    HANDED_OVER = "handed over"  # belongs to another protocol (a tunnel) until it closes
-    DEAD = "dead"
-
-
-class Event(Enum):
-    """What can happen to a connection."""
-
-    CONNECTED = "connected"
-    GREETED = "greeted"
-    RETIRED = "retired"
-    UPGRADED = "upgraded"
-    ENDED = "ended"
-
-
-TABLE: Final[dict[State, dict[Event, State]]] = {
-    State.CONNECTING: {Event.CONNECTED: State.HANDSHAKING, Event.ENDED: State.DEAD},
-    State.HANDSHAKING: {Event.GREETED: State.READY, Event.ENDED: State.DEAD},
-    State.READY: {Event.RETIRED: State.DRAINING, Event.UPGRADED: State.HANDED_OVER, Event.ENDED: State.DEAD},
-    State.DRAINING: {Event.UPGRADED: State.HANDED_OVER, Event.ENDED: State.DEAD},
-    State.HANDED_OVER: {Event.ENDED: State.DEAD},
-    State.DEAD: {},
-}
-
-
-def next_state(state: State, event: Event) -> State:
-    """What the table says. Raises `Misuse` for an event that is illegal in this state."""
-    try:
-        return TABLE[state][event]
-    except KeyError:
-        legal = ", ".join(event.value for event in TABLE[state]) or "nothing"
-        raise Misuse(f"a member that is {state.value} cannot be {event.value}; legal: {legal}") from None
 
 
 READY: Final = State.READY  # an enum's member costs 0.05 µs to look up, and these are for every unit
@@ -107,6 +72,8 @@ class Member(StreamProtocol):
         "backend",
         "completed",
         "driver",
+        "ended_by_backend",
+        "heard_at",
         "idle_since",
         "opened_at",
         "pool",
@@ -130,6 +97,8 @@ class Member(StreamProtocol):
         self.state = State.CONNECTING
         self.driver: Driver | None = None  # of the unit of several exchanges that holds this member
         self.completed = 0  # units
+        self.ended_by_backend = False
+        self.heard_at = -NEVER  # when the last bytes came
         self.opened_at = now
         self.ready_at = self.idle_since = now
         self.retire_at = NEVER
@@ -267,10 +236,43 @@ class Member(StreamProtocol):
 
     def give_up(self, error: BaseException) -> None:
         """The other side broke the protocol: the current unit fails with `error`, the connection closes."""
+        self.ended_by_backend = True
         work = self.current
         if work is not None and work.stage != EXCHANGE:
             work.fail(error)
         self.close(error)
+
+    def break_off(self, error: BaseException) -> None:
+        """The unit sent last cannot be sent to its end, and the backend is not to blame (its source has
+        failed, its asker has gone): it fails with `error`, the connection closes, those before it are treated
+        as after a loss.
+        """
+        if self._fifo and self._fifo[-1].stage != EXCHANGE:
+            work = self._fifo[-1]
+            recorded = work.record(error)
+            self.close(error)
+            if recorded:
+                work.tell()
+        else:
+            self.close(error)
+
+    def elsewhere(self, error: BaseException) -> None:
+        """The current unit's answer is about the server and not about the unit, which was certainly not
+        executed: this is not the primary any more, say. The connection is left, and the unit sent again; it
+        fails with `error` if leaving is of no use, or it was sent `attempts` times.
+        """
+        work, attempts = self.current, self.pool.attempts
+        again = work is not None and work.stage == SENT and not work.settled and work.attempts < attempts
+        if leave(self) and again:
+            self.take_back()
+        else:
+            self.fail(error)
+
+    def leave(self) -> bool:
+        """This server is not the right one any more: take nothing new, here and on the other connections to
+        this backend that were made before. False if that is of no use: this one is as good as new.
+        """
+        return leave(self)
 
     def wake(self) -> None:
         """Have the wire's `wakeup` called."""
@@ -337,6 +339,18 @@ class Member(StreamProtocol):
         self.backend.in_flight += 1
         self._write(work)
 
+    def send_probe(self, unit: Any, deadline: float) -> None:
+        """Send, instead of units, what nobody waits for: it is an orphan from the first."""
+        probe: Exchange[Any] = Exchange(self, unit, deadline)
+        probe.settle(None)
+        probe.stage = ABANDONED
+        self._orphans += 1
+        self.backend.in_flight += 1
+        self._exclusive = True
+        self._unlist()
+        self.pool.look_at(deadline)
+        self._write(probe)
+
     def _write(self, work: Work[Any]) -> None:
         before = self.transport.unsent
         self._fifo.append(work)
@@ -360,8 +374,9 @@ class Member(StreamProtocol):
         else:
             self._fifo.pop()
             self.backend.in_flight -= 1
+            self._orphans -= work.stage == ABANDONED
             work.owner = self.pool
-        recorded = work.record(self._not_sent(work.unit, error))
+        recorded = work.record(not_sent(work.unit, error, self.wire, self.pool.name))
         if begun:
             self.close(
                 ConnectionAbortedError(
@@ -371,23 +386,6 @@ class Member(StreamProtocol):
         if recorded:
             work.tell()
         self.pool.end_of(work.unit)
-
-    def _not_sent(self, unit: Any, error: Exception) -> Exception:
-        """What a unit gets that the wire could not send: what went wrong, unless it is of another kind."""
-        wire = self.wire
-        if isinstance(unit, wire.takes):
-            error.add_note(
-                f"{type(wire).__name__}.send could not send {named(unit)}; nothing of it was executed"
-            )
-            return error
-        kinds = wire.takes if isinstance(wire.takes, tuple) else (wire.takes,)
-        names = " or ".join(kind.__name__ for kind in kinds)
-        wrong = Misuse(
-            f"{named(unit)} is a {type(unit).__name__}, and the pool of {self.pool.name} takes {names}; "
-            "submit it to a pool of its own protocol"
-        )
-        wrong.__cause__ = error
-        return wrong
 
     def update(self) -> None:
         """See that this member is on the right list, and the pool awake if something waits for it."""
@@ -420,8 +418,8 @@ class Member(StreamProtocol):
         self._place = place
         if place == IDLE:
             backend.idle[self] = None
-            if backend.failures and self.completed:
-                backend.failures = 0
+            if self.completed and (backend.failures or backend.doubts):
+                backend.proved()
             self.idle_since = now = self.pool.loop.now
             if self.wire.keep_alive != NEVER:
                 self.pool.look_at(now + self.wire.keep_alive)
@@ -448,6 +446,7 @@ class Member(StreamProtocol):
                 driver.cancel()
             self._tell_abandoned(work)
             self.pool.look_at(work.deadline)  # which may be an earlier one than it came with
+            suspect_after_cancel(self, work, self.pool.loop.now)
             if not self._handling:
                 self.update()
 
@@ -478,18 +477,19 @@ class Member(StreamProtocol):
             fail_all([(work, self._late(work)) for work in living])
             for work in living:
                 self._tell_abandoned(work)
+            suspect_others(self, late[0], now)
             self.retire()
 
     def _late(self, work: Work[Any]) -> DeadlineExceeded:
-        return DeadlineExceeded("no answer before the deadline; it may have been executed", "sent")
+        waited = self.pool.loop.now - work.since
+        return too_late(work.unit, waited, "no answer", "sent", self.pool.name, str(self.backend.address))
 
     def _expire_driver(self, driver: Driver) -> None:
         work = driver.work
-        error = DeadlineExceeded(
-            "the deadline passed between exchanges; what was sent may have been executed", "sent"
-        )
+        error = self._late(work)
         work.fail(error)
         self._tell_abandoned(work)
+        suspect_others(self, work, self.pool.loop.now)
         if self.wire.lingers:
             self._part(driver, error)
             self.retire()
@@ -550,7 +550,7 @@ class Member(StreamProtocol):
             unsent = self._count_unsent()
         if before is not State.CONNECTING and before is not State.HANDED_OVER:
             self._tell_wire(error)
-        self.pool.member_gone(self, before, error)
+        self.pool.member_gone(self, before, error, asked=self.in_flight > unsent)
         self._settle_flight(error, unsent)
 
     def _tell_wire(self, error: BaseException | None) -> None:
@@ -604,6 +604,7 @@ class Member(StreamProtocol):
     def received(self, transport: Transport) -> Outcome:
         """Have the wire read. What comes unasked on an idle connection ends it."""
         self._handling = True
+        self.heard_at = self.pool.loop.now
         if self._place == IDLE and not self.wire.pushes:
             self.close(BackendError(f"{self.backend.address} sent {bytes(transport.input[:64])!r} unasked"))
             return self._go_on(None)
@@ -628,6 +629,7 @@ class Member(StreamProtocol):
         if self._fifo or self.state is State.HANDSHAKING:
             expectation = self.wire.ended()
         if expectation is None and self._successor is None:
+            self.ended_by_backend = True
             self.close(ConnectionResetError(f"{self.backend.address} closed the connection"))
         return expectation
 
@@ -648,6 +650,7 @@ class Member(StreamProtocol):
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
         """The connection is over, or was never made."""
         if self.state is not DEAD:
+            self.ended_by_backend = isinstance(error, OSError)
             self._leave(error or ConnectionAbortedError("the connection was stopped"))
 
     def _handle(self, handler: Callable[[], Expectation | None]) -> Outcome:

@@ -40,14 +40,15 @@ from actors.streams import StreamOwner
 
 from .assignment import Choose, assign, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
+from .blame import Blame, blame, doubtful, unreachable
 from .budgets import RetryBudget
-from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
+from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull, Stage
 from .kinds import For, Kind
 from .ledger import Ledger, fail_all
 from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
 from .tunnels import Tunnels
-from .units import QUEUED, SENT, Unit, Work, no_unit
+from .units import QUEUED, SENT, Unit, Work, no_unit, too_late
 from .wires import Wire
 
 __all__ = ["Pool"]
@@ -58,10 +59,6 @@ LIFETIME_JITTER: Final = (
     0.025  # as database/sql's users and HikariCP do, so that members are not renewed all at once
 )
 LATENESS: Final = 1e-6  # seconds by which a deadline may be noticed late, per unit that waits
-BRIEF_SECONDS: Final = (
-    1.0  # a second connection in a row that ends so soon, nothing done, is a failed connect
-)
-CONNECT_PAUSE_MIN: Final = 0.01  # seconds between a failed connect and the next, whatever the backoff says
 BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
 BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
 
@@ -72,12 +69,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     `connections` is per backend, `pipeline` how many units one connection may have in flight, `queue` and
     `queue_bytes` what may wait, `warm` how many connections per backend are kept open without need. Times are
-    in seconds. `attempts` is how often an idempotent unit is sent at most, `tunnels` how many connections, to
-    all backends together, may be handed over to another protocol: they count against nothing else.
+    in seconds; after `lost_after` of them without any sign of life from the other end's system a connection
+    is given up (0: when the system does so). `attempts` is how often an idempotent unit is sent at most,
+    `tunnels` how many connections, to all backends together, may be handed over to another protocol: they
+    count against nothing else.
     """
 
     __slots__ = (
-        "_backoff",
         "_down_until",
         "_next",
         "_plan",
@@ -87,6 +85,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         "tunnels",
         "attempts",
         "backends",
+        "backoff",
         "budget",
         "choose",
         "connect_timeout",
@@ -97,6 +96,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         "ledger",
         "lifetime",
         "loop",
+        "lost_after",
         "name",
         "pipeline",
         "queue",
@@ -122,6 +122,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         connect_timeout: float = 5.0,
         idle_timeout: float = 600.0,
         lifetime: float = 1800.0,
+        lost_after: float = 60.0,
         warm: int = 0,
         attempts: int = 3,
         tunnels: int = 1000,
@@ -139,6 +140,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             ("queue", queue, 1),
             ("attempts", attempts, 1),
             ("warm", warm, 0),
+            ("lost_after", lost_after, 0),
             ("tunnels", tunnels, 0),
         ):
             if value < least:
@@ -153,12 +155,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.connect_timeout = connect_timeout
         self.idle_timeout = idle_timeout
         self.lifetime = lifetime
+        self.lost_after = lost_after
         self.warm = warm
         self.attempts = attempts
         self.budget = budget or RetryBudget()
         self.choose = choose
         self.name = name or ", ".join(str(backend.address) for backend in self.backends[:3])
-        self._backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
+        self.backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
         self._scope: Scope | None = None
         self.loop: Loop = None  # type: ignore[assignment]  # until spawned
         self.draining_now = False
@@ -214,7 +217,6 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if priority and not 0 <= priority < PRIORITIES:
             raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
         size = unit.size
-        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue = self.queue
         if (
             queue.live >= queue.limit
@@ -222,14 +224,16 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             or self._down_until > loop.now
             or self.draining_now
         ):
-            self._refuse([(work, self._refusal(loop.now))])
-            return work
+            refused: Work[T] = Work(self, unit, due, priority, loop.now)
+            self._refuse([(refused, self._refusal(loop.now))])
+            return refused
+        scope = self._scope
+        if not scope.woken:  # type: ignore[union-attr]
+            scope.wake()  # type: ignore[union-attr] # raises in a thread that is not the loop's
+        work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue.push(work, size)
         if due < self._next:
             self._next = due
-        scope = self._scope
-        if not scope.woken:  # type: ignore[union-attr]
-            scope.wake()  # type: ignore[union-attr]
         return work
 
     def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
@@ -389,6 +393,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     def _open(self, backend: Backend, now: float) -> None:
         if backend.retry_at > now:
             return  # the one before has failed at once
+        if backend.open_at > now:
+            self._wake_at(backend.open_at)
+            return
         try:
             member = Member(self, backend, self.wire(), now)
         except Exception as error:
@@ -405,6 +412,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             tls=backend.tls,
             server_hostname=backend.server_hostname,
             owner=self,
+            lost_after=self.lost_after,
         )
         try:
             member.token = self.loop.spawn(connector)
@@ -417,7 +425,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             for _ in range(self.warm - backend.connections):
                 self._open(backend, now)
             if backend.connections < self.warm:
-                self._wake_at(backend.retry_at)
+                self._wake_at(max(backend.retry_at, backend.open_at))
 
     def look_at(self, when: float) -> None:
         """See that the timer fires at `when` at the latest; from outside of the pool's own handlers."""
@@ -432,9 +440,12 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     # -- time --------------------------------------------------------------------------------------
 
     def _sweep(self, now: float) -> None:
-        """Everything that is due, and when to look again."""
+        """Everything that is due, and when to look again: also at what comes up while this looks."""
+        self._next = NEVER
         gone, earliest = self.queue.expired(now)
-        self._refuse([(work, self._late()) for work in gone])
+        if gone:
+            late = self._late(now)
+            self._refuse([(work, late(work)) for work in gone])
         count = len(self.queue)
         for backend in self.backends:
             for member in list(backend.members):
@@ -442,26 +453,22 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                     member.expire(now)
                 earliest = min(earliest, member.due, self._renew(member, now))
                 count += member.in_flight
-        self._next = max(earliest, now + LATENESS * count)
+        self._next = max(min(earliest, self._next), now + LATENESS * count)
 
-    def _late(self) -> DeadlineExceeded:
-        connecting = any(backend.opening for backend in self.backends) and not any(
-            backend.connections > backend.opening for backend in self.backends
-        )
-        if connecting:
-            greeting = any(
-                member.state is State.HANDSHAKING for backend in self.backends for member in backend.members
-            )
-            what = (
-                "took the connection, and did not finish its handshake before the deadline (is it that kind "
-                "of server, and does it want TLS?)"
-                if greeting
-                else "could not be connected to before the deadline"
-            )
-            return DeadlineExceeded(f"{self.name} {what}; not sent", "connecting")
-        return DeadlineExceeded(
-            f"no connection to {self.name} was free before the deadline; not sent", "queued"
-        )
+    def _late(self, now: float) -> Callable[[Work[Any]], DeadlineExceeded]:
+        """What units get whose deadline passes while they wait: what they have waited for."""
+        backends = self.backends
+        stage: Stage = "queued"
+        what = "no connection was free"
+        if any(backend.opening for backend in backends) and not any(
+            backend.connections > backend.opening for backend in backends
+        ):
+            stage = "connecting"
+            what = "could not connect"
+            if any(member.state is State.HANDSHAKING for backend in backends for member in backend.members):
+                what = "the handshake was not finished (is it that kind of server, and does it want TLS?)"
+        where = str(backends[0].address) if len(backends) == 1 else ""
+        return lambda work: too_late(work.unit, now - work.since, what, stage, self.name, where)
 
     def _renew(self, member: Member, now: float) -> float:
         """Retire a member that has been idle or has lived for too long; when to look at it again."""
@@ -505,24 +512,25 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self._wake_at(min(member.retire_at, now + self.idle_timeout))
         self.wake()
 
-    def member_gone(self, member: Member, before: State, error: BaseException | None) -> None:
-        """A connection has ended, or was never made."""
+    def member_gone(self, member: Member, before: State, error: BaseException | None, *, asked: bool) -> None:
+        """A connection has ended, or was never made. `asked`: whether anything for it has left."""
         backend = member.backend
         backend.members.pop(member, None)
-        now = self.loop.now
         if before is State.CONNECTING or before is State.HANDSHAKING:
             backend.opening -= 1
-            self._connect_failed(backend, error, member.opened_at)
         elif member.in_flight and error is not None:
             backend.lost += 1
             if not self._stopped:
                 self._tell_of_loss(member, error)
         else:
             backend.closed += 1
+        whose = blame(member, before, error)
         if member.completed:
-            backend.failures = 0
-        elif before is State.READY and error is not None and now - member.ready_at < BRIEF_SECONDS:
-            self._connect_failed(backend, error, member.ready_at, patience=1)
+            backend.proved()
+        elif whose is Blame.UNREACHABLE:
+            self._connect_failed(backend, error, member.opened_at)
+        elif whose is Blame.DOUBTFUL and not self._stopped:
+            doubtful(self, backend, error, asked)
         if self.queue.live or member.in_flight or self.warm or self.draining_now:
             self.wake()
 
@@ -537,37 +545,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             in_flight=member.in_flight,
         )
 
-    def _connect_failed(
-        self, backend: Backend, error: BaseException | None, begun: float, patience: int = 0
-    ) -> None:
-        """Back off, but not from the first `patience` failures in a row.
-
-        What had begun before the last failure is a part of that one.
-        """
-        if self._stopped:
-            return
-        now = self.loop.now
-        self.connects_failed += 1
-        if begun < backend.failed_at:
-            return
-        backend.failed_at = now
-        backend.failures = failures = backend.failures + 1
-        delay = 0.0
-        if failures > patience:
-            delay = max(CONNECT_PAUSE_MIN, self._backoff.delay(failures, self.loop.kernel.random()))
-            backend.retry_at = now + delay
-        news = str(error) != str(backend.last_error)
-        backend.last_error = error
-        if news or failures & (failures - 1) == 0:  # the first, the second, the fourth … of the same kind
-            self.loop.log.warning(
-                "cannot connect",
-                cause=f"cannot connect {backend.address} {type(error).__name__}",
-                pool=self.name,
-                backend=str(backend.address),
-                error=str(error),
-                failures=failures,
-                retry_in=round(delay, 3),
-            )
+    def _connect_failed(self, backend: Backend, error: BaseException | None, begun: float) -> None:
+        if not self._stopped:
+            unreachable(self, backend, error, begun)
 
     def _look_whether_down(self, now: float) -> None:
         """If there is no connection, none opening and none to be tried now, nothing that waits will be served

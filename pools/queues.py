@@ -56,7 +56,8 @@ class UnitQueue:
 
     def __iter__(self) -> Iterator[Work[Any]]:
         """In the order in which they are to be sent."""
-        return chain.from_iterable(self._order)
+        first = self._backs[0]
+        return iter(first) if len(first) == self.live else chain.from_iterable(self._order)
 
     def push(self, work: Work[Any], size: int) -> None:
         """Queue at the end of its priority; its unit holds so many bytes."""
@@ -83,8 +84,11 @@ class UnitQueue:
     def take(self, count: int) -> None:
         """Take the first `count` off, which are those that iterating gave first."""
         if count == self.live:  # nearly always
-            for level in self._order:
-                level.clear()
+            if len(self._backs[0]) == count:
+                self._backs[0].clear()
+            else:
+                for level in self._order:
+                    level.clear()
             self.live = self.bytes = 0
             return
         for work in list(islice(self, count)):

@@ -25,7 +25,7 @@ from .errors import BackendDown, Cancelled, ConnectionLost, DeadlineExceeded, Po
 from .ledger import PARTS, Entry, Ledger, fail_all
 from .pool import Pool
 from .queues import PRIORITIES
-from .units import Unit, no_unit
+from .units import Unit, no_unit, too_late
 
 __all__ = ["Routed", "Router"]
 
@@ -38,7 +38,7 @@ LATENESS: Final = 1e-6  # seconds by which what is parked may be looked at late,
 class Routed(Entry[T]):
     """A unit on its way through a router, and the reply to it."""
 
-    __slots__ = ("hops", "inner", "lost", "pool", "priority", "reason", "router", "tries", "unit")
+    __slots__ = ("hops", "inner", "lost", "pool", "priority", "reason", "router", "since", "tries", "unit")
 
     counted: bool = True
     """Whether it is a unit of its own in the statistics, not a part of one."""
@@ -47,6 +47,7 @@ class Routed(Entry[T]):
         Reply.__init__(self, None, deadline)
         self.enter(router.ledger if self.counted else PARTS)
         self.router = router
+        self.since = router.loop.now  # when it was submitted (monotonic seconds)
         self.unit: Any = unit
         self.priority = priority
         self.pool: Any = None  # the one that it was submitted to last
@@ -366,7 +367,8 @@ class Router(Machine["Router[Any]"], Generic[P]):
     def late(self, routed: Routed[Any]) -> DeadlineExceeded:
         """What a unit gets whose deadline passes while it is parked."""
         why = "where it belongs was not known" if routed.reason is None else str(routed.reason)
-        error = DeadlineExceeded(f"not done by {self.name} before the deadline: {why}", "queued")
+        waited = self.loop.now - routed.since
+        error = too_late(routed.unit, waited, f"not done ({why})", "queued", self.name)
         error.__cause__ = routed.reason
         return error
 
@@ -388,7 +390,14 @@ def after_loss(error: BaseException) -> BaseException:
     """An error that says "not executed", of a unit that perhaps was, at an earlier attempt."""
     told: BaseException
     if isinstance(error, DeadlineExceeded) and error.stage != "sent":
-        told = DeadlineExceeded(f"{error}; an earlier attempt may have been executed", "sent")
+        told = DeadlineExceeded(
+            f"{error}; an earlier attempt may have been executed",
+            "sent",
+            pool=error.pool,
+            backend=error.backend,
+            unit=error.unit,
+            seconds=error.seconds,
+        )
     elif isinstance(error, BackendDown | QueueFull):
         told = ConnectionLost(f"the connection was lost, the unit may have been executed; then: {error}")
     else:

@@ -8,15 +8,30 @@ also the reply that the asker holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from actors import Misuse, Reply
 
-from .errors import Cancelled
+from .errors import Cancelled, DeadlineExceeded, Stage
 from .kinds import Answer, Answering, KindOf
 from .ledger import Entry, Ledger
 
-__all__ = ["ABANDONED", "EXCHANGE", "QUEUED", "SENT", "Unit", "Work", "WorkOwner", "named", "no_unit"]
+if TYPE_CHECKING:
+    from .wires import Wire
+
+__all__ = [
+    "ABANDONED",
+    "EXCHANGE",
+    "QUEUED",
+    "SENT",
+    "Unit",
+    "Work",
+    "WorkOwner",
+    "named",
+    "no_unit",
+    "not_sent",
+    "too_late",
+]
 
 T = TypeVar("T")
 
@@ -110,9 +125,8 @@ class Work(Entry[T]):
         """
         if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
             return False
-        hook, self._on_cancel = self._on_cancel, None
-        if hook is not None:
-            hook()
+        if self._on_cancel is not None:
+            self._tell_hooks()
         self.owner.cancelled(self)
         return True
 
@@ -123,6 +137,38 @@ def named(unit: Any) -> str:
         return repr(unit)[:200]
     except Exception:
         return f"<{type(unit).__name__}>"
+
+
+def too_late(
+    unit: Any, seconds: float, what: str, stage: Stage, pool: str, backend: str = ""
+) -> DeadlineExceeded:
+    """What a unit gets whose deadline has passed after `seconds`: what has not happened by then."""
+    name, seconds = named(unit), max(0.0, seconds)
+    where = f"pool {pool}, backend {backend}" if backend and backend != pool else f"pool {pool}"
+    outcome = "it may have been executed" if stage == "sent" else "it was not sent"
+    return DeadlineExceeded(
+        f"{what} before the deadline, for {seconds:.3g} s: {name} ({where}, stage {stage}); {outcome}",
+        stage,
+        pool=pool,
+        backend=backend,
+        unit=name,
+        seconds=seconds,
+    )
+
+
+def not_sent(unit: Any, error: Exception, wire: Wire, pool_name: str) -> Exception:
+    """What a unit gets that a wire could not send: what went wrong, unless it is of another protocol."""
+    if isinstance(unit, wire.takes):
+        error.add_note(f"{type(wire).__name__}.send could not send {named(unit)}; nothing of it was executed")
+        return error
+    kinds = wire.takes if isinstance(wire.takes, tuple) else (wire.takes,)
+    names = " or ".join(kind.__name__ for kind in kinds)
+    wrong = Misuse(
+        f"{named(unit)} is a {type(unit).__name__}, and the pool of {pool_name} takes {names}; "
+        "submit it to a pool of its own protocol"
+    )
+    wrong.__cause__ = error
+    return wrong
 
 
 def no_unit(value: Any) -> Misuse:

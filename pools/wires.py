@@ -56,6 +56,12 @@ it needs another expectation, call `self.member.wake()` and return it from `wake
 - `give_up(error)`: the other side broke the protocol. The current unit fails with this error, the others are
   treated as after a loss, the connection is closed. Raising a `BackendError` out of a handler does the same;
   before `ready()` it counts as a failed connect (a wrong password, say).
+- `break_off(error)`: the unit sent last cannot be sent to its end, and not by the backend's fault: its source
+  has failed, say. It fails with this error, the connection is closed, and the backend is not blamed.
+- `elsewhere(error)`: the answer is about the *server* and not about the unit, which was certainly not
+  executed: it is not the primary, it is loading its data. This connection and those made before it are left,
+  and the unit is sent again. `leave()` does the first part alone, for a unit that may have been executed in
+  part.
 - `wake()`: have `wakeup` called in this tick. `transport.scope.wake()` is the same, so a channel's or a
   reply's `attach` works: `channel.attach_sender(self.transport.scope)`.
 - `hand_over(protocol)`: after an upgrade: another `StreamProtocol` takes the connection, which never returns
@@ -68,9 +74,11 @@ is sent meanwhile (set it in `send` or later; when it turns True again the pool 
 `deadline` (absolute, monotonic seconds): when to call `timeout`; read after each handler. `pushes`: the
 server may speak unasked; if not, input that comes while nothing is in flight closes the connection.
 `keep_alive`: for how many seconds the server keeps an idle connection, if it has said so; it is closed here
-by then (set it a little shorter), so that no unit meets a server that is just closing. `lingers`: see there,
-as `restore` and `goodbye`. Of a unit of which nothing was written yet, because `send` has put it off, `send`
-may set `work.wire_bytes` to 0 (and to -1 when it is written): with the connection it is not lost then.
+by then (set it a little shorter), so that no unit meets a server that is just closing. `probe`: what to ask a
+server on an idle connection that may lead nowhere any more, because another has just gone silent. `lingers`:
+see there, as `restore` and `goodbye`. Of a unit of which nothing was written yet, because `send` has put it
+off, `send` may set `work.wire_bytes` to 0 (and to -1 when it is written): with the connection it is not lost
+then.
 
 **When the connection ends** the member first calls `ended` if the peer sent its end (FIN): complete a
 close-delimited answer there with `settle(…, reusable=False)`, or return `SLEEP` if parts still have to be
@@ -162,6 +170,12 @@ class Wire:
         """The asker of a unit that was sent has gone (cancelled, deadline). Its answer is still to be read
         and dropped.
         """
+
+    def probe(self) -> Unit[Any] | None:
+        """The cheapest unit that the server answers whatever happens, to see whether an idle connection still
+        leads anywhere. None, the default: there is none, and a suspect is closed.
+        """
+        return None
 
     def restore(self) -> Unit[Any] | None:
         """After a unit of several exchanges: a unit that brings the connection back to a clean state, None if

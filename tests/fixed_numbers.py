@@ -26,11 +26,15 @@ SEALED = "TLS cannot be simulated: OpenSSL has entropy of its own"
 COST = "how large something is, about"
 
 FIXED: dict[str, dict[str, str]] = {
+    "actors.current": {
+        "ANY_THREAD": STATE,
+    },
     "actors.kernel": {
         "READABLE": SYSTEM,
         "WRITABLE": SYSTEM,
         "ERROR": SYSTEM,
         "HANGUP": SYSTEM,
+        "KEEPALIVE_PROBES": SYSTEM,
     },
     "actors.lines": {
         "WRITE_MAX": SYSTEM,
@@ -48,6 +52,16 @@ FIXED: dict[str, dict[str, str]] = {
         "PENDING": STATE,
         "VALUE": STATE,
         "ERROR": STATE,
+    },
+    "actors.resolver": {
+        "AGAIN_SECONDS": "real threads, which the simulated kernel does without",
+        "LOOKUPS_MAX": "real threads, which the simulated kernel does without",
+        "SLOW_SECONDS": "real threads, which the simulated kernel does without",
+        "SLOW_NAMES_KEPT": "real threads, which the simulated kernel does without",
+        "THREADS_MAX": "real threads, which the simulated kernel does without",
+        "IDLE_SECONDS": "real threads, which the simulated kernel does without",
+        "NAMES_MAX": "real threads, which the simulated kernel does without",
+        "WAITING_MAX": "real threads, which the simulated kernel does without",
     },
     "actors.scope": {
         "SLOT_BITS": DERIVED,
@@ -122,6 +136,10 @@ FIXED: dict[str, dict[str, str]] = {
         "NO_LIMIT": STATE,
         "INTERIM_MAX": LIMIT,
     },
+    "protocols.kafka.arguments": {
+        "OFFSET_MAX": WIRE,
+        "PARTITION_MAX": WIRE,
+    },
     "protocols.kafka.assignors": {
         "SUBSCRIPTION_VERSION": WIRE,
         "ASSIGNMENT_VERSION": WIRE,
@@ -152,6 +170,9 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.kafka.delivery": {
         "NO_LEADER": WIRE,
         "ANSWER_SHARE": DERIVED,
+    },
+    "protocols.kafka.fetch_api": {
+        "BY_NAME": WIRE,
     },
     "protocols.kafka.fetching": {
         "BEGINNING": WIRE,
@@ -205,6 +226,7 @@ FIXED: dict[str, dict[str, str]] = {
         "NEVER": WIRE,
     },
     "protocols.kafka.transactions": {
+        "EPOCH_MAX": WIRE,
         "GROUP": WIRE,
         "TRANSACTION": WIRE,
         "INVALID_PRODUCER_EPOCH": WIRE,
@@ -262,6 +284,7 @@ FIXED: dict[str, dict[str, str]] = {
         "DECODERS_MAX": "a memo of a pure function",
     },
     "protocols.postgres.statements": {
+        "NEVER_YET": "no time at all",
         "PARAMETERS_MAX": WIRE,
         "MESSAGE_MAX": WIRE,
         "COLUMN_BYTES": COST,
@@ -325,6 +348,7 @@ FIXED: dict[str, dict[str, str]] = {
         "INT_BITS_MAX": LIMIT,
         "ATTRIBUTE": WIRE,
         "HEAD_BYTES_MAX": WIRE,
+        "LINE_MAX": WIRE,
     },
     "protocols.redis.slots": {
         "SLOTS": WIRE,

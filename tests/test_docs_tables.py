@@ -132,11 +132,11 @@ def check_events(name: str | None, rows: list[list[str]]) -> None:
         if isinstance(node, ast.Call) and node.args
     ]
     logged = {
-        call.args[0].value
+        argument.value
         for call in calls
-        if isinstance(call.func, ast.Attribute)
-        and call.func.attr in ("info", "warning", "error")
-        and isinstance(call.args[0], ast.Constant)
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("info", "warning", "error", "_say")
+        for argument in call.args[:2]
+        if isinstance(argument, ast.Constant)
     }
     assert {plain(row[0]) for row in rows} <= logged
 

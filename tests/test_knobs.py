@@ -214,11 +214,11 @@ def test_a_run_says_what_it_has_turned() -> None:
 
     @scenario(knobs=["pools"])
     def look(world: World) -> None:
-        world.host("only", lambda host: seen.append(value_of("pools.queues.SWEEP_MIN")))
+        world.host("only", lambda host: seen.append(value_of("pools.queues.FRONT_SIZE")))
 
-    own = value_of("pools.queues.SWEEP_MIN")
-    assert simulate(look, 1, knobs={"pools.queues.SWEEP_MIN": 3}).knobs == {"pools.queues.SWEEP_MIN": 3}
+    own = value_of("pools.queues.FRONT_SIZE")
+    assert simulate(look, 1, knobs={"pools.queues.FRONT_SIZE": 3}).knobs == {"pools.queues.FRONT_SIZE": 3}
     assert simulate(look, 1, knobs={}).knobs == {}
     reports = [simulate(look, seed) for seed in range(20)]
     assert [report.knobs for report in reports] == [draw(seed, ("pools",)) for seed in range(20)]
-    assert seen == [3, own, *(report.knobs.get("pools.queues.SWEEP_MIN", own) for report in reports)]
+    assert seen == [3, own, *(report.knobs.get("pools.queues.FRONT_SIZE", own) for report in reports)]

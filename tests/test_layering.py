@@ -28,8 +28,8 @@ DOORS = {
     "actors.resolver*": ({"threading", "time", "socket"}, "getaddrinfo exists only as a blocking call"),
     "actors.lines*": ({"select"}, "its subject is whether a log's reader takes a line now"),
     "actors.notifier*": ({"threading"}, "its subject is waking a loop from another thread"),
-    "actors.replies*": ({"threading"}, "`Reply.result()` is waited for in ordinary threads"),
     "actors.current*": ({"threading"}, "which loop is current is a fact about a thread"),
+    "actors.callbacks*": ({"threading"}, "which callbacks wait for their turn is a fact about a thread"),
     "actors.embedding*": (
         {"asyncio", "trio", "threading", "queue"},
         "its subject is running beside other loops and threads",

@@ -28,6 +28,7 @@ from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
 from actors.replies import Waitable
+from actors.scope import Waker
 
 __all__ = ["AsyncioLoop"]
 
@@ -184,7 +185,7 @@ class AsyncioLoop(HostedLoop):
         self.turn()
 
 
-class _Waiting:
+class _Waiting(Waker):
     """One wait of one task: woken by a waitable in place of a machine's scope, and a future to asyncio, by
     the protocol that its `isfuture` names. So no future of asyncio's own is made, and no handle to wake it.
     """
@@ -198,7 +199,7 @@ class _Waiting:
         self._woken = False
         self._error: BaseException | None = None
 
-    def __call__(self, reply: Any = None) -> None:
+    def wake(self) -> None:
         """The reply has settled, the time has come, or a channel has turned."""
         if not self._woken:
             self._woken = True
@@ -208,8 +209,6 @@ class _Waiting:
                     self.step_soon()
                 else:
                     batch.append(self)
-
-    wake = __call__
 
     def step_soon(self) -> None:
         """Let the task go on in asyncio's next turn."""
@@ -284,13 +283,16 @@ def wait_in_asyncio(
     """How a task of this asyncio loop waits for one of ours. `inside`: whose tick it runs in, if in one."""
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
-    watched = waitable.deadline != NEVER
+    deadline = waitable.deadline
+    watched = deadline != NEVER
     while not waitable.settled:
-        waiting: Any = _Waiting(host)
+        waiting = _Waiting(host)
         waitable.attach(waiting)
-        timer = None if due == NEVER else host.call_later(remaining(due), waiting)
-        if watched:
-            watch.add(waiting, waitable)
+        timer = None if due == NEVER else host.call_later(remaining(due), waiting.wake)
+        if watched:  # as `Watch.add`, written out
+            watch.waiting[waiting] = waitable
+            if deadline < watch.earliest:
+                watch.arm_for(deadline)
         if inside is not None:
             host.call_soon(waiting.refuse_inside, inside)
             inside = None

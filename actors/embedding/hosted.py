@@ -36,7 +36,9 @@ from actors.kernel import Kernel, SystemKernel
 from actors.loop import Loop
 from actors.outcomes import NEVER
 from actors.replies import Reply, Waitable
-from actors.scope import Scope
+from actors.scope import Scope, Waker
+from actors.seconds import seconds_of
+from actors.telling import told
 
 __all__ = ["GRACE", "LOST", "HostedLoop", "Watch", "due_of", "give_up", "remaining"]
 
@@ -210,14 +212,16 @@ class HostedLoop(Loop):
             if self.woken or self.dirty:
                 self.nudge()
 
-    def spawn_with_token(self, machine: Any) -> tuple[int, Any]:
+    def spawn_with_token(
+        self, machine: Any, on_stop: Callable[[BaseException | None], object] | None = None
+    ) -> tuple[int, Any]:
         """As `Loop.spawn_with_token`; between ticks also sees that what the machine began goes on."""
         if self.ticking:
-            return super().spawn_with_token(machine)
+            return super().spawn_with_token(machine, on_stop)
         self._check_thread()
         before = enter_loop(self)
         try:
-            spawned = super().spawn_with_token(machine)
+            spawned = super().spawn_with_token(machine, on_stop)
         finally:
             enter_loop(before)
         self.nudge()
@@ -259,8 +263,14 @@ class HostedLoop(Loop):
         else:
             self.now = self._clock()
             inherited = outside_deadline.get()
-        deadline = self.now + seconds
-        return inherited if inherited < deadline else deadline  # noqa: FURB136 - as there
+        try:
+            deadline = self.now + seconds
+        except TypeError:
+            deadline = seconds_of(seconds, "a timeout")  # which refuses
+        if deadline <= inherited:
+            return deadline
+        seconds_of(seconds, "a timeout")
+        return inherited
 
     def _check_thread(self) -> None:
         if get_ident() != self._thread != NO_THREAD:
@@ -279,19 +289,27 @@ class Watch:
     timer for all. A host derives from it, and calls `look` at `due`.
     """
 
-    __slots__ = ("due", "waiting")
+    __slots__ = ("earliest", "waiting")
 
     def __init__(self) -> None:
-        self.due = NEVER  # when to look (monotonic seconds)
+        self.earliest = NEVER  # no deadline of those that wait is earlier (monotonic seconds)
         self.waiting: dict[Any, Waitable] = {}  # by who waits
 
     def add(self, waiter: Any, waitable: Waitable) -> None:
         """Somebody begins to wait; they take themselves out of `waiting`."""
         self.waiting[waiter] = waitable
-        due = waitable.deadline + GRACE
-        if due < self.due:
-            self.due = due
-            self.arm()
+        if waitable.deadline < self.earliest:
+            self.arm_for(waitable.deadline)
+
+    def arm_for(self, deadline: float) -> None:
+        """Look when this one, the earliest, has passed."""
+        self.earliest = deadline
+        self.arm()
+
+    @property
+    def due(self) -> float:
+        """When to look (monotonic seconds)."""
+        return self.earliest + GRACE
 
     def arm(self) -> None:
         """See that `look` is called at `due`, after what the loop itself does at that time."""
@@ -307,11 +325,10 @@ class Watch:
                     waitable.cancel(DeadlineExceeded(LOST))
                 except Exception as failure:  # out of the hook of whoever has lost it
                     failures.append(failure)
-        self.due = min(
-            (waitable.deadline + GRACE for waitable in self.waiting.values() if not waitable.settled),
-            default=NEVER,
+        self.earliest = min(
+            (waitable.deadline for waitable in self.waiting.values() if not waitable.settled), default=NEVER
         )
-        if self.due != NEVER:
+        if self.earliest != NEVER:
             self.arm()
         if failures:
             raise ExceptionGroup("units that were lost could not be cancelled", failures)
@@ -325,7 +342,7 @@ def due_of(waitable: Waitable, inherited: float) -> float:
     return min(waitable.due, inherited)
 
 
-def give_up(waitable: Waitable, waker: Any, *, late: bool = False) -> None:
+def give_up(waitable: Waitable, waker: Waker, *, late: bool = False) -> None:
     """A task waits no longer, because it was cancelled, or `late`: its `deadline()` has passed.
 
     A reply that nobody else waits for is told that interest is lost. Late, raises `DeadlineExceeded`.
@@ -333,7 +350,7 @@ def give_up(waitable: Waitable, waker: Any, *, late: bool = False) -> None:
     waitable.detach(waker)
     error = None
     if late:
-        error = DeadlineExceeded(f"the deadline passed while waiting for {waitable!r}")
+        error = DeadlineExceeded(f"the deadline passed while waiting for {told(waitable)}")
     if isinstance(waitable, Reply) and not waitable.awaited:
         waitable.cancel(error)
     if error is not None:

@@ -24,7 +24,8 @@ from actors.embedding.hosted import HostedLoop, Watch, due_of, give_up, remainin
 from actors.errors import Misuse
 from actors.kernel import Kernel
 from actors.outcomes import NEVER
-from actors.replies import Reply, Waitable
+from actors.replies import Waitable
+from actors.scope import Waker
 
 __all__ = ["TrioLoop"]
 
@@ -114,7 +115,7 @@ class TrioLoop(HostedLoop):
         return math.inf if due == NEVER else trio.current_time() + remaining(due)
 
 
-class _Waker:
+class _Waker(Waker):
     """What a waitable wakes in place of a machine's scope: the task that waits for it."""
 
     __slots__ = ("task",)
@@ -127,9 +128,6 @@ class _Waker:
         task, self.task = self.task, None
         if task is not None:
             lowlevel.reschedule(task)
-
-    def __call__(self, reply: Reply[Any]) -> None:
-        self.wake()
 
 
 class TrioWatch(Watch):
@@ -149,7 +147,7 @@ class TrioWatch(Watch):
         self._until.deadline = trio.current_time() + remaining(self.due)
 
     async def _run(self) -> None:
-        while self.due != NEVER:
+        while self.earliest != NEVER:
             with trio.CancelScope(deadline=trio.current_time() + remaining(self.due)) as self._until:
                 await trio.sleep_forever()
             await lowlevel.checkpoint()  # what the loop itself does at that time comes first
@@ -169,8 +167,7 @@ def wait_in_trio(watch: TrioWatch, waitable: Waitable) -> Generator[Any, Any, An
             waker.task = None
             return lowlevel.Abort.SUCCEEDED
 
-        attached: Any = waker
-        waitable.attach(attached)
+        waitable.attach(waker)
         if watched:
             watch.add(waker, waitable)
         try:
@@ -188,5 +185,5 @@ def wait_in_trio(watch: TrioWatch, waitable: Waitable) -> Generator[Any, Any, An
         if not waitable.settled:  # the timer's doing
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waker, late=True)
-            waitable.detach(attached)
+            waitable.detach(waker)
     return waitable.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from actors.errors import ActorError
+from actors.errors import ActorError, Cancelled
 
 __all__ = ["Broken", "RealityReached", "by_network"]
 
@@ -36,6 +36,6 @@ def by_network(error: BaseException) -> bool:
     themselves (`ActorError.by_network`)."""
     if isinstance(error, BaseExceptionGroup):
         return all(by_network(one) for one in error.exceptions)
-    if isinstance(error, ActorError):
+    if isinstance(error, ActorError | Cancelled):
         return error.by_network
     return isinstance(error, ConnectionError) or (isinstance(error, OSError) and error.errno in NETWORK_CODES)

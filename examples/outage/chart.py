@@ -15,20 +15,28 @@ WIDTH, HEIGHT = 820, 610
 LEFT, RIGHT = 84, 796
 PANELS: Final = ((132, 312), (364, 544))  # top and bottom of both
 MILLISECONDS: Final = (1, 10, 100, 1000)
+# Plain colours, and others for dark pages: viewers outside browsers know neither variables nor media queries.
 STYLE: Final = """\
-svg { --page: #ffffff; --text: #1e293b; --soft: #64748b; --grid: #e2e8f0; --slow: #fef3c7;
-      --holding: #475569; --releasing: #0284c7; --submitting: #c2410c }
-@media (prefers-color-scheme: dark) {
-  svg { --page: #0d1117; --text: #e2e8f0; --soft: #94a3b8; --grid: #27313f; --slow: #3b2f10;
-        --holding: #cbd5e1; --releasing: #38bdf8; --submitting: #fb923c }
-}
-text { font: 13px system-ui, sans-serif; fill: var(--text) }
+text { font: 13px system-ui, sans-serif; fill: #1e293b }
 .title { font-size: 17px; font-weight: 600 }
-.soft { fill: var(--soft) }
+.soft { fill: #64748b }
+.page { fill: #ffffff }
+.slow { fill: #fef3c7 }
+.grid { stroke: #e2e8f0 }
 .line { fill: none; stroke-width: 2.5; stroke-linejoin: round }
-.holding { stroke: var(--holding) }
-.releasing { stroke: var(--releasing); stroke-dasharray: 7 6 }
-.submitting { stroke: var(--submitting) }"""
+.holding { stroke: #475569 }
+.releasing { stroke: #0284c7; stroke-dasharray: 7 6 }
+.submitting { stroke: #c2410c }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e2e8f0 }
+  .soft { fill: #94a3b8 }
+  .page { fill: #0d1117 }
+  .slow { fill: #3b2f10 }
+  .grid { stroke: #27313f }
+  .holding { stroke: #cbd5e1 }
+  .releasing { stroke: #38bdf8 }
+  .submitting { stroke: #fb923c }
+}"""
 LEGEND: Final = {
     "holding": "asyncpg, connection held during the call",
     "releasing": "asyncpg, released before it",
@@ -49,7 +57,7 @@ def draw(outage: Outage) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img">',
         "<title>Throughput and latency of an endpoint that needs only the database</title>",
         f"<style>{STYLE}</style>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" style="fill: var(--page)"/>',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" class="page"/>',
         text(LEFT, 32, "/account needs only the database; what it needs never turns slow", "title"),
         text(
             LEFT,
@@ -106,7 +114,7 @@ def phases(phase_seconds: float, x: Callable[[float], float]) -> list[str]:
     parts = []
     for top, bottom in PANELS:
         size = f'width="{right - left:.1f}" height="{bottom - top}"'
-        parts.append(f'<rect x="{left:.1f}" y="{top}" {size} style="fill: var(--slow)"/>')
+        parts.append(f'<rect x="{left:.1f}" y="{top}" {size} class="slow"/>')
     words = f"backend takes {SLOW_SECONDS:g} s"
     parts.append(text((left + right) / 2, PANELS[0][0] - 12, words, anchor="middle"))
     for index in range(4):
@@ -130,7 +138,7 @@ def panel(
 
     parts = [text(LEFT, top - 12, title)]
     for value, label in ticks:
-        parts.append(f'<path d="M{LEFT} {y(value):.1f}H{RIGHT}" style="stroke: var(--grid)"/>')
+        parts.append(f'<path d="M{LEFT} {y(value):.1f}H{RIGHT}" class="grid"/>')
         parts.append(text(LEFT - 10, y(value) + 4, label, "soft", anchor="end"))
     for name in ORDER:
         for piece in lines[name]:

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from actors import Loop
-from pools import PoolError
+from actors import Loop, NoAnswer
 from protocols import http, postgres
 
 from .scenario import (
@@ -61,7 +60,7 @@ async def report(id: int, request: Request) -> dict[str, float]:
     return {"value": value}
 
 
-@app.exception_handler(PoolError)
-async def refused(request: Request, error: PoolError) -> JSONResponse:
+@app.exception_handler(NoAnswer)
+async def refused(request: Request, error: NoAnswer) -> JSONResponse:
     """Something that was needed did not come in time, or not at all."""
     return JSONResponse({"error": f"too late: {error}"}, 503, {"Retry-After": "1"})

@@ -10,8 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from actors import Loop, gather
-from pools import DeadlineExceeded, PoolError
+from actors import DeadlineExceeded, Loop, NoAnswer, gather
 from protocols import http
 
 __all__ = ["app"]
@@ -39,7 +38,7 @@ async def profile(number: int, request: Request) -> dict[str, Any]:
     return {"user": user.json(), "cart": cart.json()}
 
 
-@app.exception_handler(PoolError)
-async def refused(request: Request, error: PoolError) -> JSONResponse:
+@app.exception_handler(NoAnswer)
+async def refused(request: Request, error: NoAnswer) -> JSONResponse:
     """A backend that is slow or away is not this server's error."""
     return JSONResponse({"error": str(error)}, 504 if isinstance(error, DeadlineExceeded) else 503)

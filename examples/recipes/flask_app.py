@@ -14,8 +14,7 @@ from typing import Any
 
 from flask import Flask
 
-from actors import Loop
-from pools import DeadlineExceeded, PoolError
+from actors import DeadlineExceeded, Loop, NoAnswer
 from protocols import http
 
 __all__ = ["app"]
@@ -46,7 +45,7 @@ def profile(number: int) -> dict[str, Any]:
     return {"user": user.result().json(), "cart": cart.result().json()}
 
 
-@app.errorhandler(PoolError)
-def refused(error: PoolError) -> tuple[dict[str, str], int]:
+@app.errorhandler(NoAnswer)
+def refused(error: NoAnswer) -> tuple[dict[str, str], int]:
     """A backend that is slow or away is not this server's error."""
     return {"error": str(error)}, 504 if isinstance(error, DeadlineExceeded) else 503

@@ -15,7 +15,9 @@ one connection, and the answers are stopped after each of their bytes, where som
 5. `garbage`: the server says what nobody understands, and ends. Nothing crashes.
 6. `slow`: the server takes nothing for a while, then byte by byte. Every unit gets its own value.
 7. `drain`, `stop`: the pool drains, or is stopped. Every unit settles.
-8. `fault`: a handler of the wire raises. That connection alone ends.
+8. `suspect`: the idle connection is probed (`Wire.probe`: tell the script its answer). Units that come
+   meanwhile get their own values.
+9. `fault`: a handler of the wire raises. That connection alone ends.
 
 After each of these every unit has settled, the pool's figures add up, `closed` was called once per
 connection, and when all is submitted once more all get their values: nothing is out of step. The first thing
@@ -33,6 +35,7 @@ from actors import ANYTHING, UNCHANGED, Continue, Outcome, Reply, StreamProtocol
 from actors.events import EventLog
 from actors.testing import Driver, FakeSocket, settle
 from actors.testing.conformance import NotConformant, Tally, evenly
+from pools import suspects
 from pools.errors import PoolError
 from pools.units import Unit
 from pools.wires import Wire
@@ -333,6 +336,7 @@ class _Kit:
         yield from (("cut", place) for place in evenly(range(size + 1), CUTS_MAX))
         for name in ("wakeup", "deadline", "reset", "end", "garbage", "slow", "drain", "stop"):
             yield from ((name, place) for place in places)
+        yield ("suspect", 0)
         yield from (("cancel", place, number) for place in places for number in range(len(self.exchanges)))
         yield from (
             ("fault", name, n) for name in HANDLERS for n in range(min(calls.get(name, 0), CALLS_MAX))
@@ -371,6 +375,22 @@ class _Kit:
         gone = table.replies[number].cancel()
         table.pump()
         table.expect_values(table.replies, but=number if gone else -1)
+        table.finish()
+
+    def suspect(self, case: Case, place: int) -> None:
+        """A sibling has gone silent: the idle connection is probed, and units come before the server has
+        answered, if it knows the probe at all.
+        """
+        table = _Table(self, case)
+        table.pump()
+        table.expect_values(table.replies)
+        for member in list(table.bench.pool.backends[0].idle):
+            suspects.probe(member, table.bench.loop.now)
+        late = table.submit()
+        table.pump()
+        table.bench.advance(suspects.PROBE_SECONDS + 0.001)
+        table.pump()
+        table.expect_values(late)
         table.finish()
 
     def deadline(self, case: Case, place: int) -> None:

@@ -14,9 +14,19 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn, TypeVar
 
 from actors import Address, parse_address
-from protocols.http.client import parse_url
+from protocols.http.client import authority_of, discreet, parse_url
 
-__all__ = ["ArgumentsError", "Parser", "address", "backend", "closest", "integer", "network", "seconds"]
+__all__ = [
+    "ArgumentsError",
+    "Parser",
+    "address",
+    "backend",
+    "closest",
+    "integer",
+    "network",
+    "seconds",
+    "tls_version",
+]
 
 T = TypeVar("T")
 
@@ -74,8 +84,8 @@ class Parser(argparse.ArgumentParser):
             near = closest(name, [option for action in self._actions for option in action.option_strings])
             return f"there is no option {name}" + (f"; did you mean {near}?" if near else "")
         if word.startswith(("http://", "https://", "unix:")):
-            return f"{word!r} stands alone; write --backend {word}"
-        return f"{word!r} stands alone; every value follows its option"
+            return f"{discreet(word)!r} stands alone; write --backend {discreet(word)}"
+        return f"{discreet(word)!r} stands alone; every value follows its option"
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
@@ -124,16 +134,16 @@ def address(text: str) -> Address:
             f"{text!r} is only a port; write 127.0.0.1:{text}, or 0.0.0.0:{text} to be reached from outside"
         )
     if "://" in text:
-        meant = text.partition("://")[2].strip("/") or "HOST:PORT"
-        raise argparse.ArgumentTypeError(f"{text!r} is a URL; write {meant}")
+        meant = authority_of(text) or "HOST:PORT"
+        raise argparse.ArgumentTypeError(f"{discreet(text)!r} is a URL; write {meant}")
     return told(parse_address, text)
 
 
 def backend(text: str) -> str:
     """A backend's URL, checked."""
     if "://" not in text and not text.startswith("unix:"):
-        suggestion = f"127.0.0.1:{text}" if text.isdigit() else text.strip("/")
-        raise argparse.ArgumentTypeError(f"{text!r} has no scheme; write http://{suggestion}")
+        suggestion = f"127.0.0.1:{text}" if text.isdigit() else authority_of(text) or "HOST:PORT"
+        raise argparse.ArgumentTypeError(f"{discreet(text)!r} has no scheme; write http://{suggestion}")
     told(parse_url, text)
     return text
 
@@ -150,6 +160,13 @@ def network(text: str) -> str:
                 f"{text!r} is not a network; write one as in 10.0.0.0/8, or an address as in 10.1.2.3"
             ) from error
         raise argparse.ArgumentTypeError(f"{text!r} has bits beyond its mask; write {meant}") from None
+
+
+def tls_version(text: str) -> str:
+    """A version of TLS."""
+    if text not in ("1.2", "1.3"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible; write 1.2 or 1.3")
+    return text
 
 
 def told(parse: Callable[[str], T], text: str) -> T:

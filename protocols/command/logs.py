@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +16,10 @@ from actors.lines import LineLogger, write_line
 __all__ = ["configure_logs", "tell"]
 
 
-def configure_logs(*, json: bool = False, level: int = logging.INFO) -> None:
-    """Events from `level` on: lines to read (coloured on a terminal), or one JSON object per line."""
-    shared: list[Any] = [structlog.processors.add_log_level]
+def configure_logs(*, json: bool = False, level: int = logging.INFO, also: Sequence[Any] = ()) -> None:
+    """Events from `level` on: lines to read (coloured on a terminal), or one JSON object per line. `also`:
+    processors that go first."""
+    shared: list[Any] = [*also, structlog.processors.add_log_level]
     if json:
         shared += [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -25,9 +28,9 @@ def configure_logs(*, json: bool = False, level: int = logging.INFO) -> None:
         ]
     else:
         shared += [
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=wants_colours(),
                 # As Python prints them: the prettier ones show what is in variables, secrets among it.
                 exception_formatter=structlog.dev.plain_traceback,
             ),
@@ -38,6 +41,11 @@ def configure_logs(*, json: bool = False, level: int = logging.INFO) -> None:
         logger_factory=lambda *_: LineLogger("stderr"),
         cache_logger_on_first_use=True,
     )
+
+
+def wants_colours() -> bool:
+    """Whether standard error is a terminal whose user wants colours (no-color.org, terminfo's `dumb`)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def tell(text: str) -> None:

@@ -10,7 +10,7 @@ import resource
 import ssl
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -21,77 +21,28 @@ from actors.events import EventLog
 from pools import Pool
 from protocols import http
 from protocols.http.access_log import AccessLog
-from protocols.http.client import parse_url
 
-from .arguments import Parser, address, backend, integer, network, seconds
+from .certificates import (
+    StartError,
+    backend_context,
+    read_backend_files,
+    read_server_files,
+    reason_of,
+    server_context,
+)
 from .logs import configure_logs, tell
+from .proxy_options import check, proxy_parser
 from .renewal import lead_to, on_hangup
 
-__all__ = ["run_proxy"]
+__all__ = ["proxy_parser", "run_proxy"]
 
-EXAMPLES: Final = """\
-examples:
-  windlass proxy --listen 0.0.0.0:8080 --backend http://10.0.0.5:9001 --backend http://10.0.0.6:9001
-  windlass proxy --backend https://api.example.com --tls-certificate site.pem --tls-key site.key --listen :443
-
-SIGTERM or Ctrl-C drains: nothing new is accepted, what is under way gets its answer. A second one stops
-at once. SIGHUP reads the certificates and opens the access log anew, without losing a request; with several
-workers by replacing them one by one. SIGUSR1 then logs their statistics, added up.
-"""
-TIMEOUT_SECONDS: Final = 60.0  # nginx 60, Envoy 15, HAProxy's examples 50
 GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
-DESCRIPTORS_BESIDE: Final = 64  # for what is no connection: logs, the poller, spools of slow clients
-FLAG: Final = None
-
-# fmt: off
-OPTIONS: Final[dict[str, list[tuple[str, str, Callable[[str], Any] | None, Any, str]]]] = {
-    "from where to where": [
-        ("--listen", "HOST:PORT", address, TcpAddress("127.0.0.1", 8080),
-         "where clients connect, or unix:PATH (default 127.0.0.1:8080)"),
-        ("--backend", "URL", backend, [],
-         "http://HOST:PORT, https://HOST or unix:PATH; repeat it for several"),
-    ],
-    "towards the backends": [
-        ("--connections", "N", integer(1, 100_000), 10, "connections per backend at most (default 10)"),
-        ("--pipeline", "N", integer(1, 10_000), 1,
-         "requests in flight per connection; one slow answer delays those behind it (default 1)"),
-        ("--queue", "N", integer(1, 1_000_000), 1024,
-         "requests that may wait for a connection; further ones get a 503 (default 1024)"),
-        ("--timeout", "S", seconds(0.001, 86_400), TIMEOUT_SECONDS,
-         "seconds from the end of a request to the head of its answer; then 504 (default 60)"),
-        ("--connect-timeout", "S", seconds(0.001, 3600), 5.0, "seconds to connect to a backend (default 5)"),
-        ("--backend-ca", "FILE", str, None, "certificates to trust for https backends (default: system's)"),
-    ],
-    "towards the clients": [
-        ("--clients", "N", integer(1, 1_000_000), 10_000, "client connections at a time (default 10000)"),
-        ("--idle", "S", seconds(0.1, 86_400), 75.0,
-         "seconds that a client's connection is kept without a request (default 75)"),
-        ("--body-max", "BYTES", integer(0, 1 << 60), None,
-         "larger request bodies get a 413 (default: no limit)"),
-        ("--trusted", "NETWORK", network, [],
-         "believe X-Forwarded-For of clients in this network; repeat it for several (default: of none)"),
-        ("--no-half-close", "", FLAG, False,
-         "take clients that close their sending side early as gone (default: they are answered)"),
-        ("--tls-certificate", "FILE", str, None, "serve HTTPS with this PEM certificate chain"),
-        ("--tls-key", "FILE", str, None, "its private key (default: in the same file)"),
-    ],
-    "running it": [
-        ("--workers", "N", integer(1, 1024), 1,
-         "processes, each with its own connections, queue and clients of the above numbers (default 1)"),
-        ("--drain", "S", seconds(0, 86_400), 30.0,
-         "seconds that a first SIGTERM grants to what is under way (default 30)"),
-        ("--silence", "S", seconds(1.5, 86_400), workers.SILENCE,
-         "seconds without a sign of life after which a worker gets a successor (default 10)"),
-        ("--access-log", "FILE", str, None,
-         "a line per request, to standard output or appended to FILE (default: none)"),
-        ("--log-json", "", FLAG, False, "events on standard error as JSON lines (default: for people)"),
-    ],
+ADVICE: Final = {
+    "certificate is not trusted": "trust its authority with --backend-ca, or write the name it was issued to",
+    "does not speak TLS": "write --backend http://… for it",
+    "speaks TLS, and was spoken to without": "write --backend https://… for it",
 }
-# fmt: on
-
-
-class StartError(ValueError):
-    """What keeps the proxy from starting, and what to change."""
+DESCRIPTORS_BESIDE: Final = 64  # for what is no connection: logs, the poller, spools of slow clients
 
 
 class Files(NamedTuple):
@@ -109,7 +60,7 @@ def run_proxy(argv: Sequence[str]) -> int:
     if options is None:
         return 0
     check(parser, options)
-    configure_logs(json=options.log_json)
+    configure_logs(json=options.log_json, also=[advise])
     try:
         files = open_files(options)
         provide_descriptors(options)
@@ -121,6 +72,9 @@ def run_proxy(argv: Sequence[str]) -> int:
 
 def open_files(options: argparse.Namespace) -> Files:
     """Read and open what the options name. Raises `StartError`."""
+    place = options.spool_directory
+    if place is not None and not (os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)):
+        raise StartError(f"cannot write files into {place}; change --spool-directory")
     return Files(server_context(options), backend_context(options), open_log(options.access_log))
 
 
@@ -144,13 +98,13 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
 
 
 def renew(options: argparse.Namespace, files: Files) -> None:
-    """Read and open once more what the options name. Raises `OSError`, and `StartError` as at the start; then
-    nothing has changed."""
+    """Read and open once more what the options name. Raises `StartError` as at the start; then nothing has
+    changed."""
     new = open_files(options)
     if files.clients is not None:
-        files.clients.load_cert_chain(options.tls_certificate, options.tls_key)
+        read_server_files(files.clients, options)
     if files.backends is not None:
-        files.backends.load_verify_locations(options.backend_ca)
+        read_backend_files(files.backends, options)
     if files.log is not None and new.log is not None and new.log != files.log:
         lead_to(files.log, new.log)
 
@@ -182,42 +136,13 @@ def run_workers(options: argparse.Namespace, files: Files) -> int:
     return summed_up(not told.cut_off, told.total.get("server", {}), told.total.get("pool", {}))
 
 
-def proxy_parser() -> Parser:
-    """The options, each with its default and unit."""
-    parser = Parser("windlass proxy", "Forward HTTP requests to backends, over few connections.", EXAMPLES)
-    for title, options in OPTIONS.items():
-        group = parser.add_argument_group(title)
-        for name, metavar, kind, default, text in options:
-            if kind is FLAG:
-                group.add_argument(name, action="store_true", help=text)
-            elif isinstance(default, list):
-                group.add_argument(
-                    name, action="append", type=kind, default=default, metavar=metavar, help=text
-                )
-            elif name == "--access-log":
-                group.add_argument(name, nargs="?", const="-", metavar=metavar, help=text)
-            else:
-                group.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
-    return parser
-
-
-def check(parser: Parser, options: argparse.Namespace) -> None:
-    """Refuse what makes no sense together."""
-    if not options.backend:
-        parser.fail("no backend to forward to; write --backend http://HOST:PORT")
-    if options.tls_key and not options.tls_certificate:
-        parser.fail("--tls-key without --tls-certificate; give both")
-    if options.backend_ca and not any(url.startswith("https:") for url in options.backend):
-        parser.fail("--backend-ca is for https backends, and there is none")
-    for url in options.backend:
-        if options.listen == parse_url(url)[0].address:
-            parser.fail(
-                f"--backend {url} is what --listen names: the proxy would call itself; change one of them"
-            )
-
-
 def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, http.Server]:
     """The machines. Raises `OSError` if the address is taken."""
+    limits = http.Limits(
+        head_bytes=options.head_bytes,
+        target_bytes=min(options.head_bytes, http.Limits().target_bytes),
+        headers=options.headers,
+    )
     pool = http.pool(
         options.backend,
         connections=options.connections,
@@ -225,51 +150,39 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
         queue=options.queue,
         timeout=options.timeout,
         connect_timeout=options.connect_timeout,
+        tunnels=options.tunnels,
+        body_timeout=options.body_timeout,
+        limits=limits,
         tls=files.backends,
     )
     log = None if files.log is None else loop.spawn(AccessLog(files.log))
     server = http.server(
         options.listen,
         http.proxy(
-            pool, trusted=options.trusted, body_max=options.body_max, secure=files.clients is not None
+            pool,
+            trusted=options.trusted,
+            secure=files.clients is not None,
+            body_max=options.body_max,
+            gather=options.gather,
+            body_timeout=options.body_timeout,
+            spool_max=options.spool_max,
+            spool_total=options.spool_total,
+            spool_directory=options.spool_directory,
+            tunnel_idle=options.tunnel_idle,
         ),
         connections=options.clients,
+        limits=limits,
         timeouts=http.Timeouts(
-            idle=options.idle, response_generation=options.timeout + options.connect_timeout
+            idle=options.idle,
+            body_receiving=options.body_timeout,
+            response_generation=options.timeout + options.connect_timeout,
+            response_sending=options.response_sending,
         ),
         half_close=not options.no_half_close,
         tls=files.clients,
         access_log=log,
     )
     return loop.spawn(pool), loop.spawn(server)
-
-
-def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
-    """TLS for clients, if there is a certificate."""
-    if options.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(options.tls_certificate, options.tls_key)
-    except OSError as error:
-        files = " and ".join(filter(None, [options.tls_certificate, options.tls_key]))
-        raise StartError(
-            f"cannot use {files}: {reason_of(error)}; --tls-certificate and --tls-key want PEM files",
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def backend_context(options: argparse.Namespace) -> ssl.SSLContext | None:
-    """TLS for backends, if other certificates than the system's are to be trusted."""
-    if options.backend_ca is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=options.backend_ca)
-    except OSError as error:
-        raise StartError(
-            f"cannot use {options.backend_ca}: {reason_of(error)}; --backend-ca wants a PEM file"
-        ) from None
 
 
 def open_log(path: str | None) -> int | None:
@@ -282,13 +195,6 @@ def open_log(path: str | None) -> int | None:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise StartError(f"cannot write {path}: {reason_of(error)}; change --access-log") from None
-
-
-def reason_of(error: OSError) -> str:
-    """Why, without the number in front."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "not in the expected form").lower().replace("_", " ")
-    return error.strerror or str(error)
 
 
 def explained(error: OSError, listen: Address) -> str:
@@ -309,9 +215,19 @@ def provide_descriptors(options: argparse.Namespace) -> None:
         soft = hard
     except (OSError, ValueError):  # some systems name a hard limit that they do not grant
         pass
-    wanted = options.clients + options.connections * len(options.backend) + DESCRIPTORS_BESIDE
+    backends = options.connections * len(options.backend) + min(options.tunnels, options.clients)
+    wanted = options.clients + backends + DESCRIPTORS_BESIDE
     if resource.RLIM_INFINITY != soft < wanted:
         events().warning("too few descriptors: raise ulimit -n, or lower --clients", has=soft, wants=wanted)
+
+
+def advise(logger: object, name: str, event: Any) -> Any:
+    """A processor of events: which option mends what an error tells of."""
+    error = str(event.get("error", ""))
+    for words, advice in ADVICE.items():
+        if words in error:
+            event["advice"] = advice
+    return event
 
 
 def tune() -> None:

@@ -46,8 +46,14 @@ IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 PORTS: Final = {"http": 80, "https": 443}
 
+HERE: Final = "here.invalid"
+"""In place of the host, which is not known, in the base that redirects are relative to."""
+
 T = TypeVar("T")
 
+_secrets = re.compile(r"^((?:[^/?#@]*:)?//|).*@", re.DOTALL)
+
+_not_ascii = re.compile(r"[\x80-\xff]")
 _is_hostname = re.compile(r"[0-9A-Za-z._~:%-]+").fullmatch
 
 
@@ -257,9 +263,15 @@ async def follow(pool: Pool, unit: Fetch, *, redirects: int = 5, timeout: float 
 
 
 def redirected(pool: Pool, unit: Fetch, status: int, location: str) -> Fetch:
-    """What a redirect asks for."""
-    parts = urlsplit(urljoin(unit.target, location))
-    if parts.netloc and not any(leads_to(parts, backend) for backend in pool.backends):
+    """What a redirect asks for: a reference to be resolved (RFC 3986 section 5.2.2), in which bytes that are
+    not ASCII are taken for what they would be percent-encoded."""
+    base = f"{scheme_of(pool.backends[0])}://{HERE}"
+    reference = _not_ascii.sub(lambda found: f"%{ord(found[0]):02X}", location)
+    try:
+        parts = urlsplit(urljoin(base + unit.target, reference))
+    except ValueError as error:
+        raise BadResponse(f"a redirect leads to {location!r}, which is no URL: {error}") from error
+    if parts.netloc != HERE and not any(leads_to(parts, backend) for backend in pool.backends):
         raise BadResponse(f"a redirect leads away, to {location!r}; submit that to a pool of its own")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = Headers.from_block(unit.block)
@@ -277,6 +289,11 @@ def redirected(pool: Pool, unit: Fetch, status: int, location: str) -> Fetch:
         raise BadResponse(f"a redirect leads to {location!r}, which is no target: {error}") from error
 
 
+def scheme_of(backend: Backend) -> str:
+    """How this backend is spoken to."""
+    return "http" if backend.tls is None else "https"
+
+
 def leads_to(parts: SplitResult, backend: Backend) -> bool:
     """Whether a URL is one of this backend."""
     address = backend.address
@@ -286,7 +303,7 @@ def leads_to(parts: SplitResult, backend: Backend) -> bool:
         return False
     return (
         isinstance(address, TcpAddress)
-        and parts.scheme == ("http" if backend.tls is None else "https")
+        and parts.scheme == scheme_of(backend)
         and (parts.hostname, port) == (address.host, address.port)
     )
 
@@ -319,31 +336,42 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, byt
     """A backend's address, and the Host line for it."""
     if url.startswith("unix:"):
         return Backend(parse_address(url)), b"Host: localhost\r\n"
-    parts = urlsplit(url)
+    shown = discreet(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose own words may show what should not be
+        raise ValueError(f"backend {shown!r} is not a URL like http://127.0.0.1:9001") from None
     if parts.scheme not in PORTS or not parts.hostname:
-        raise ValueError(f"backend {url!r} is not a URL like http://127.0.0.1:9001 or https://example.com")
+        raise ValueError(f"backend {shown!r} is not a URL like http://127.0.0.1:9001 or https://example.com")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(
-            f"backend {url!r} has more than scheme, host and port; write {parts.scheme}://{parts.hostname}"
-        )
-    hostname, zone = parts.hostname, ""
-    if ":" in hostname:
-        # the zone is a network of this machine's, and nothing to the other end (RFC 6874 section 4)
-        hostname, _, zone = hostname.partition("%")
-        zone = zone.removeprefix("25")
+        meant = f"{parts.scheme}://{authority_of(url)}"
+        raise ValueError(f"backend {shown!r} has more than scheme, host and port; write {meant}")
     if _is_hostname(parts.hostname) is None:
-        raise ValueError(f"backend {url!r} has a host that is not ASCII letters, digits, dots and hyphens")
+        raise ValueError(f"backend {shown!r} has a host that is not ASCII letters, digits, dots and hyphens")
     try:
         port = PORTS[parts.scheme] if parts.port is None else parts.port
     except ValueError:
         port = 0
     if not port:
-        raise ValueError(f"backend {url!r} has a port that is not a number from 1 to 65535")
-    address: Address = TcpAddress(f"{hostname}%{zone}" if zone else hostname, port)
-    name = f"[{hostname}]" if ":" in hostname else hostname
+        raise ValueError(f"backend {shown!r} has a port that is not a number from 1 to 65535")
+    # A zone tells which of this host's links is meant, and nothing to anybody else (RFC 6874 section 4).
+    asked, _, zone = parts.hostname.replace("%25", "%").partition("%")
+    address: Address = TcpAddress(f"{asked}%{zone}" if zone else asked, port)
+    name = f"[{asked}]" if ":" in asked else asked
     host = name if port == PORTS[parts.scheme] else f"{name}:{port}"
     context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-    return Backend(address, context, hostname), f"Host: {host}\r\n".encode()
+    return Backend(address, context, asked), f"Host: {host}\r\n".encode()
+
+
+def authority_of(url: str) -> str:
+    """Host and port of a URL, or of one without its scheme; not what is before and behind them."""
+    rest = url.partition("://")[2] or url
+    return re.split(r"[/?#]", rest.rpartition("@")[2].lstrip("/"), maxsplit=1)[0]
+
+
+def discreet(url: str) -> str:
+    """A URL that may be shown: what stands before the host, a password perhaps, is left out."""
+    return _secrets.sub(r"\1…@", url)
 
 
 def as_body(body: bytes | Channel[bytes], length: int | None) -> tuple[bytes, Upload | None]:

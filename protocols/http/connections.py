@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from actors import (
@@ -33,6 +34,7 @@ from actors import (
     Timeout,
     Transport,
 )
+from actors.errors import FAILURES
 
 from .errors import BadRequest
 from .exchanges import GATHER, Exchange
@@ -130,16 +132,23 @@ class ServerConnection(StreamProtocol):
                 transport.consume(start)
                 return self._begin(transport, head, request, route, GATHER)
             server.requests += 1
+            context: Context | None = None
             try:
-                answer = route.call(request)
-            except Exception as error:
+                if route.own_context:
+                    context = server.context.copy()
+                    answer = context.run(route.call, request)
+                else:
+                    answer = route.call(request)
+            except FAILURES as error:
                 answer = server.failed(request, error)
             if answer.__class__ is not Response:
                 if start == size:
                     transport.input = b""
                 else:
                     transport.consume(start)
-                return self._begin(transport, head, request, route, answer)
+                if context is None:
+                    return self._begin(transport, head, request, route, answer)
+                return context.run(self._begin, transport, head, request, route, answer)
             now = transport.scope.loop.now
             lines = server.date if now < server.date_until else server.date_line()
             staying = head.keep_alive and self.left > 0 and not head.length

@@ -32,6 +32,7 @@ from actors import (
     Timeout,
     Transport,
 )
+from actors.errors import FAILURES
 
 from .bodies import BodyDecoder, body_decoder, encode_chunk, encode_last_chunk
 from .errors import BadRequest
@@ -320,7 +321,7 @@ class Exchange:
             )
         try:
             responder.begin(self)
-        except Exception as error:
+        except FAILURES as error:
             responder.abandoned(self, error)
             raise
         return responder
@@ -355,7 +356,7 @@ class Exchange:
                 decoder = self._decoder
                 if (decoder is None or decoder.done) and not self._finished and self._error is None:
                     answer.body_ended(self, self.request.trailers)
-            except Exception as error:
+            except FAILURES as error:
                 self._failed(error)
             return self._outcome()
         if answer is not GATHER:
@@ -371,7 +372,9 @@ class Exchange:
         streams = self.route.streams
         coroutine = flow_of(answer, streams)
         if coroutine is not None:
-            self._responder = FlowResponder(coroutine, self.request if streams else None)
+            # a handler that has run to make it has left its context in force
+            context = None if self.route.own_context else self._connection.server.context.copy()
+            self._responder = FlowResponder(coroutine, self.request if streams else None, context)
             self._responder.begin(self)
         else:
             self._responder = self.answer(answer)
@@ -409,6 +412,12 @@ class Exchange:
         return self._guard(self._call)
 
     def _call(self) -> None:
+        if self.route.own_context:
+            self._connection.server.context.copy().run(self._call_here)
+        else:
+            self._call_here()
+
+    def _call_here(self) -> None:
         self._start(self.route.call(self.request))
 
     def _pass_on(self, pieces: list[bytes], decoder: BodyDecoder) -> None:
@@ -427,7 +436,7 @@ class Exchange:
             return UNCHANGED
         try:
             responder.wakeup(self)
-        except Exception as error:
+        except FAILURES as error:
             self._failed(error)
         return self._outcome()
 
@@ -481,11 +490,11 @@ class Exchange:
         """Run a piece of the handler's code; see rule 1."""
         try:
             step(*arguments)
-        except Exception as error:
+        except FAILURES as error:
             self._failed(error)
         return self._outcome()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         failure = self._connection.server.failed(self.request, error)
         self._abandon(error)
         if not self._answered:
@@ -498,7 +507,7 @@ class Exchange:
         if responder is not None:
             try:
                 responder.abandoned(self, error)
-            except Exception as failure:  # of a `finally` block, say
+            except FAILURES as failure:  # of a `finally` block, say
                 self._connection.server.failed(self.request, failure)
 
     def _refuse(self, refusal: BadRequest) -> Outcome:

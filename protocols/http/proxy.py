@@ -26,6 +26,7 @@ import msgspec
 
 import actors
 from actors import NEVER, NotSettled, Reply
+from actors.errors import FAILURES
 from pools import Pool, PoolClosed, QueueFull
 
 from .bodies import FORBIDDEN_TRAILERS, encode_chunk, encode_last_chunk
@@ -118,6 +119,7 @@ class Proxy:
     """The handler. `http.server(address, http.proxy(pool))`."""
 
     streams = True  # called with the head, see `streaming`
+    own_context = False  # it sets no context variables
 
     def __init__(
         self,
@@ -238,7 +240,7 @@ class ProxyResponder(Responder):
         "_body",
         "_client_end",
         "_complete",
-        "_counted",
+        "_counts",
         "_gathered",
         "_head",
         "_listed",
@@ -261,7 +263,7 @@ class ProxyResponder(Responder):
         self._body: BodyChannel | None = None  # the answer's
         self._spool: Spool | None = None
         self._client_end: TunnelEnd | None = None
-        self.deadline = NEVER  # of a body that streams: see `timeout`
+        self.deadline = NEVER  # of a request's body: see `timeout`
 
     def __repr__(self) -> str:
         if self._reply is not None:
@@ -347,7 +349,8 @@ class ProxyResponder(Responder):
         gathers = proxy.gather > 0 and not (head.expect_continue and not 0 < head.length <= proxy.gather)
         self._head = self._make(head, peer, head.expect_continue and not gathers)
         self._complete = False
-        self._size = self._counted = 0
+        self._size = 0
+        self._watch(exchange)
         self._trailers = NO_HEADERS
         if gathers:
             self._gathered = Gathered(exchange.scope.loop, proxy.spools, proxy.gather)
@@ -396,6 +399,7 @@ class ProxyResponder(Responder):
             self._move_deadline(exchange)
         elif gathered is not None and not gathered.spooled:
             self._gathered = None
+            self.deadline = NEVER
             self._submit(exchange, self._head + self._framed(exchange.head.length, gathered.take()), None)
         else:
             self._begin_stream(exchange)
@@ -435,17 +439,19 @@ class ProxyResponder(Responder):
             gathered.close()
 
     def _watch(self, exchange: Exchange) -> None:
-        self._counted = self._size
-        self.deadline = exchange.scope.now + self._proxy.body_timeout
+        """See from now on that the body makes progress."""
+        self._counts = (-1, self._size)
+        self.deadline = exchange.scope.now + self._proxy.body_timeout / 2
 
     def timeout(self, exchange: Exchange) -> None:
-        """A connection to a backend is held for a body: has as much come of it since the last look as
-        must?"""
-        least = exchange.timeouts.body_rate_min * self._proxy.body_timeout
-        if self._size - self._counted >= max(1.0, least):
-            self._watch(exchange)
-        else:
+        """Twice in `body_timeout`: has as much of the body come in this time as must?"""
+        timeout = self._proxy.body_timeout
+        before, last = self._counts
+        if before >= 0 and self._size - before < max(1.0, exchange.timeouts.body_rate_min * timeout):
             self._refuse_body(exchange, "the body did not come in time", 408)
+        else:
+            self._counts = (last, self._size)
+            self.deadline = exchange.scope.now + timeout / 2
 
     def _refuse_body(self, exchange: Exchange, reason: str, status: int) -> None:
         error = BadRequest(reason, status)
@@ -476,7 +482,7 @@ class ProxyResponder(Responder):
                 head, body, channel = reply.result()
             except NotSettled:
                 return
-            except Exception as error:
+            except FAILURES as error:
                 self._reply = None
                 self._forget_gathered()
                 exchange.respond(self._proxy.refusal(error))

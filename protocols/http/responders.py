@@ -9,6 +9,7 @@ derives one.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from contextvars import Context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -116,8 +117,13 @@ class FlowResponder(Responder):
 
     __slots__ = ("_after", "_request", "_steps")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], request: Request | None = None) -> None:
-        self._steps: Steps[Any] = Steps(coroutine)
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        request: Request | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self._steps: Steps[Any] = Steps(coroutine, context=context)
         self._request = request
         self._after: Responder | None = None  # streams the body of what the coroutine returned
 

@@ -37,13 +37,15 @@ def streaming(handler: H) -> H:
 class Route:
     """A handler with what is known of it before any request comes."""
 
-    __slots__ = ("call", "streams", "timeouts")
+    __slots__ = ("call", "own_context", "streams", "timeouts")
 
     def __init__(self, handler: Handler, timeouts: TimeoutsLike | None = None) -> None:
         if not callable(handler):
             raise TypeError(f"a handler is a function of the request, not {handler!r}")
         self.call = handler
         self.streams = bool(getattr(handler, "streams", False))
+        # whether calling it runs code of the program: an `async def` only makes a coroutine
+        self.own_context = bool(getattr(handler, "own_context", not inspect.iscoroutinefunction(handler)))
         self.timeouts = timeouts
 
     def __repr__(self) -> str:

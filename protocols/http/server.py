@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import ssl
+from contextvars import Context, copy_context
 from typing import Final, Protocol
 
 import msgspec
 
-from actors import Address, Listener, Transport
+from actors import Address, Listener, Outcome, Scope, Transport
+from actors.telling import told
 
 from .connections import ServerConnection
 from .errors import BadRequest
@@ -56,6 +58,7 @@ class Server(Listener):
     __slots__ = (
         "_timed_out",
         "access_log",
+        "context",
         "date",
         "date_until",
         "errors",
@@ -109,6 +112,7 @@ class Server(Listener):
         self.requests_max = requests_per_connection or REQUESTS_MAX
         self.half_close = half_close
         self.access_log = access_log
+        self.context = Context()  # until `start`
         self.requests = self.refused = self.errors = 0
         self._timed_out = dict.fromkeys(
             ("idle", "head_receiving", "body_receiving", "response_generation", "response_sending"), 0
@@ -137,7 +141,12 @@ class Server(Listener):
             self.date_until = loop.now + 1.0 - wall % 1.0
         return self.date
 
-    def failed(self, request: Request, error: Exception) -> Response:
+    def start(self, scope: Scope) -> Outcome:
+        """Listen. Each request's handler runs in a copy of the context variables of now."""
+        self.context = copy_context()
+        return super().start(scope)
+
+    def failed(self, request: Request, error: BaseException) -> Response:
         """A handler has raised: make the answer. Log it, unless it says that the request was bad."""
         if isinstance(error, BadRequest):
             self.refused += 1
@@ -148,7 +157,7 @@ class Server(Listener):
             cause=f"handler {type(error).__name__}",
             method=request.method,
             target=request.target,
-            error=repr(error),
+            error=told(error),
             exc_info=error,
         )
         return text_response("internal server error\n", 500)

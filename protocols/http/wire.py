@@ -253,7 +253,7 @@ class HttpWire(Wire):
             "the request's body came to no good end; the connection was closed in the middle of it"
         )
         lost.__cause__ = error
-        self.member.give_up(lost)
+        self.member.break_off(lost)
 
     def _waiting(self) -> Expectation:
         """What to read and what to be told, as things stand: the one place that says so once a body moves."""

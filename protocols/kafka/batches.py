@@ -65,9 +65,8 @@ class Sending(Reply[RecordMetadata]):
         """Lose interest. Before its batch was sent the message is removed; afterwards it may be written."""
         if not self.fail(error or Cancelled("the message was cancelled by its asker")):
             return False
-        hook, self._on_cancel = self._on_cancel, None
-        if hook is not None:
-            hook()
+        if self._on_cancel is not None:
+            self._tell_hooks()
         self.batch.on_cancel(self.batch, self)
         return True
 

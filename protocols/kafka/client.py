@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, overload
 
 from actors import TcpAddress, parse_address
 
+from .arguments import seconds_of, text_of, whole_of
 from .cluster import Settings
 from .compression import codec_named
 from .producer import KafkaPool
@@ -59,14 +60,17 @@ def pool(
         raise ValueError(f"idempotent=True with acks={acks!r}; it takes acks='all'")
     if transactional_id is not None and (acks != "all" or idempotent is False):
         raise ValueError("transactional_id= takes acks='all' and idempotence")
-    for option, value, least in (
-        ("linger", linger, 0),
-        ("batch_bytes", batch_bytes, 1),
-        ("message_bytes", message_bytes, 1),
-        ("queue_bytes", queue_bytes, 1),
+    for option, size in (
+        ("batch_bytes", batch_bytes),
+        ("message_bytes", message_bytes),
+        ("queue_bytes", queue_bytes),
     ):
-        if value < least:
-            raise ValueError(f"{option}={value}; write {least} or more")
+        whole_of(option, size, least=1)
+    seconds_of("linger", linger, zero=True)
+    seconds_of("timeout", timeout, zero=True)
+    seconds_of("transaction_timeout", transaction_timeout)
+    if transactional_id is not None:
+        text_of("transactional_id", transactional_id)
     made: dict[str, Any] = {
         "codec": codec_named(compression),
         "acks": -1 if acks == "all" else acks,
@@ -109,6 +113,10 @@ def settings_of(
     addresses = [parse_address(name.strip(), PORT) for name in named if name.strip()]
     if not addresses:
         raise ValueError("no brokers; name at least one address, for example 127.0.0.1:9092")
+    text_of("client", client)
+    seconds_of("connect_timeout", connect_timeout)
+    seconds_of("request_timeout", request_timeout)
+    seconds_of("metadata_age", metadata_age)
     if sasl and sasl not in MECHANISMS:
         raise ValueError(f"sasl={sasl!r}; write one of {', '.join(MECHANISMS)}")
     if bool(user or password) != bool(sasl):

@@ -35,11 +35,13 @@ Offsets = Mapping[TopicPartition, int]
 
 class Committer:
     """`coordinator` gives the pool to ask, None while it is not known; `moved` is called when it is another,
-    `holds` says whether these partitions are ours."""
+    `holds` says whether these partitions are ours, `epoch` in which leader's epoch what is before an offset
+    was written (-1: not known): who goes on there can tell then whether it is still that log."""
 
     __slots__ = (
         "_asks",
         "_coordinator",
+        "_epoch",
         "_failures",
         "_holds",
         "_membership",
@@ -61,6 +63,7 @@ class Committer:
         membership: Callable[[], Membership],
         moved: Callable[[], object],
         holds: Callable[[Offsets], bool],
+        epoch: Callable[[TopicPartition, int], int],
     ) -> None:
         self._scope = scope
         self._asks = asks
@@ -69,6 +72,7 @@ class Committer:
         self._membership = membership
         self._moved = moved
         self._holds = holds
+        self._epoch = epoch
         self._waiting: list[tuple[Offsets, Reply[None]]] = []
         self._sent: list[tuple[Offsets, Reply[None]]] = []
         self._not_before = 0.0
@@ -113,7 +117,9 @@ class Committer:
         for offsets, _ in self._sent:
             together.update(offsets)
         who = self._membership()
-        request = OffsetCommit(who.group, who.generation, who.member, who.instance, -1, _by_topic(together))
+        request = OffsetCommit(
+            who.group, who.generation, who.member, who.instance, -1, self._by_topic(together)
+        )
         self._asks.ask(pool.submit(Call(request), self._timeout), self._answered)
         return NEVER
 
@@ -160,9 +166,9 @@ class Committer:
         self._waiting = self._sent + self._waiting
         self._sent = []
 
-
-def _by_topic(offsets: Offsets) -> list[CommittedTopic]:
-    topics: dict[str, list[CommittedPartition]] = {}
-    for (topic, partition), offset in offsets.items():
-        topics.setdefault(topic, []).append(CommittedPartition(partition, offset, -1, None))
-    return [CommittedTopic(topic, partitions) for topic, partitions in topics.items()]
+    def _by_topic(self, offsets: Offsets) -> list[CommittedTopic]:
+        topics: dict[str, list[CommittedPartition]] = {}
+        for key, offset in offsets.items():
+            stored = CommittedPartition(key.partition, offset, self._epoch(key, offset), None)
+            topics.setdefault(key.topic, []).append(stored)
+        return [CommittedTopic(topic, partitions) for topic, partitions in topics.items()]

@@ -26,8 +26,10 @@ import msgspec
 
 from actors import NEVER, ChannelClosed, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
 from actors.replies import Waitable
+from actors.scope import Waker
 from pools import BackendError, PoolClosed
 
+from .arguments import offset_of, partition_of, whole_of
 from .assignors import TopicPartition
 from .cluster import Cluster, Settings
 from .committing import Offsets
@@ -58,6 +60,7 @@ class ConsumerStatistics(msgspec.Struct, frozen=True):
     rebalances: int
     commits: int
     commits_failed: int
+    parted: int  # how often a partition's log was not the one that was read: it was cut off, or made anew
 
 
 class Consumer(Machine["Consumer"]):
@@ -171,6 +174,7 @@ class Consumer(Machine["Consumer"]):
 
     async def receive_many(self, limit: int = MANY) -> list[Record]:
         """The next messages, of one partition, at least one and at most `limit`; otherwise as `receive`."""
+        whole_of("limit", limit, least=1)
         if self._index >= len(self._ready):
             await self._refill()
         start = self._start = self._index
@@ -256,6 +260,8 @@ class Consumer(Machine["Consumer"]):
             return self._store(self._positions())
         offsets: dict[TopicPartition, int] = {}
         for record in records:
+            if not isinstance(record, Record):
+                raise TypeError(f"{record!r:.60} is no record; give what `receive` gave")
             key = TopicPartition(record.topic, record.partition)
             offsets[key] = max(offsets.get(key, 0), record.offset + 1)
         return self._store(offsets)
@@ -288,8 +294,11 @@ class Consumer(Machine["Consumer"]):
         return tuple(self._fetcher.positions)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Go on there in a partition. Raises `Misuse` if it is not one of ours."""
+        """Go on there in a partition. Raises `Misuse` if it is not one of ours, `TypeError` or `ValueError`
+        for what is no partition or no offset.
+        """
         position = self._own(partition)
+        offset = offset_of(offset)
         self._drop(position)
         position.move(offset)
         self._scope.wake()
@@ -345,6 +354,7 @@ class Consumer(Machine["Consumer"]):
             rebalances=self._member.rebalances if self._member is not None else 0,
             commits=self._commits,
             commits_failed=self._commits_failed,
+            parted=self._fetcher.parted,
         )
 
     @property
@@ -366,7 +376,7 @@ class Consumer(Machine["Consumer"]):
 
     def _own(self, partition: TopicPartition) -> Position:
         self._check_spawned()
-        position = self._fetcher.positions.get(TopicPartition(*partition))
+        position = self._fetcher.positions.get(partition_of(partition))
         if position is None:
             raise Misuse(f"{partition} is not read here; look at `assignment`")
         return position
@@ -382,7 +392,7 @@ class Consumer(Machine["Consumer"]):
         self._scope = scope
         self._asks = Asks(scope)
         self._cluster = scope.spawn(Cluster(self.settings, scope.wake))
-        self._fetcher = Fetcher(self.fetch, self._cluster, scope, self._asks, self._fail)
+        self._fetcher = Fetcher(self.fetch, self._cluster, scope, self._asks, self._fail, self._drop)
         if self.group is not None:
             self._member = Member(
                 self.group,
@@ -622,9 +632,9 @@ class _Readable(Waitable):
     def settled(self) -> bool:
         return self._consumer.readable
 
-    def attach(self, scope: Scope) -> None:
+    def attach(self, scope: Waker) -> None:
         self._consumer._receiver = scope
 
-    def detach(self, scope: Scope) -> None:
+    def detach(self, scope: Waker) -> None:
         if self._consumer._receiver is scope:
             self._consumer._receiver = None

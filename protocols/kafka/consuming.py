@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
-from .assignors import TopicPartition, assignor_named
+from .arguments import offset_of, partition_of, seconds_of, text_of, whole_of
+from .assignors import assignor_named
 from .client import settings_of
 from .consumer import Consumer
 from .fetching import BEGINNING, END, FetchSettings
@@ -56,20 +57,31 @@ def consumer(
         raise ValueError(f"auto_offset_reset={auto_offset_reset!r}; write one of {', '.join(RESETS)}")
     if isolation not in ISOLATIONS:
         raise ValueError(f"isolation={isolation!r}; write one of {', '.join(ISOLATIONS)}")
-    for option, value in (
+    for option, seconds in (
         ("auto_commit", auto_commit),
         ("session_timeout", session_timeout),
         ("heartbeat", heartbeat),
         ("rebalance_timeout", rebalance_timeout),
+    ):
+        if seconds is not None:
+            seconds_of(option, seconds)
+    seconds_of("fetch_wait", fetch_wait, zero=True)
+    for option, size in (
         ("fetch_bytes", fetch_bytes),
         ("partition_bytes", partition_bytes),
         ("buffer_bytes", buffer_bytes),
     ):
-        if value is not None and value <= 0:
-            raise ValueError(f"{option}={value}; write more than 0")
+        whole_of(option, size, least=1)
+    whole_of("fetch_min_bytes", fetch_min_bytes, least=0)
+    for option, text in (("group", group), ("instance", instance), *(("topic", topic) for topic in topics)):
+        if text is not None:
+            text_of(option, text)
     if heartbeat >= session_timeout:
         raise ValueError(f"heartbeat={heartbeat} is not less than session_timeout={session_timeout}")
-    manual = {TopicPartition(*key): offset for key, offset in (partitions or {}).items()}
+    manual = {
+        partition_of(key): None if offset is None else offset_of(offset)
+        for key, offset in (partitions or {}).items()
+    }
     names = topics or tuple(dict.fromkeys(topic for topic, _ in manual))
     assignors = (assignor,) if isinstance(assignor, str) else assignor
     for name in assignors:

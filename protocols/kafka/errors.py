@@ -165,7 +165,10 @@ CODES: Final[dict[int, Code]] = {
     44: Code("POLICY_VIOLATION"),
     45: Code("OUT_OF_ORDER_SEQUENCE_NUMBER", advice="messages that were acknowledged are gone on the broker"),
     46: Code("DUPLICATE_SEQUENCE_NUMBER"),
-    47: Code("INVALID_PRODUCER_EPOCH", advice="a newer epoch of this producer has written"),
+    47: Code(
+        "INVALID_PRODUCER_EPOCH",
+        advice="the transaction took longer than its timeout, or another producer has begun with its id",
+    ),
     48: Code("INVALID_TXN_STATE"),
     49: Code("INVALID_PRODUCER_ID_MAPPING"),
     50: Code("INVALID_TRANSACTION_TIMEOUT", advice="at most the broker's transaction.max.timeout.ms"),

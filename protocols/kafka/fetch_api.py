@@ -4,12 +4,17 @@ guide, "The Messages").
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from .schema import Api, Bytes, Int8, Int16, Int32, Int64, Message, Request, Str, since
+from .schema import Api, Bytes, Int8, Int16, Int32, Int64, Message, Request, Str, Uuid, since
 
 __all__ = [
+    "NO_ID",
     "AbortedTransaction",
+    "EndOfEpoch",
+    "EndsOfEpochs",
+    "EpochOf",
+    "EpochsOf",
     "Fetch",
     "FetchPartition",
     "FetchResponse",
@@ -21,9 +26,14 @@ __all__ = [
     "ListOffsetsResponse",
     "ListedPartition",
     "ListedTopic",
+    "OffsetForLeaderEpoch",
+    "OffsetForLeaderEpochResponse",
     "OffsetPartition",
     "OffsetTopic",
 ]
+
+NO_ID: Final = bytes(16)  # of a topic, where brokers are older than ids
+BY_NAME: Final = 12  # the last version of Fetch that names topics; a name may be another topic's by now
 
 # -- messages ----------------------------------------------------------------------------------------------
 
@@ -51,7 +61,8 @@ class FetchedPartition(Message):
 class FetchedTopic(Message):
     """The same, of a topic's partitions."""
 
-    topic: Str
+    topic: Annotated[Str, since(0, until=BY_NAME, otherwise="")]
+    id: Annotated[Uuid, since(BY_NAME + 1, otherwise=NO_ID)]
     partitions: list[FetchedPartition]
 
 
@@ -78,7 +89,8 @@ class FetchPartition(Message):
 class FetchTopic(Message):
     """The same, of a topic's partitions."""
 
-    topic: Str
+    topic: Annotated[Str, since(0, until=BY_NAME, otherwise="")]
+    id: Annotated[Uuid, since(BY_NAME + 1, otherwise=NO_ID)]
     partitions: list[FetchPartition]
 
 
@@ -94,7 +106,7 @@ class Fetch(Request[FetchResponse]):
     what is committed.
     """
 
-    api = Api(1, "Fetch", 4, 12, 12, FetchResponse)
+    api = Api(1, "Fetch", 4, 13, 12, FetchResponse)
 
     replica: Int32
     wait_ms: Int32
@@ -106,6 +118,11 @@ class Fetch(Request[FetchResponse]):
     topics: list[FetchTopic]
     forgotten: Annotated[list[ForgottenTopic], since(7)]
     rack: Annotated[Str, since(11)]
+
+    @property
+    def newest(self) -> int:
+        """By id only where every topic's is known."""
+        return BY_NAME if any(topic.id == NO_ID for topic in self.topics) else self.api.newest
 
 
 # -- offsets -----------------------------------------------------------------------------------------------
@@ -158,3 +175,55 @@ class ListOffsets(Request[ListOffsetsResponse]):
     replica: Int32
     isolation: Int8
     topics: list[OffsetTopic]
+
+
+# -- epochs ------------------------------------------------------------------------------------------------
+
+
+class EndOfEpoch(Message):
+    """The greatest epoch in the leader's log that is not above the one that was asked for, and the offset
+    behind it; -1 and -1 if there is none.
+    """
+
+    error: Int16
+    partition: Int32
+    epoch: Int32
+    end: Int64
+
+
+class EndsOfEpochs(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[EndOfEpoch]
+
+
+class OffsetForLeaderEpochResponse(Message):
+    """Where epochs end."""
+
+    throttle_ms: Int32
+    topics: list[EndsOfEpochs]
+
+
+class EpochOf(Message):
+    """Which epoch is asked for, and in which one we believe the leader to be."""
+
+    partition: Int32
+    leader_epoch: Int32
+    epoch: Int32
+
+
+class EpochsOf(Message):
+    """The same, of a topic's partitions."""
+
+    topic: Str
+    partitions: list[EpochOf]
+
+
+class OffsetForLeaderEpoch(Request[OffsetForLeaderEpochResponse]):
+    """Where does an epoch end in your log? Before version 3 it takes the rights of a broker (KIP-320)."""
+
+    api = Api(23, "OffsetForLeaderEpoch", 3, 4, 4, OffsetForLeaderEpochResponse)
+
+    replica: Int32
+    topics: list[EpochsOf]

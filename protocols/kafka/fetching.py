@@ -7,7 +7,11 @@ Rules:
 2. Partitions take turns at the first place of a request, for that one is served for certain.
 3. Where to begin is what the group has stored, else what the reset policy says; the same policy goes for an
    offset that is gone. A policy of `none` makes it the reader's error.
-4. A broker that does not answer, or does not lead any more, costs a pause and a look at the cluster. What
+4. When a partition has another leader, or one in a later epoch, it is asked first whether it has what was
+   read (KIP-320); a fetch that a leader of another epoch gets is refused. If it has not, reading goes on
+   where the logs part: nothing of the leader's log is left out, and a line says so. A topic that was made
+   anew (another id) is read from its beginning. With the policy `none` both are the reader's error.
+5. A broker that does not answer, or does not lead any more, costs a pause and a look at the cluster. What
    cannot go well again ends the consumer, by `failed`.
 """
 
@@ -26,6 +30,10 @@ from .assignors import TopicPartition
 from .cluster import Cluster
 from .errors import CODES, BadMessage, BrokerTooOld, KafkaError, error_of
 from .fetch_api import (
+    NO_ID,
+    EndOfEpoch,
+    EpochOf,
+    EpochsOf,
     Fetch,
     FetchedPartition,
     FetchPartition,
@@ -34,6 +42,8 @@ from .fetch_api import (
     ListedPartition,
     ListOffsets,
     ListOffsetsResponse,
+    OffsetForLeaderEpoch,
+    OffsetForLeaderEpochResponse,
     OffsetPartition,
     OffsetTopic,
 )
@@ -107,20 +117,26 @@ class Asks:
 
 
 class Fetcher:
-    """Keeps the buffer filled. `failed` is called with what ends the consumer."""
+    """Keeps the buffer filled. `failed` is called with what ends the consumer, `drop` with a position of
+    which nothing that was read ahead is to be delivered.
+    """
 
     __slots__ = (
         "_asks",
         "_busy",
+        "_checking",
         "_crowded_out",
         "_cluster",
+        "_drop",
         "_failed",
+        "_ids",
         "_looking_up",
         "_reserved",
         "_scope",
         "_turn",
         "buffer",
         "leaders",
+        "parted",
         "positions",
         "settings",
     )
@@ -132,6 +148,7 @@ class Fetcher:
         scope: Scope,
         asks: Asks,
         failed: Callable[[Exception], object],
+        drop: Callable[[Position], object],
     ) -> None:
         self.settings = settings
         self.positions: dict[TopicPartition, Position] = {}
@@ -141,9 +158,13 @@ class Fetcher:
         self._scope = scope
         self._asks = asks
         self._failed = failed
+        self._drop = drop
+        self._ids: dict[str, bytes] = {}  # of topics, the last that was heard
+        self.parted = 0  # how often a leader had not what was read
         self._busy: set[int] = set()  # brokers that have a request of ours
         self._crowded_out: set[int] = set()  # brokers for whose partitions there was no room
         self._looking_up: set[int] = set()  # brokers that are asked for offsets
+        self._checking: set[int] = set()  # brokers that are asked for the ends of epochs
         self._reserved = 0  # bytes that may be on their way
         self._turn = 0
 
@@ -161,6 +182,13 @@ class Fetcher:
             for entry in topic.partitions
             if entry.leader >= 0
         }
+        for name, topic in self._cluster.topics.items():
+            if topic.id == NO_ID:
+                continue
+            if self._ids.setdefault(name, topic.id) != topic.id:
+                self._ids[name] = topic.id
+                for position in [position for position in self.positions.values() if position.topic == name]:
+                    self._made_anew(position)
 
     def add(self, keys: Iterable[TopicPartition]) -> None:
         """Read these too."""
@@ -180,14 +208,20 @@ class Fetcher:
         if policy is None:
             self._failed(NoOffset(position.key, why))
             return
-        self.buffer.drop(position)
+        self._drop(position)
         position.reset = policy
+
+    def epoch_before(self, key: TopicPartition, offset: int) -> int:
+        """The leader epoch in which what is before an offset was written; -1 if that is not known."""
+        position = self.positions.get(key)
+        return -1 if position is None else position.epoch_before(offset)
 
     def step(self, now: float) -> float:
         """Ask for what is to be asked now. Returns when to look again at the latest."""
         due = NEVER
         lookups: dict[int, list[Position]] = {}
         fetches: dict[int, list[Position]] = {}
+        checks: dict[int, list[Position]] = {}
         for position in self._in_turn():
             if position.asked or (position.offset < 0 and position.reset is None):
                 continue
@@ -197,14 +231,20 @@ class Fetcher:
             leader = self.leaders.get(position.key)
             if leader is None:
                 self._pause(position, now, refresh=True)
+                self._tell_again(position, "nobody leads it, or there is no such partition")
                 due = min(due, position.not_before)
             elif position.reset is not None:
                 lookups.setdefault(leader[0], []).append(position)
+            elif position.doubtful(leader[1]):
+                checks.setdefault(leader[0], []).append(position)
             elif not position.paused:
                 fetches.setdefault(leader[0], []).append(position)
         for node, positions in lookups.items():
             if node not in self._looking_up:
                 self._look_up(node, positions)
+        for node, positions in checks.items():
+            if node not in self._checking:
+                self._check(node, positions)
         for node in sorted(fetches, key=lambda node: node not in self._crowded_out):
             if node not in self._busy:
                 self._fetch(node, fetches[node])
@@ -257,7 +297,10 @@ class Fetcher:
             int(settings.committed_only),
             0,
             -1,
-            [FetchTopic(topic, partitions) for topic, partitions in topics.items()],
+            [
+                FetchTopic(topic, self._ids.get(topic, NO_ID), partitions)
+                for topic, partitions in topics.items()
+            ],
             [],
             NOWHERE,
         )
@@ -265,41 +308,45 @@ class Fetcher:
         self._reserved += size
         timeout = self._cluster.settings.request_timeout + wait
         reply = pool.submit(Call(request), timeout)
-        asked = {position.key: (position, position.offset) for position in wanted}
-        self._asks.ask(reply, partial(self._fetched, node, size, asked))
+        asked = {
+            position.key: (position, position.offset, self.leaders[position.key][1]) for position in wanted
+        }
+        names = {topic.id: topic.topic for topic in request.topics}
+        self._asks.ask(reply, partial(self._fetched, node, size, asked, names))
 
     def _fetched(
         self,
         node: int,
         size: int,
-        asked: dict[TopicPartition, tuple[Position, int]],
+        asked: dict[TopicPartition, tuple[Position, int, int]],
+        names: dict[bytes, str],
         reply: Reply[FetchResponse],
     ) -> None:
         self._busy.discard(node)
         self._reserved -= size
         now = self._scope.now
-        for position, _ in asked.values():
+        for position, _, _ in asked.values():
             position.asked = False
         error = reply.error
         if error is not None or reply.result().error:
-            for position, _ in asked.values():
+            for position, _, _ in asked.values():
                 self._pause(position, now, refresh=True)
             self._not_answered(node, error or error_of(reply.result().error))
             return
         for topic in reply.result().topics:
             for answer in topic.partitions:
-                key = TopicPartition(topic.topic, answer.partition)
+                key = TopicPartition(topic.topic or names.get(topic.id, ""), answer.partition)
                 if key not in asked:
                     continue
-                position, offset = asked[key]
+                position, offset, epoch = asked[key]
                 if self.positions.get(key) is not position or position.offset != offset:
                     continue  # not ours any more, or the reader has gone elsewhere
                 try:
-                    self._take(position, answer, now)
+                    self._take(position, answer, epoch, now)
                 except BadMessage as damaged:
                     self._failed(damaged)
 
-    def _take(self, position: Position, answer: FetchedPartition, now: float) -> None:
+    def _take(self, position: Position, answer: FetchedPartition, epoch: int, now: float) -> None:
         if answer.error == OUT_OF_RANGE:
             self._scope.loop.log.warning(
                 "offset out of range",
@@ -313,6 +360,8 @@ class Fetcher:
             self._refused(position, answer.error, now)
         else:
             position.failures = 0
+            if position.checked < epoch:
+                position.believed = position.checked = epoch  # the leader has what is before the offset
             if answer.records:
                 self.buffer.add(position, answer.records, answer.aborted or ())
 
@@ -368,7 +417,103 @@ class Fetcher:
             position.reset = END
         else:
             position.failures = 0
-            position.move(answer.offset)
+            position.move(answer.offset, answer.leader_epoch)
+
+    # -- whether a leader has what was read ------------------------------------------------------------------
+
+    def _check(self, node: int, positions: list[Position]) -> None:
+        pool = self._cluster.pool(node)
+        if pool is None:
+            self._cluster.refresh()
+            return
+        topics: dict[str, EpochsOf] = {}
+        asked: dict[TopicPartition, tuple[Position, int, int]] = {}
+        for position in positions:
+            position.asked = True
+            leader_epoch = self.leaders[position.key][1]
+            asked[position.key] = position, position.offset, leader_epoch
+            named = topics.setdefault(position.topic, EpochsOf(position.topic, []))
+            epoch = position.epoch_before(position.offset)
+            named.partitions.append(EpochOf(position.partition, leader_epoch, epoch))
+        self._checking.add(node)
+        request = OffsetForLeaderEpoch(-1, list(topics.values()))
+        reply = pool.submit(Call(request, idempotent=True), self._cluster.settings.request_timeout)
+        self._asks.ask(reply, partial(self._checked, node, asked))
+
+    def _checked(
+        self,
+        node: int,
+        asked: dict[TopicPartition, tuple[Position, int, int]],
+        reply: Reply[OffsetForLeaderEpochResponse],
+    ) -> None:
+        self._checking.discard(node)
+        now = self._scope.now
+        for position, _, _ in asked.values():
+            position.asked = False
+        error = reply.error
+        if isinstance(error, BrokerTooOld):
+            self._scope.loop.log.warning(
+                "epochs not checked", cause=f"epochs not checked {node}", broker=node, error=str(error)
+            )
+            for position, _, leader_epoch in asked.values():
+                position.checked = leader_epoch
+            return
+        if error is not None:
+            for position, _, _ in asked.values():
+                self._pause(position, now, refresh=True)
+            self._not_answered(node, error)
+            return
+        for topic in reply.result().topics:
+            for answer in topic.partitions:
+                key = TopicPartition(topic.topic, answer.partition)
+                if key not in asked:
+                    continue
+                position, offset, leader_epoch = asked[key]
+                if self.positions.get(key) is position and position.offset == offset:
+                    self._compare(position, answer, leader_epoch, now)
+
+    def _compare(self, position: Position, answer: EndOfEpoch, leader_epoch: int, now: float) -> None:
+        if answer.error:
+            self._refused(position, answer.error, now)
+            return
+        position.failures = 0
+        position.checked = leader_epoch
+        where = position.parted(answer.epoch, answer.end) if answer.end >= 0 else -1
+        if where == position.offset:
+            return
+        self._drop(position)  # which says how far the reader has come, too
+        if not self._tell_parted(position, where, "the leader's log is not the one that was read"):
+            return
+        if where < 0:  # it knows of no such epoch at all
+            position.renew(BEGINNING)
+        elif where < position.delivered:
+            position.back(where)
+        else:
+            position.epochs = [known for known in position.epochs if known[0] < where]
+
+    def _made_anew(self, position: Position) -> None:
+        """All of the new topic's messages came after those of the old one."""
+        self._drop(position)
+        if self._tell_parted(position, 0, "the topic was deleted and made anew"):
+            position.renew(BEGINNING)
+
+    def _tell_parted(self, position: Position, where: int, why: str) -> bool:
+        """In the log; and to the reader, if it wants to decide itself. Whether to go on."""
+        self.parted += 1
+        self._scope.loop.log.warning(
+            "log has changed",
+            cause=f"log has changed {position.topic}",
+            topic=position.topic,
+            partition=position.partition,
+            delivered=position.delivered,
+            goes_on=max(0, where),
+            why=why,
+        )
+        if self.settings.reset is not None:
+            return True
+        gone = f"{why}: what was read from offset {max(0, where)} on is gone"
+        self._failed(NoOffset(position.key, gone))
+        return False
 
     # -- what goes wrong -------------------------------------------------------------------------------------
 
@@ -378,11 +523,17 @@ class Fetcher:
             self._failed(error)
             return
         self._pause(position, now, refresh=CODES[code].stale)
+        self._tell_again(position, str(error))
+
+    def _tell_again(self, position: Position, error: str) -> None:
+        """In the log, more and more rarely."""
         if position.failures > 1 and position.failures & (position.failures - 1) == 0:
             self._scope.loop.log.warning(
                 "partition cannot be read",
                 cause=f"partition cannot be read {position.topic}",
-                error=str(error),
+                topic=position.topic,
+                partition=position.partition,
+                error=error,
                 failures=position.failures,
             )
 

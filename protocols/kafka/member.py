@@ -103,6 +103,7 @@ class Member:
             membership=lambda: self.membership,
             moved=self._moved,
             holds=lambda offsets: offsets.keys() <= fetcher.positions.keys(),
+            epoch=fetcher.epoch_before,
         )
         self._scope = scope
         self._cluster = cluster
@@ -352,7 +353,7 @@ class Member:
                 if stored.error:
                     self._look_up_later(stored.error)
                 elif stored.offset >= 0:
-                    position.move(stored.offset)
+                    position.move(stored.offset, stored.leader_epoch)
                     position.committed = stored.offset
                 else:
                     self._fetcher.reset(position, f"nothing is stored for the group {self.settings.group}")

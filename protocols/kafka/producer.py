@@ -37,6 +37,7 @@ __all__ = ["KafkaPool", "ProducerStatistics"]
 
 OBJECT_BYTES: Final = 400  # what a message takes besides its own bytes while it waits
 TOPIC_PATIENCE: Final = 5.0  # seconds: a topic that has just been made is not known everywhere at once
+PARTITION_PATIENCE: Final = 1.0  # seconds: the same, of a partition that was added to a topic
 SWEEP_SECONDS: Final = 1e-6  # per message that was looked at: so looking takes a tenth of the time at most
 MISSING_MAX: Final = 100  # topics that are not there, and remembered
 TOO_LARGE: Final = 10
@@ -449,6 +450,11 @@ class KafkaPool(Machine["KafkaPool"]):
             if work.settled:
                 continue
             partition = topic.route(work.unit, self.scope.kernel.random())
+            if partition is None and now < work.since + PARTITION_PATIENCE:
+                topic.holding = topic.holding or Batch(None, now, self._cancelled)
+                topic.holding.take(work)
+                self.cluster.refresh()
+                continue
             if partition is None:
                 self.drop(
                     holding,

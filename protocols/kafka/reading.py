@@ -5,6 +5,9 @@ Four offsets of a partition, each at or before the next: `committed` is stored w
 `done` the reader has finished; what is before `delivered` it was given; from `offset` on is to be fetched.
 Between the last two lies what was read ahead.
 
+Which leader epochs the messages were written in is kept, too: when there is another leader, that tells
+whether what was read is in its log (KIP-320).
+
 Rules:
 1. Batches wait as they came, and are unpacked one after the other when they are wanted. So what waits is
    bounded by what was fetched, and what is dropped (a partition is given back) costs nothing.
@@ -26,6 +29,7 @@ from .records import ABORT, Batch, Record, batches, control_type, record_pieces,
 __all__ = ["Position", "ReadAhead"]
 
 ENOUGH: Final = 500  # records that are unpacked at a time at least, where there are so many
+EPOCHS_MAX: Final = 64  # that are remembered of a partition: elections while it is read
 
 
 class Position:
@@ -33,10 +37,13 @@ class Position:
 
     __slots__ = (
         "asked",
+        "believed",
         "buffered",
+        "checked",
         "committed",
         "delivered",
         "done",
+        "epochs",
         "failures",
         "given_back",
         "key",
@@ -62,6 +69,9 @@ class Position:
         self.asked = False  # it is part of a request that is under way
         self.not_before = 0.0
         self.failures = 0
+        self.epochs: list[tuple[int, int]] = []  # of what was read: from which offset on, which leader epoch
+        self.believed = -1  # the epoch before all of these, as somebody has told
+        self.checked = -1  # the leader's epoch in which what is before `offset` is known to be in its log
         if offset is not None:
             self.move(offset)
 
@@ -73,15 +83,47 @@ class Position:
         """Whether it is known where to go on."""
         return self.offset >= 0 and self.reset is None
 
-    def move(self, offset: int) -> None:
-        """Go on there."""
+    def move(self, offset: int, epoch: int = -1) -> None:
+        """Go on there. `epoch`: in which what is before it was written, if that is known."""
         self.offset = self.delivered = self.done = offset
         self.reset = None
+        self.epochs = []
+        self.believed = self.checked = epoch
 
     def forget(self) -> None:
         """Where to go on is to be looked up."""
         self.offset = self.delivered = self.done = -1
         self.reset = None
+
+    def epoch_before(self, offset: int) -> int:
+        """The leader epoch in which what is before an offset was written; -1 if that is not known."""
+        for first, epoch in reversed(self.epochs):
+            if first < offset:
+                return epoch
+        return self.believed
+
+    def doubtful(self, leader_epoch: int) -> bool:
+        """Whether a leader of this epoch may not have what was read."""
+        return self.checked < leader_epoch and self.epoch_before(self.offset) >= 0
+
+    def parted(self, epoch: int, end: int) -> int:
+        """Where the log that was read and the leader's part, or `offset` if they do not: in the leader's the
+        last epoch that could be ours is this one, and ends there.
+        """
+        beyond = next((first for first, ours in self.epochs if ours > epoch), self.offset)
+        return min(end, beyond, self.offset)
+
+    def back(self, offset: int) -> None:
+        """What was read from there on is not in the leader's log."""
+        self.offset = self.delivered = self.done = offset
+        self.committed = -1  # perhaps it is stored that we have come further
+        self.epochs = [known for known in self.epochs if known[0] < offset]
+
+    def renew(self, reset: int) -> None:
+        """The log is another's: offsets of the old one mean nothing."""
+        self.move(-1)
+        self.committed = -1
+        self.reset = reset
 
 
 class _Chunk:
@@ -145,7 +187,9 @@ class ReadAhead:
         """What was fetched at the position's offset; moves that. False if there was nothing. Raises
         `BadMessage`.
         """
-        size, behind = whole_batches(data)
+        size, behind = whole_batches(data, position.epochs)
+        while len(position.epochs) > EPOCHS_MAX:
+            position.believed = position.epochs.pop(0)[1]
         if not size:
             return False
         position.offset = max(behind, position.offset)

@@ -228,18 +228,24 @@ def batches(data: bytes) -> Iterator[Batch]:
         at = end
 
 
-def whole_batches(data: bytes) -> tuple[int, int]:
+def whole_batches(data: bytes, epochs: list[tuple[int, int]]) -> tuple[int, int]:
     """How many bytes of it are whole batches, and the offset behind the last of them; checksums are not
-    looked at. Raises `BadMessage`.
+    looked at. Where a greater leader epoch than the last of `epochs` begins is appended to them: offset and
+    epoch. Raises `BadMessage`.
     """
     at = behind = 0
     size = len(data)
+    known = epochs[-1][1] if epochs else -1
     while size - at >= BEFORE_CRC:
         base, length = _first.unpack_from(data, at)
         _check(data[at + 16], length)
         end = at + 12 + length
         if end > size:
             break
+        epoch = _size.unpack_from(data, at + 12)[0]
+        if epoch > known:
+            epochs.append((base, epoch))
+            known = epoch
         behind = base + 1 + _size.unpack_from(data, at + 23)[0]
         at = end
     return at, behind

@@ -146,6 +146,11 @@ class Request(Message, Generic[R], gc=False):
 
     api: ClassVar[Api]
 
+    @property
+    def newest(self) -> int:
+        """The newest version in which it can be said: that of its kind, unless it lacks what that needs."""
+        return self.api.newest
+
 
 class Asked(NamedTuple):
     """A request as a broker sees it. `request` is None where its version is not spoken here."""
@@ -157,12 +162,12 @@ class Asked(NamedTuple):
     request: Request[Any] | None
 
 
-def version_for(api: Api, offered: Mapping[int, tuple[int, int]], broker: object) -> int:
-    """The newest version that both sides speak; `offered` is what the broker says of itself. Raises
-    `BrokerTooOld`.
+def version_for(api: Api, offered: Mapping[int, tuple[int, int]], broker: object, newest: int = NEVER) -> int:
+    """The newest version that both sides speak, and in which this request can be said (`newest`); `offered`
+    is what the broker says of itself. Raises `BrokerTooOld`.
     """
     lowest, highest = offered.get(api.key, (0, -1))
-    version = min(highest, api.newest)
+    version = min(highest, api.newest, newest)
     if version < max(lowest, api.oldest):
         has = f"only versions {lowest} to {highest}" if highest >= 0 else "none"
         raise BrokerTooOld(

@@ -14,6 +14,9 @@ Rules:
 4. A transaction that has lost count (a batch whose fate is not known) is rolled back, and the next one has
    another epoch, which shuts out what is late (KIP-360).
 5. Who is fenced, because another has begun with the same id, stays so: every further transaction fails.
+6. A transaction that takes longer than its timeout is rolled back by its coordinator, which shuts its
+   producer out by raising the epoch by one. Another producer that begins meanwhile raises it by two. So who
+   can go on from the next epoch was not replaced, and does so.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from .api import (
     TxnTopic,
     TxnTopicErrors,
 )
+from .arguments import offsets_of
 from .batches import Partition
 from .errors import CODES, KafkaError, ProducerFenced, TransactionAborted, error_of, twin
 from .messages import Push, RecordMetadata
@@ -59,6 +63,8 @@ INVALID_PRODUCER_EPOCH: Final = 47
 INVALID_TXN_STATE: Final = 48
 NOT_ATTEMPTED: Final = 55  # another partition of the same request has the error
 PRODUCER_FENCED: Final = 90
+OVER: Final = (INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, PRODUCER_FENCED)
+EPOCH_MAX: Final = (1 << 15) - 1
 
 
 class TransactionalPool(KafkaPool):
@@ -75,6 +81,7 @@ class TransactionalPool(KafkaPool):
         "_lost_count",
         "_name",
         "_quiet",
+        "_touched",
         "fenced",
         "open",
         "transaction_timeout",
@@ -92,6 +99,7 @@ class TransactionalPool(KafkaPool):
         self._known = (-1, -1)  # the last identity that we had
         self._lost_count = True  # until we have one
         self._joined: set[Partition] = set()  # part of the transaction
+        self._touched = False  # the coordinator knows of the transaction, and counts its time
         self._joining: dict[Partition, None] = {}  # asked, or to be asked
         self._join_asked: Reply[None] | None = None
         self._last: Reply[None] | None = None  # to be begun or ended
@@ -181,9 +189,10 @@ class TransactionalPool(KafkaPool):
             try:
                 await self._coordinate(EndTxn(self._name, *self._known, commit), lambda answer: answer.error)
             except KafkaError as error:
-                if error.code not in (INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, PRODUCER_FENCED):
+                if error.code not in OVER:
                     raise
-                await self._identify()  # which says whether it was another that has shut us out
+                if await self._identify():
+                    raise self._expired() from error
                 if commit:
                     raise TransactionAborted(
                         f"the coordinator had rolled it back before it was committed ({error.name}); did it "
@@ -192,6 +201,7 @@ class TransactionalPool(KafkaPool):
             except PoolError:
                 self._lost_count = True
                 raise
+            self._touched = False
         if self._lost_count:
             await self._identify()
 
@@ -209,6 +219,7 @@ class TransactionalPool(KafkaPool):
                 AddOffsetsToTxn(self._name, *self._known, member.group), lambda answer: answer.error
             )
             transaction.groups.add(member.group)
+            self._touched = True
         topics: dict[str, TxnOffsets] = {}
         for (topic, partition), offset in read.items():
             named = topics.setdefault(topic, TxnOffsets(topic, []))
@@ -247,10 +258,12 @@ class TransactionalPool(KafkaPool):
                 request = AddPartitionsToTxn(self._name, *self._known, list(topics.values()))
                 await self._coordinate(request, lambda answer: first_error(answer.topics))
                 self._joined.update(partitions)
+                self._touched = True
                 self.wake()
         except PoolError as error:
             self._lost_count = True
-            self.fail_all(error)
+            over = isinstance(error, KafkaError) and error.code in OVER
+            self.fail_all(TransactionAborted(f"{CODES[INVALID_PRODUCER_EPOCH].advice}") if over else error)
         finally:
             self._joining.clear()
             self._join_asked = None
@@ -291,12 +304,25 @@ class TransactionalPool(KafkaPool):
 
     # -- the coordinator -------------------------------------------------------------------------------------
 
-    async def _identify(self) -> None:
-        """Who we are. What there was before is completed or rolled back, and its producer shut out."""
+    async def _identify(self) -> bool:
+        """Who we are. What there was before is completed or rolled back, and its producer shut out. Whether
+        our own transaction had been rolled back because of its time.
+        """
         self.delivery.identity = None
-        request = InitProducerId(self._name, int(1000 * self.transaction_timeout), *self._known)
+        touched, self._touched = self._touched, False
+        producer, epoch = self._known
+        timeout_ms = int(1000 * self.transaction_timeout)
+        expired = False
         try:
-            answer = await self._coordinate(request, lambda answer: answer.error)
+            request = InitProducerId(self._name, timeout_ms, producer, epoch)
+            try:
+                answer = await self._coordinate(request, lambda answer: answer.error)
+            except KafkaError as error:
+                if error.code not in OVER or not (touched and 0 <= epoch < EPOCH_MAX):
+                    raise
+                request = InitProducerId(self._name, timeout_ms, producer, epoch + 1)
+                answer = await self._coordinate(request, lambda answer: answer.error)
+                expired = True
         except KafkaError as error:
             if error.code not in (INVALID_PRODUCER_EPOCH, PRODUCER_FENCED):
                 raise
@@ -310,6 +336,13 @@ class TransactionalPool(KafkaPool):
         self._known = (answer.producer, answer.epoch)
         self._lost_count = False
         self.delivery.begin_as(*self._known)
+        return expired
+
+    def _expired(self) -> TransactionAborted:
+        return TransactionAborted(
+            f"it took longer than transaction_timeout={self.transaction_timeout:g} s, so the coordinator has "
+            "rolled it back; run it again, or give it more time"
+        )
 
     async def _coordinate(
         self, request: Request[R], read: Callable[[R], int], of: tuple[str, int] | None = None
@@ -387,9 +420,13 @@ class Transaction:
 
     def commit_offsets(self, member: Membership, offsets: Mapping[TopicPartition, int]) -> Reply[None]:
         """Have a group's offsets (the next ones to be read) committed together with the messages. Awaiting
-        the reply is not needed. Raises `Misuse` if the transaction is not open.
+        the reply is not needed. Raises `Misuse` if the transaction is not open, `TypeError` or `ValueError`
+        for what is no membership or are no offsets.
         """
         self._check()
+        if not (hasattr(member, "group") and hasattr(member, "generation")):
+            raise TypeError(f"{member!r:.60} is no membership; give consumer.membership")
+        offsets = offsets_of(offsets)
         asked = self._pool.offsets(self, member, offsets)
         asked.when_settled(self.part_settled)
         self.asked.append(asked)

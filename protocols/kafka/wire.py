@@ -85,7 +85,7 @@ class KafkaWire(Wire):
         """The request. Raises `BrokerTooOld`, which fails this unit alone."""
         unit = work.unit
         request = unit.request
-        version = version_for(request.api, self.offered, self.member.backend.address)
+        version = version_for(request.api, self.offered, self.member.backend.address, request.newest)
         self._write(request, version, unit.answered)
         if not unit.answered:
             self.member.wake()

@@ -85,6 +85,12 @@ class LeftOpen(BackendError):
     Write an `async def` with `@postgres.transaction` instead.
     """
 
+    def __init__(self) -> None:
+        super().__init__(
+            "the statement has left a transaction open; write an async def with @postgres.transaction "
+            "instead. The connection was closed, which rolls back"
+        )
+
 
 class RolledBack(BackendError):
     """The transaction was rolled back at its commit, because a statement in it had failed and the body went
@@ -106,3 +112,9 @@ class UnreadableValue(BackendError):
 
 class Turned(UnreadableValue):
     """Rows in another form than was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the columns have become others than they were on another server of this pool, and come in "
+            "another form: the statement was executed, its rows were dropped"
+        )

@@ -7,8 +7,8 @@ Rules:
    turn.
 3. From a CancelRequest on the connection takes nothing new: it may come late, and would hit whatever runs
    then.
-4. The connection stays open until the server has heard and answered, `LINGER_SECONDS` at most. Until then it
-   is one of the pool's.
+4. The connection stays open until the server has heard and answered, `LINGER_SECONDS` per answer at most.
+   Until then it is one of the pool's.
 5. Of a copy that comes out, what is left goes by if it is little; else it is cut off.
 """
 
@@ -67,8 +67,8 @@ class OrphansWire(Wire):
         self._incoming: Incoming | None = None  # the first job, if it is a copy whose data comes
         self._backlog: deque[Work[Any]] = deque()  # handed over while nothing else may be sent
         self._orphaned = 0  # answers to come of which somebody may have gone
-        self._cancelled = False
-        self._cancelling = False  # a CancelRequest is on its way
+        self._cancelled: Work[Any] | None = None  # what the last CancelRequest was about
+        self._cancelling = False  # it is on its way
         self._cut = False  # what is left of a copy is not read any more
 
     def abandoned(self, work: Work[Any]) -> None:
@@ -89,12 +89,12 @@ class OrphansWire(Wire):
             work = current if current.stage != EXCHANGE or driver is None else driver.work
             gone = work.error if work.settled else None
         if gone is None:
-            if current is None or not self._cancelled:
+            if current is None or self._cancelled is None:
                 self.lingers = False
                 self.deadline = NEVER
-        elif isinstance(gone, DeadlineExceeded):
+        elif isinstance(gone, DeadlineExceeded) or self._cancelled is not None:
             self._cancel()
-        elif not self._cancelling and not isinstance(self._jobs[0], Incoming):
+        elif current is not None and (current.stage == EXCHANGE or not isinstance(self._jobs[0], Incoming)):
             self.lingers = True
             self.deadline = self.transport.scope.now + CANCEL_AFTER
             self.member.wake()
@@ -109,10 +109,12 @@ class OrphansWire(Wire):
         self.member.wake()
 
     def _cancel(self) -> None:
-        """CancelRequest."""
-        if self._process and not self._cancelling:
-            self._cancelled = self._cancelling = self.lingers = True
-            self.deadline = self.transport.scope.now + LINGER_SECONDS
+        """CancelRequest, one for each, and one at a time."""
+        current = self.member.current
+        if self._process and not self._cancelling and current is not self._cancelled:
+            self._cancelled = current
+            self._cancelling = self.lingers = True
+            self.deadline = self.transport.scope.now + LINGER_SECONDS * len(self._jobs)
             loop = self.transport.scope.loop
             cancel(loop, self.member.backend.address, self._process, self._secret, self._heard)
             self.member.wake()
@@ -122,13 +124,17 @@ class OrphansWire(Wire):
         copy that was cut off.
         """
         self._cancelling = False
-        if not self.member.over:
-            self.lingers = self.lingers and not self._cut
-            self.member.wake()
+        if self.member.over:
+            return
+        if self._cut:
+            self.lingers = False
+        else:
+            self._look_at_orphans()
+        self.member.wake()
 
     def _look_at_time(self) -> None:
         """What was to be done by now?"""
-        if self._cancelled:  # the server has had its time
+        if self._cancelled is not None:  # the server has had its time
             self.lingers = False
             if self._cut:
                 self._end_cut()
@@ -141,6 +147,7 @@ class OrphansWire(Wire):
         self._incoming = None
         self._cut = True
         self._cancel()
+        self.lingers = self._cancelling
         self.member.retire()
         self._end_cut()
 

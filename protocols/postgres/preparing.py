@@ -18,7 +18,7 @@ from .copies import CopyIn, CopyOut
 from .messages import Column
 from .rows import compile_rows, formats_of
 from .session import Session
-from .statements import Statement, Utility, make_statement
+from .statements import NEVER_YET, Statement, Utility, make_statement
 from .types import CODECS, LOOK_UP, MADE_OF, codecs_of
 
 __all__ = ["Preparing", "decode_found"]
@@ -33,12 +33,20 @@ decode_found = compile_rows(COLUMNS, formats_of(COLUMNS))
 class Preparing:
     """A job: what is asked about a unit's statement. `known`: it is prepared already, and its portal is what
     is asked about. `statement` in the end is what to send the unit with; of a copy `columns` are enough.
+    `doubted`: what was known of it before, which a parameter did not fit.
     """
 
-    __slots__ = ("_name", "_session", "_unit", "asked", "columns", "statement", "types")
+    __slots__ = ("_doubted", "_name", "_session", "_unit", "asked", "columns", "statement", "types")
 
-    def __init__(self, unit: Any, session: Session, known: Statement | None = None) -> None:
+    def __init__(
+        self,
+        unit: Any,
+        session: Session,
+        known: Statement | None = None,
+        doubted: Statement | None = None,
+    ) -> None:
         self._unit = unit
+        self._doubted = doubted
         self._session = session
         self._name = b"" if self._copies else session.name_of(unit.sql)
         self.statement = known
@@ -91,10 +99,11 @@ class Preparing:
     def _known(self, now: float) -> bytes:
         if self._copies:
             return b""
-        session = self._session
+        session, doubted = self._session, self._doubted
+        confirmed = now if doubted is not None and doubted.types == self.types else NEVER_YET
         try:
             statement = make_statement(
-                self._name, self._unit.sql, self.types, self.columns, now, session.codecs
+                self._name, self._unit.sql, self.types, self.columns, confirmed, session.codecs
             )
         except ValueError:
             session.withdraw(self._name)

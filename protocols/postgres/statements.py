@@ -35,6 +35,7 @@ PREPARED_BYTES_MAX: Final = 1 << 20  # on one connection; a server holds several
 GUESSES_MAX: Final = 256
 FICKLE_MAX: Final = 64
 VANISHED_MAX: Final = 2  # the first time that a statement is gone may be somebody's DEALLOCATE
+NEVER_YET: Final = float("-inf")
 COLUMN_BYTES: Final = 512  # about, what one column or parameter takes here
 
 PLANNED: Final = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", ""})
@@ -82,13 +83,14 @@ class Statement:
         "_tail",
         "codecs",
         "columns",
+        "confirmed",
         "decode_rows",
-        "described",
         "formats",
         "name",
         "names",
         "sql",
         "types",
+        "used",
     )
 
     def __init__(
@@ -97,7 +99,7 @@ class Statement:
         sql: str,
         types: Sequence[int],
         columns: Sequence[Column],
-        described: float = 0.0,
+        confirmed: float = NEVER_YET,
         codecs: Mapping[int, Codec] = CODECS,
     ) -> None:
         if len(types) > PARAMETERS_MAX:
@@ -107,9 +109,10 @@ class Statement:
             )
         self.name = name
         self.sql = sql
-        self.described = described  # when the server has said so (monotonic seconds)
+        self.confirmed = confirmed  # when a doubt about its types was unfounded (monotonic seconds)
         self.types = tuple(types)
         self.codecs = codecs
+        self.used = 0  # when, by the clock of the store that keeps it
         self._introduction = b""
         self._set_columns(tuple(columns))
         count = len(self.types)
@@ -148,7 +151,7 @@ class Statement:
 
     def with_columns(self, columns: Sequence[Column]) -> Statement:
         """The same text, giving these columns."""
-        return type(self)(self.name, self.sql, self.types, columns, self.described, self.codecs)
+        return type(self)(self.name, self.sql, self.types, columns, self.confirmed, self.codecs)
 
     def __repr__(self) -> str:
         return f"<Statement {self.name.decode()} {self.sql[:60]!r}>"
@@ -229,7 +232,7 @@ class Utility(Statement):
 
     def skipping(self) -> Utility:
         """The same, for rows that nobody wants."""
-        blind = type(self)(self.name, self.sql, self.types, (), self.described, self.codecs)
+        blind = type(self)(self.name, self.sql, self.types, (), self.confirmed, self.codecs)
         blind.decode_rows = skip_rows
         return blind
 
@@ -239,26 +242,25 @@ def make_statement(
     sql: str,
     types: Sequence[int],
     columns: Sequence[Column],
-    described: float = 0.0,
+    confirmed: float = NEVER_YET,
     codecs: Mapping[int, Codec] = CODECS,
 ) -> Statement:
     """A statement of the kind that the text is of."""
     if first_word(sql) in PLANNED:
-        return Statement(name, sql, types, columns, described, codecs)
-    utility = Utility(name, sql, types, columns, described, codecs)
+        return Statement(name, sql, types, columns, confirmed, codecs)
+    utility = Utility(name, sql, types, columns, confirmed, codecs)
     return utility.skipping() if utility.by_portal else utility
 
 
 class Store:
     """Statements by their SQL: at most `limit`, and `PREPARED_BYTES_MAX` in all."""
 
-    __slots__ = ("_clock", "_statements", "_used", "bytes", "limit")
+    __slots__ = ("_clock", "_statements", "bytes", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bytes = 0
         self._statements: dict[str, Statement] = {}
-        self._used: dict[str, int] = {}  # when, by `_clock`
         self._clock = 0
 
     def __len__(self) -> int:
@@ -271,17 +273,18 @@ class Store:
         """The statement, if it is known; it counts as used."""
         statement = self._statements.get(sql)
         if statement is not None:
-            self._clock = self._used[sql] = self._clock + 1
+            statement.used = self._clock = self._clock + 1
         return statement
 
     def add(self, statement: Statement) -> list[Statement]:
         """Keep one more; those that had to go for it."""
         gone = [self._pop(statement.sql)] if statement.sql in self._statements else []
         self.bytes += statement.weight
-        while self._used and (len(self._used) >= self.limit or self.bytes > PREPARED_BYTES_MAX):
-            gone.append(self._pop(min(self._used, key=self._used.__getitem__)))
-        self._statements[statement.sql] = statement
-        self._clock = self._used[statement.sql] = self._clock + 1
+        kept = self._statements
+        while kept and (len(kept) >= self.limit or self.bytes > PREPARED_BYTES_MAX):
+            gone.append(self._pop(min(kept, key=lambda sql: kept[sql].used)))
+        kept[statement.sql] = statement
+        statement.used = self._clock = self._clock + 1
         return gone
 
     def drop(self, statement: Statement) -> bool:
@@ -295,12 +298,10 @@ class Store:
         """Forget all; those that there were."""
         gone = list(self._statements.values())
         self._statements.clear()
-        self._used.clear()
         self.bytes = 0
         return gone
 
     def _pop(self, sql: str) -> Statement:
-        del self._used[sql]
         gone = self._statements.pop(sql)
         self.bytes -= gone.weight
         return gone

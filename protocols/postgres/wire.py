@@ -10,10 +10,9 @@ Rules:
 4. A statement that the server has forgotten, or that no longer fits the tables and types that it is about,
    has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
    transaction, which such an error ends, it is the unit's error.
-   So it is described anew when a parameter does not fit what was described some time ago.
-5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). From there on the connection
-   takes nothing new. A neighbour that the request hits has not been executed either, and goes back to the
-   queue.
+   So it is described anew when a parameter does not fit, but not all the time.
+5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). A neighbour that it hits was
+   not executed either, and goes back to the queue.
 6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
    comes out of one is read no faster than its reader takes it (`copying`).
 7. A connection is clean when its last ReadyForQuery said idle. One that a unit outside of a transaction
@@ -47,14 +46,14 @@ from .orphans import Job, Mark, OrphansWire
 from .preparing import Preparing, decode_found
 from .rows import RowDecoder, skip_rows
 from .session import Session
-from .statements import Statement, Statements
+from .statements import Statement, Statements, Utility
 from .transactions import IDLE, ROLLBACK
 from .units import Command, Fetch, Rows, SqlUnit
 
 __all__ = ["PostgresWire"]
 
 MESSAGE_MAX: Final = 1 << 30  # bytes: the server's own limit
-DOUBT_SECONDS: Final = 1.0  # so old a description is not believed when a parameter does not fit it
+DOUBT_SECONDS: Final = 1.0  # without another doubt when the last was unfounded
 SENDS_MAX: Final = 3  # of one unit whose statement is invalid each time
 
 DATA_ROW: Final = ord("D")
@@ -64,20 +63,14 @@ READY: Final = ord("Z")
 COPY_DATA: Final = ord("d")
 
 CANCELED: Final = "57014"
+READ_ONLY: Final = "25006"
+EMPTY: Final = Command("")  # answered by every server and pooler, and by nothing else
 SENT_ALL: Final = Flush(0)
 LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
 
 SIMPLE: Final = Mark()
 
-LEFT_OPEN: Final = (
-    "the statement has left a transaction open; write an async def with @postgres.transaction instead. The "
-    "connection was closed, which rolls back"
-)
-TURNED: Final = (
-    "the columns have become others than they were on another server of this pool, and come in another form: "
-    "the statement was executed, its rows were dropped"
-)
 VANISH: Final = (
     "a pooler in transaction mode is between; nothing stays prepared from now on. Write statements=0"
 )
@@ -163,30 +156,53 @@ class PostgresWire(OrphansWire):
 
     def send(self, work: Work[Any]) -> None:
         """Write the unit, or the question what it takes."""
-        if not self.writable:
-            work.wire_bytes = 0
-            self._backlog.append(work)
-            return
         unit = work.unit
+        if not self.writable:
+            self._put_off(work, unit)
+            return
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
-        known = self._known.get(unit.sql) or self._session.guess(unit.sql)
-        if known is None:
-            self._prepare(work)
-            return
-        if known.__class__ is not Statement and known.by_portal and not unit.counts:  # type: ignore[attr-defined]
-            self._prepare(work, known)
+        known = self._known.get(unit.sql)
+        if known.__class__ is not Statement:
+            self._send_apart(work, unit, known)
             return
         try:
             encoded = unit.encode(known)
-        except ValueError:
-            if self.transport.scope.now - known.described < DOUBT_SECONDS:
-                raise
-            self._session.forget(known)  # its types may have changed
+        except ValueError as misfit:
+            self._doubt_types(work, known, misfit)
+        else:
+            self._stream.write(encoded)
+            self._jobs.append(known)
+
+    def _send_apart(self, work: Work[Any], unit: SqlUnit[Any], known: Statement | None) -> None:
+        """What is not known here, or not planned."""
+        known = known or self._session.guess(unit.sql)
+        if known is None:
             self._prepare(work)
-            return
-        self._stream.write(encoded if known.name else known.introduction + encoded)
-        self._jobs.append(known)
+        elif isinstance(known, Utility) and known.by_portal and not unit.counts:
+            self._prepare(work, known)
+        else:
+            try:
+                encoded = unit.encode(known)
+            except ValueError as misfit:
+                self._doubt_types(work, known, misfit)
+            else:
+                self._stream.write(encoded if known.name else known.introduction + encoded)
+                self._jobs.append(known)
+
+    def _doubt_types(self, work: Work[Any], known: Statement | None, misfit: ValueError) -> None:
+        """A parameter does not fit: its type may have changed."""
+        if known is None or self.transport.scope.now - known.confirmed < DOUBT_SECONDS:
+            raise misfit
+        self._session.forget(known)
+        self._prepare(work, doubted=known)
+
+    def _put_off(self, work: Work[Any], unit: Any) -> None:
+        """What was asked before comes first; nothing of this one has left yet."""
+        if isinstance(unit, CopyIn):
+            work.when_settled(unit.settled)
+        work.wire_bytes = 0
+        self._backlog.append(work)
 
     def _send_otherwise(self, work: Work[Any]) -> bool:
         """What goes by the simple protocol. False if it does not."""
@@ -203,12 +219,12 @@ class PostgresWire(OrphansWire):
     def _send_copy(self, work: Work[Any], unit: CopyIn | CopyOut) -> None:
         """The statement; of records after their types are known."""
         if isinstance(unit, CopyIn):
+            work.when_settled(unit.settled)
             if work.stage == EXCHANGE and not unit.lasting:
                 raise HeldAcrossBackends(
                     "a copy inside of a transaction waits for no channel, and its body may be run anew: give "
                     "it bytes, or a list in place of an iterator"
                 )
-            work.when_settled(unit.settled)
         if unit.sql:
             self._prepare(work)
         else:
@@ -227,11 +243,13 @@ class PostgresWire(OrphansWire):
             self.writable = False
         return job
 
-    def _prepare(self, work: Work[Any], known: Statement | None = None) -> None:
+    def _prepare(
+        self, work: Work[Any], known: Statement | None = None, doubted: Statement | None = None
+    ) -> None:
         """Ask what it takes and gives. Until that is answered nothing else is sent, and nothing is
         executed.
         """
-        job = Preparing(work.unit, self._session, known)
+        job = Preparing(work.unit, self._session, known, doubted)
         self._stream.write(job.begin())
         self._jobs.append(job)
         self.writable = False
@@ -375,7 +393,7 @@ class PostgresWire(OrphansWire):
             begun = incoming.hand_on(self.transport.scope)
             if begun is not None:
                 self.member.answer(begun)
-            self.deadline = incoming.due
+            self.deadline = min(incoming.due, self.deadline) if self._orphaned else incoming.due
             if incoming.spent:
                 self._cut_off()
                 return SLEEP
@@ -486,7 +504,7 @@ class PostgresWire(OrphansWire):
                 return
             self._decode = skip_rows
             if work is not None and not work.unit.counts:
-                self._failure = Turned(TURNED)
+                self._failure = Turned()
 
     def _take_error(self, error: PostgresError) -> None:
         if error.severity in ("FATAL", "PANIC"):
@@ -516,7 +534,7 @@ class PostgresWire(OrphansWire):
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:
             self._ready_otherwise(work, job, rows, count, bound)
         elif status != IDLE and work.stage != EXCHANGE:
-            self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
+            self.member.fail(LeftOpen(), reusable=False)
         elif work.settled:
             self.member.settle(None)
         else:
@@ -548,7 +566,7 @@ class PostgresWire(OrphansWire):
         else:
             self._session.done(self._tag, self.status == IDLE)
             if self.status != IDLE and work.stage != EXCHANGE:
-                self.member.fail(LeftOpen(LEFT_OPEN), reusable=False)
+                self.member.fail(LeftOpen(), reusable=False)
             elif isinstance(job, Statement) and not work.settled:
                 self._answer(work, job, rows, count)
             else:
@@ -570,7 +588,7 @@ class PostgresWire(OrphansWire):
         reusable = self.status == IDLE or work.stage == EXCHANGE
         value: Any = count
         if failure is None and not reusable:
-            failure = LeftOpen(LEFT_OPEN)
+            failure = LeftOpen()
         if failure is None and isinstance(job, Incoming):
             try:
                 value = job.value(self.transport.scope, count)
@@ -585,15 +603,28 @@ class PostgresWire(OrphansWire):
 
     def _fail(self, work: Work[Any], job: Job, error: PostgresError, bound: bool) -> None:
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
-        again = error.sqlstate == CANCELED and self._cancelled
+        again = error.sqlstate == CANCELED and self._cancelled is not None
         statement = job.statement if isinstance(job, Preparing) else job
         if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error)):
             self._doubt(work, statement, error, bound)
             again = not bound
-        self._put_back(work, error, again)
+        if error.sqlstate == READ_ONLY:
+            self._read_only(work, error)
+        else:
+            self._put_back(work, error, again)
         if isinstance(job, Preparing):
             self.writable = True
             self._catch_up()
+
+    def _read_only(self, work: Work[Any], error: PostgresError) -> None:
+        """This server is a standby, perhaps since a moment ago. One statement that says so had no effect; a
+        transaction may be one that was begun as read only.
+        """
+        if work.stage == EXCHANGE:
+            self.member.leave()
+            self.member.fail(error)
+        else:
+            self.member.elsewhere(error)
 
     def _put_back(self, work: Work[Any], error: Exception, again: bool) -> None:
         if again and work.stage == SENT and not work.settled and work.attempts < SENDS_MAX:
@@ -644,6 +675,10 @@ class PostgresWire(OrphansWire):
             )
             self._cut_off()
         return None
+
+    def probe(self) -> Unit[Any] | None:
+        """The empty query."""
+        return EMPTY
 
     def restore(self) -> Unit[Any] | None:
         """After a transaction whose body has not ended it."""

@@ -8,7 +8,8 @@ Rules:
 3. MOVED changes its slot in the map at once, ASK changes nothing. More than `redirects` of them fail a unit.
 4. What was sent to a node that went away is sent again only if it is idempotent; what was not is submitted
    again until another node serves its slot. When no node at all can be reached it fails at once.
-5. The commands of a pipeline go to their nodes by slot: those of one slot in one piece and in their order.
+5. A command that is to be so on every node goes to all that serve slots at that time (see `everywhere`).
+6. The commands of a pipeline go to their nodes by slot: those of one slot in one piece and in their order.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ from pools import (
 from .client import PIPELINE, QUEUE, RedisPool, parse_url
 from .codec import REPLY_BYTES_MAX, encode
 from .errors import BadReply, CrossSlot, RedisError
+from .everywhere import MERGES, check_place, full_name
 from .handshake import Login
 from .slots import SLOTS, key_slot, parse_redirect, parse_slots, slot_of
-from .units import Command, Idempotent, Part, Pipeline, RedisUnit, unexpected
+from .units import Command, Idempotent, Part, Pipeline, RedisUnit, Several, unexpected
 from .wire import RedisWire
 
 __all__ = ["Cluster", "cluster"]
@@ -55,7 +57,7 @@ RETRIES: Final = Backoff(0.1, 2.0)  # when no node at all could be asked for the
 NOT_NOW: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING"})
 SENT_ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
 UNFINISHED: Final = NOT_NOW | SENT_ELSEWHERE
-ONE_NODES_OWN: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "KEYS", "RANDOMKEY", "SCAN", "SWAPDB"})
+SINGLE: Final = (Command, Idempotent)  # units of one command as it is written
 MAP: Final[Idempotent[Any]] = Idempotent(encode("CLUSTER", "SLOTS"))
 
 
@@ -139,6 +141,9 @@ class Cluster(Router[RedisPool]):
         due = self.due(unit.seconds_of(timeout, self.timeout_default))
         if priority:
             self.check(priority)
+        if unit.__class__ is Command and full_name(unit.data) in MERGES:
+            everywhere: Any = _Everywhere(self, unit, due, priority)
+            return self.start_with(everywhere)
         if isinstance(unit, Pipeline):
             whole: Any = _Whole(self, unit, due, priority)
             return self.start_with(whole)
@@ -168,11 +173,13 @@ class Cluster(Router[RedisPool]):
     def place(self, unit: Any) -> RedisPool | None:
         """By the slot; any master will do for a unit without a key."""
         slot = unit.key
+        if isinstance(unit, Several):
+            for part in unit.units:
+                if part.key is None:
+                    check_place(part.data)
+        elif slot is None and unit.__class__ in SINGLE and full_name(unit.data) not in MERGES:
+            check_place(unit.data)
         if slot is None:
-            if isinstance(unit, Command) and unit.name in ONE_NODES_OWN:
-                raise Misuse(
-                    f"{unit.name} is about the keys of one node: submit it to each of cluster.masters()"
-                )
             pool = self._in_turn()
         else:
             pool = self._table[slot]
@@ -188,7 +195,7 @@ class Cluster(Router[RedisPool]):
 
     def go(self, routed: Routed[Any]) -> None:
         """To where it belongs: a pipeline in parts."""
-        if isinstance(routed, _Whole):
+        if isinstance(routed, _Whole) or (isinstance(routed, _Everywhere) and self._masters):
             routed.begin()
         else:
             Router.go(self, routed)
@@ -345,6 +352,59 @@ class Cluster(Router[RedisPool]):
         error = BackendDown(f"{self.name} cannot be reached ({self._down_cause}); the unit was not sent")
         error.__cause__ = self._down_cause
         return error
+
+
+class _Everywhere(Routed[Any]):
+    """A command for every node that serves slots. What one of them has failed is not sent there again."""
+
+    __slots__ = ("_answers", "_asked", "cluster")
+
+    def __init__(self, cluster: Cluster, unit: Unit[Any], deadline: float, priority: int) -> None:
+        super().__init__(cluster, unit, deadline, priority)
+        self.cluster = cluster
+
+    def begin(self) -> None:
+        """Send it to all."""
+        left = max(0.0, self.deadline - self.router.loop.time())
+        pools = self.cluster.masters()
+        self._answers: dict[RedisPool, Reply[Any]] = {}
+        self._asked = [(pool, pool.submit(self.unit, left, self.priority)) for pool in pools]
+        for pool, asked in list(self._asked):
+            asked.when_settled(partial(self._answered, pool))
+
+    def _answered(self, pool: RedisPool, asked: Reply[Any]) -> None:
+        self._answers[pool] = asked
+        if len(self._answers) < len(self._asked) or self._state:
+            return
+        failed = next((entry for entry in self._asked if entry[1].error is not None), None)
+        if failed is not None:
+            self._fail(*failed)
+            return
+        try:
+            value = MERGES[full_name(self.unit.data)]([asked.result() for _, asked in self._asked])
+        except RedisError as error:
+            self.router.fail(self, error)
+        except Exception as error:
+            self.router.fail(self, unexpected(self.unit, None, error))
+        else:
+            self.router.done(self, value)
+
+    def _fail(self, pool: RedisPool, asked: Reply[Any]) -> None:
+        error = asked.error
+        assert error is not None
+        if isinstance(error, RedisError):
+            done = sum(reply.error is None for _, reply in self._asked)
+            told = f"{error} (said by {address_of(pool)}; {done} of {len(self._asked)} nodes have done it)"
+            error = RedisError(told)
+        self.router.fail(self, error)
+
+    def cancel(self, error: BaseException | None = None) -> bool:
+        """Lose interest in every node's answer."""
+        if not super().cancel(error):
+            return False
+        for _, asked in getattr(self, "_asked", ()):
+            asked.cancel()
+        return True
 
 
 class _Whole(Routed[list[Any]]):

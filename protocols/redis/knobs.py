@@ -11,6 +11,7 @@ __all__ = ["KNOBS"]
 
 KNOBS: Final[tuple[Knob, ...]] = (
     *POOLS,
+    Knob("protocols.redis.codec.BEHIND_MAX", (0, 100), (1 << 24,)),
     Knob("protocols.redis.slots.SMALL", (0, 20), (1 << 20,)),
     Knob("protocols.redis.cluster.FOLLOWED_AT_ONCE", (0, 1), (16,)),
     Knob("protocols.redis.cluster.REFRESH_PAUSE", (0.001,), (1.0,)),

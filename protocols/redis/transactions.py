@@ -106,7 +106,6 @@ class Transaction:
             self._slot = one_slot((self._slot, body.key))
         await self._begin()
         asked = self._held.submit(body)
-        wire.watching = wire.in_multi = False  # EXEC ends both, whatever comes of it
         try:
             results = await asked
         except Conflict:
@@ -118,6 +117,9 @@ class Transaction:
         except BaseException:
             self.executed = self.written = True
             raise
+        finally:
+            if asked.settled and (asked.error is None or isinstance(asked.error, RedisError)):
+                wire.watching = wire.in_multi = False  # EXEC was answered: it has ended both
         self.executed = self.written = True
         return results
 

@@ -34,6 +34,7 @@ __all__ = [
     "RedisUnit",
     "Script",
     "ScriptCall",
+    "Several",
     "command",
     "pipeline",
     "script",
@@ -215,7 +216,7 @@ def unexpected(unit: Command[Any], value: Any, error: Exception) -> BadReply:
 # -- several commands ----------------------------------------------------------------------------------------
 
 
-class _Several(Command[list[Any]]):
+class Several(Command[list[Any]]):
     """Commands that are sent in one piece and settle together."""
 
     __slots__ = ("idempotent", "keep_errors", "replies", "units")
@@ -250,7 +251,7 @@ class _Several(Command[list[Any]]):
         return results
 
 
-class Pipeline(_Several):
+class Pipeline(Several):
     """Made by `pipeline`."""
 
     __slots__ = ()
@@ -259,7 +260,7 @@ class Pipeline(_Several):
         return f"<pipeline of {len(self.units)}, {self.size} bytes>"
 
 
-class Part(_Several):
+class Part(Several):
     """Some commands of a pipeline. Its value is what came for each, errors too: the only one, or a list."""
 
     __slots__ = ()
@@ -278,7 +279,7 @@ class Part(_Several):
         return made
 
 
-class Queued(_Several):
+class Queued(Several):
     """Commands and the EXEC behind them, for a connection whose MULTI the server has accepted."""
 
     __slots__ = ()

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Final
 
 from actors import ANYTHING, Expectation
 from pools import Unit, Wire, Work
@@ -26,6 +26,10 @@ __all__ = ["RedisWire"]
 
 _UNWATCH = encode("UNWATCH")
 _DISCARD = encode("DISCARD")
+_PING = encode("PING")
+
+ABOUT_SERVER: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN"})
+"""Errors that say which server this is, and nothing of the command: it was not executed."""
 
 
 class RedisWire(Wire):
@@ -85,12 +89,12 @@ class RedisWire(Wire):
             except Exception as error:
                 raise bad_reply(error) from error
             if value is NOTHING:
-                if decoder.rest and decoder.more():
-                    continue
+                decoder.more()
                 if unit is not None:
                     decoder.begun = 0
                 return None
             if value.__class__ is PushNotification:
+                decoder.begun = 0
                 continue
             work = member.current
             if work is None:
@@ -98,13 +102,18 @@ class RedisWire(Wire):
             unit = work.unit
             if unit.replies != 1:
                 self._parts.append(value)
+                if value.__class__ is RedisError and value.code in ABOUT_SERVER and not self.clustered:
+                    member.leave()  # of the other commands some may have been executed
                 if len(self._parts) < unit.replies:
                     continue
                 value, self._parts = self._parts, []
                 if self._standing and value[-1] != b"OK":
                     member.retire()
             elif value.__class__ is RedisError:
-                member.fail(value)
+                if value.code in ABOUT_SERVER and not self.clustered:
+                    member.elsewhere(value)
+                else:
+                    member.fail(value)
                 continue
             if unit.convert is not None and not work.settled:
                 self._settle_converted(unit, value)
@@ -156,6 +165,10 @@ class RedisWire(Wire):
         if self._hanging_up:
             self.member.close(None)
         return None
+
+    def probe(self) -> Unit[Any] | None:
+        """PING; inside of MULTI it would be one more command of the transaction."""
+        return None if self._standing else Command(_PING)
 
     def restore(self) -> Unit[Any] | None:
         """After a transaction: watch nothing, queue nothing."""

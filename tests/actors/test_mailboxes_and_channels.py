@@ -307,7 +307,6 @@ def test_a_flow_gets_the_senders_error_and_one_that_is_killed_waits_no_longer(lo
     assert killed.settled
     assert sending.settled
     full.take()
-    channel._receiver = loop._scope(1)
     iterating.when_settled(lambda reply: None)
     channel.close(ValueError("gone"))
     loop.tick(0)

@@ -160,7 +160,7 @@ def test_gather_of_parts_that_have_settled_before():
 
 
 def test_settle_all_and_first():
-    assert settle_all().result() == []
+    assert settle_all().result() == ()
 
     class Falsy(Exception):
         def __len__(self):
@@ -172,7 +172,7 @@ def test_settle_all_and_first():
     parts[0].fail(falsy)
     assert not both.settled
     parts[1].settle(0)
-    assert both.result() == [falsy, 0]
+    assert both.result() == (falsy, 0)
     racers = [Reply(), Reply(), Reply()]
     winner = first(*racers)
     racers[0].fail(ValueError())

@@ -42,7 +42,7 @@ from actors.testing import (
     [
         ("127.0.0.1:8080", TcpAddress("127.0.0.1", 8080), "127.0.0.1:8080"),
         ("localhost:0", TcpAddress("localhost", 0), "localhost:0"),
-        (":65535", TcpAddress("0.0.0.0", 65535), "0.0.0.0:65535"),
+        (":65535", TcpAddress("::", 65535), "[::]:65535"),
         ("[::1]:80", TcpAddress("::1", 80), "[::1]:80"),
         ("[::1]", TcpAddress("::1", 6379), "[::1]:6379"),
         ("host", TcpAddress("host", 6379), "host:6379"),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -193,23 +194,36 @@ def test_a_broker_is_killed_and_comes_back(loop: Loop, kafka_broker: KafkaCluste
 
 def test_some_written_and_some_not(loop: Loop, kafka_cluster: KafkaCluster) -> None:
     topic = kafka_cluster.create_topic("halved", 3, replicas=1)
+    patient = Service(loop, kafka_cluster.bootstrap(), topic, timeout=SECONDS_MAX, key="n")
     service = Service(loop, kafka_cluster.bootstrap(), topic, timeout=3.0, key="n")
-    events = b"[%b]" % b",".join(b'{"n":%d}' % number for number in range(40))
-    assert service.push(events).status == 202
+    all_events = [b'{"n":%d}' % number for number in range(40)]
+    events = b"[%b]" % b",".join(all_events)
+    assert patient.push(events).status == 202
+    written, perhaps = Counter(all_events), Counter(all_events)
     broker = kafka_cluster.leader(topic, 0)
     broker.kill()
     try:
-        answer = service.push(events)
+        for _ in range(5):  # a slow machine may not write to the others in time
+            answer = service.push(events)
+            assert answer.status == 503
+            outcomes = list(zip(all_events, answer.json()["events"], strict=True))
+            told = [event for event, outcome in outcomes if "offset" in outcome]
+            written.update(told)
+            perhaps.update(
+                event
+                for event, outcome in outcomes
+                if "offset" in outcome or "may have been written" in outcome["error"]
+            )
+            assert all("written" in outcome["error"] for _, outcome in outcomes if "offset" not in outcome)
+            assert len(told) < 40
+            if told:
+                break
     finally:
         broker.start()
         broker.wait()
-    assert answer.status == 503
-    outcomes = answer.json()["events"]
-    written = [b'{"n":%d}' % number for number, event in enumerate(outcomes) if "offset" in event]
-    assert 0 < len(written) < 40
-    assert all("written" in event["error"] for event in outcomes if "offset" not in event)
-    read = read_all(kafka_cluster.bootstrap(), topic)
-    assert sorted(read) == sorted([b'{"n":%d}' % number for number in range(40)] + written)
+    assert told
+    read = Counter(read_all(kafka_cluster.bootstrap(), topic))
+    assert written <= read <= perhaps
 
 
 class Program:

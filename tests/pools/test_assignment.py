@@ -34,6 +34,7 @@ class Address:
     connections: int = 0
     opening: int = 0
     retry_at: float = 0.0
+    avoid_until: float = 0.0
 
 
 def backend(idle: str = "", sharing: str = "", full: int = 0, opening: int = 0, **more: Any) -> Address:
@@ -93,6 +94,12 @@ CASES = {
     "growth stops at both limits": ((".........", backend(), backend()), {"limit": 2}, ("", {0: 2, 1: 2})),
     "a backend that is down is left out": (("..", backend(retry_at=11.0), backend()), {}, ("", {1: 2})),
     "but not the connections it has": (("..", backend("a", retry_at=11.0)), {}, ("a", {})),
+    "a backend that is avoided is left out": (("..", backend(avoid_until=11.0), backend()), {}, ("", {1: 2})),
+    "but not where all are": (
+        ("..", backend(avoid_until=11.0), backend(avoid_until=12.0)),
+        {},
+        ("", {0: 1, 1: 1}),
+    ),
     "all are down": (("..", backend(retry_at=11.0), backend(retry_at=12.0)), {}, ("", {})),
     "nothing waits": (("", backend("a")), {}, ("", {})),
 }

@@ -234,7 +234,7 @@ class PoolModel(RuleBasedStateMachine):
             if reply.settled and reply.error is None:
                 assert reply.result().split()[-1] == name.encode()
             elif reply.settled:
-                assert isinstance(reply.error, PoolError)
+                assert isinstance(reply.error, PoolError | Cancelled)
                 if isinstance(reply.error, Refused):
                     assert str(reply.error) in (f"error {name}", "garbage")
 

@@ -272,7 +272,7 @@ def test_copies_among_others(server: Server, rng: random.Random, full_size: bool
         pool = loop.spawn(postgres.pool(url, connections=6, pipeline=4))
         flows = [loop.spawn(copies(pool, rng, who, count // 10, tally, sent)) for who in range(10)]
         flows += [loop.spawn(asks(pool, rng, who, count // 5, others)) for who in range(10)]
-        assert loop.run_until(settle_all(*flows)) == [None] * 20
+        assert loop.run_until(settle_all(*flows)) == (None,) * 20
         now = pool.statistics()
         sql = "select who, count(*), count(distinct n), max(n) + 1 from copied group by who"
         there = {who: rest for who, *rest in loop.run_until(admin.submit(postgres.query(sql)))}
@@ -297,7 +297,7 @@ def test_never_anothers_answer(
         options = {"connections": connections, "pipeline": pipeline, "statements": statements}
         pool = loop.spawn(postgres.pool(url, **options))  # type: ignore[arg-type]
         askers = [loop.spawn(asks(pool, rng, who, count // 25, tally)) for who in range(25)]
-        assert loop.run_until(settle_all(*askers)) == [None] * 25
+        assert loop.run_until(settle_all(*askers)) == (None,) * 25
         now = pool.statistics()
     assert sum(tally.values()) == count
     assert tally["answered"] > count // 4, tally
@@ -382,7 +382,7 @@ def test_no_money_is_made_or_lost(server: Server, rng: random.Random, full_size:
         ask(postgres.execute_many("insert into accounts values ($1, $2)", opening))
         killer = loop.spawn(kills(admin, rng, book))
         flows = [loop.spawn(spends(pool, rng, who, count, book)) for who in range(32)]
-        assert loop.run_until(settle_all(*flows)) == [None] * 32
+        assert loop.run_until(settle_all(*flows)) == (None,) * 32
         book.over = True
         killed = loop.run_until(killer)
         total = ask(postgres.fetch_value("select sum(balance)::int from accounts"))

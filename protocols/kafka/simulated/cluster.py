@@ -41,10 +41,11 @@ class Replicas(NamedTuple):
 
 
 class View(NamedTuple):
-    """The cluster at some time: the brokers that are there, and the partitions of each topic."""
+    """The cluster at some time: the brokers that are there, the partitions of each topic, and its id."""
 
     brokers: dict[int, tuple[str, int]]
     topics: dict[str, list[Replicas]]
+    ids: dict[str, bytes]
 
 
 class Partition:
@@ -81,10 +82,12 @@ class Partition:
         log = self.log
         return [log.committed, *(entry.behind for entry in log.entries if entry.behind > log.committed)]
 
-    def lead(self, leader: int, end: int) -> None:
-        """Another leader, or none. It has what is before `end`, or everything if it led before."""
+    def lead(self, leader: int, end: int, *, unclean: bool = False) -> None:
+        """Another leader, or none. It has what is before `end`, or everything if it led before; `unclean`:
+        not even what was committed.
+        """
         if leader >= 0:
-            self.log.cut(self.log.end if leader == self._last else end)
+            self.log.cut(self.log.end if leader == self._last and not unclean else end, unclean=unclean)
             self._last = leader
         self._copying.clear()
         self.leader = leader
@@ -120,6 +123,8 @@ class SimulatedKafka:
         self.join_seconds = join_seconds
         self._source = source
         self.topics: dict[str, list[Partition]] = {}
+        self.ids: dict[str, bytes] = {}
+        self._made = 0  # topics
         self.groups: dict[str, Group] = {}
         self.coordinators: dict[str, int] = {}
         self.listening: dict[int, Callable[[], object]] = {}  # by broker: it is told of changes
@@ -140,10 +145,28 @@ class SimulatedKafka:
         """Make a topic, or give it more partitions. Whether there was room, and that is a name."""
         if len(self.topics) >= TOPICS_MAX or LEGAL_NAME.fullmatch(name) is None:
             return False
+        if name not in self.topics:
+            self._made += 1
+            self.ids[name] = self._made.to_bytes(16, "big")
         made, up = self.topics.setdefault(name, []), sorted(self.up)
         for index in range(len(made), partitions):
             made.append(Partition(up[index % len(up)] if up else -1, up or self.addresses))
         return True
+
+    def delete(self, name: str) -> None:
+        """A topic is gone, and what groups have stored of it. Another one may be made under its name."""
+        del self.topics[name], self.ids[name]
+        for group in self.groups.values():
+            for key in [key for key in group.offsets if key[0] == name]:
+                del group.offsets[key]
+        self._changed()
+
+    def lose(self, topic: str, index: int, end: int) -> None:
+        """An unclean election: a replica leads that has only what is before `end`."""
+        partition = self.topics[topic][index]
+        others = sorted(self.up - {partition.leader}) or sorted(self.up)
+        partition.lead(self._any(others), end, unclean=True)
+        self._changed()
 
     def stop(self, node: int) -> None:
         """A broker is gone: others lead and coordinate in its place."""
@@ -207,7 +230,11 @@ class SimulatedKafka:
             ]
             for name, partitions in self.topics.items()
         }
-        return View(brokers, topics)
+        return View(brokers, topics, dict(self.ids))
+
+    def named(self, id: bytes) -> str:
+        """The topic of an id; "" if there is none."""
+        return next((name for name, known in self.ids.items() if known == id), "")
 
     def partition(self, topic: str, index: int) -> Partition | None:
         """A partition, if there is one."""

@@ -100,6 +100,7 @@ class Group:
         "_stored",
         "assignments",
         "delay",
+        "epochs",
         "generation",
         "leader",
         "loads",
@@ -117,6 +118,7 @@ class Group:
         self.owner: object = None  # the broker that has loaded it
         self.loads = 0
         self.offsets: dict[tuple[str, int], int] = {}
+        self.epochs: dict[tuple[str, int], int] = {}  # of the leader, as was stored with them
         self.state = State.EMPTY
         self.generation = 0
         self.protocol = self.leader = ""

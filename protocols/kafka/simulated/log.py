@@ -6,7 +6,8 @@ Rules:
 2. An idempotent producer's batch is taken once: one of its last five again is answered with the offset that
    it has; one out of turn, or of an epoch that is over, is refused (KIP-98, KIP-360). What is known of a
    producer is what the log holds of it, so it goes when that is cut off.
-3. `cut` is what happens when another replica takes over that was behind: nothing committed is ever lost.
+3. `cut` is what happens when another replica takes over that was behind: nothing committed is ever lost,
+   unless it is an unclean election.
 """
 
 from __future__ import annotations
@@ -108,13 +109,23 @@ class Log:
         self.committed = behind
         return True
 
-    def cut(self, behind: int) -> None:
-        """A replica takes over that has only what is before `behind`; all of that is committed then."""
-        self.entries = [entry for entry in self.entries if entry.behind <= max(behind, self.committed)]
+    def cut(self, behind: int, *, unclean: bool = False) -> None:
+        """A replica takes over that has only what is before `behind`; all of that is committed then.
+        `unclean`: what was committed before may be lost.
+        """
+        end = behind if unclean else max(behind, self.committed)
+        self.entries = [entry for entry in self.entries if entry.behind <= end]
         self._producers = {}
         for entry in self.entries:
             self._remember(entry)
         self.committed = self.end
+
+    def end_of(self, epoch: int) -> tuple[int, int]:
+        """The greatest leader epoch that is not above this one, and the offset behind it; (-1, -1) if there
+        is none.
+        """
+        behind = [entry for entry in self.entries if entry.batch.leader_epoch <= epoch]
+        return (behind[-1].batch.leader_epoch, behind[-1].behind) if behind else (-1, -1)
 
     def read(self, offset: int, limit: int) -> bytes:
         """Committed batches from that of `offset` on, of `limit` bytes together, but at least one."""

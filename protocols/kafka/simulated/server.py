@@ -52,6 +52,7 @@ ILLEGAL_TOPIC: Final = 17
 UNSUPPORTED_VERSION: Final = 35
 FENCED_EPOCH: Final = 74
 UNKNOWN_EPOCH: Final = 75
+UNKNOWN_ID: Final = 100
 NAMED_FIRST: Final = 4  # version of JoinGroup from which a member asks for its name first
 LATEST: Final = -1  # what ListOffsets calls the end
 GROUP: Final = 0  # the kind of coordinator
@@ -126,7 +127,7 @@ class Broker:
             )
             for index, entry in enumerate(known)
         ]
-        return api.TopicMetadata(0, name, bytes(16), False, partitions, 0)
+        return api.TopicMetadata(0, name, view.ids[name], False, partitions, 0)
 
     def coordinator(self, asked: Asked, request: api.FindCoordinator, now: float) -> Message:
         """Who keeps a group's state. There are no transactions here."""
@@ -209,14 +210,13 @@ class Broker:
         for topic in request.topics:
             parts = []
             for part in topic.partitions:
-                answer, when = self._read(
-                    topic.topic, part, request.bytes_max - size, first=not size, now=now
-                )
+                name = topic.topic or self.cluster.named(topic.id)
+                answer, when = self._read(name, part, request.bytes_max - size, first=not size, now=now)
                 parts.append(answer)
                 size += len(answer.records or b"")
                 failed = failed or answer.error != 0
                 due = min(due, when)
-            topics.append(fetch_api.FetchedTopic(topic.topic, parts))
+            topics.append(fetch_api.FetchedTopic(topic.topic, topic.id, parts))
         if size < request.bytes_min and not failed and now < until:
             return due
         return fetch_api.FetchResponse(0, 0, 0, topics)
@@ -225,7 +225,7 @@ class Broker:
         self, topic: str, part: fetch_api.FetchPartition, room: int, *, first: bool, now: float
     ) -> tuple[fetch_api.FetchedPartition, float]:
         partition = self.cluster.partition(topic, part.partition)
-        code = self._leads(partition, part.leader_epoch)
+        code = self._leads(partition, part.leader_epoch) if topic else UNKNOWN_ID
         if partition is None or code:
             return fetch_api.FetchedPartition(part.partition, code, -1, -1, -1, None, -1, None), NEVER
         due = partition.step(now)
@@ -276,6 +276,25 @@ class Broker:
         else:
             found = (-1, partition.log.committed if part.timestamp_ms == LATEST else 0)
         return fetch_api.ListedPartition(part.partition, 0, *found, partition.epoch)
+
+    def epochs(self, asked: Asked, request: fetch_api.OffsetForLeaderEpoch, now: float) -> Message:
+        """Where leader epochs end."""
+        topics = [
+            fetch_api.EndsOfEpochs(
+                topic.topic, [self._epoch_end(topic.topic, part) for part in topic.partitions]
+            )
+            for topic in request.topics
+        ]
+        return fetch_api.OffsetForLeaderEpochResponse(0, topics)
+
+    def _epoch_end(self, topic: str, part: fetch_api.EpochOf) -> fetch_api.EndOfEpoch:
+        partition = self.cluster.partition(topic, part.partition)
+        code = self._leads(partition, part.leader_epoch)
+        if partition is None or code:
+            return fetch_api.EndOfEpoch(code, part.partition, -1, -1)
+        if part.epoch == partition.epoch:
+            return fetch_api.EndOfEpoch(0, part.partition, part.epoch, partition.log.end)
+        return fetch_api.EndOfEpoch(0, part.partition, *partition.log.end_of(part.epoch))
 
     # -- groups ----------------------------------------------------------------------------------------------
 
@@ -328,6 +347,7 @@ class Broker:
             for part in topic.partitions:
                 if group is not None and not code:
                     group.offsets[topic.topic, part.partition] = part.offset
+                    group.epochs[topic.topic, part.partition] = part.leader_epoch
             stored = [group_api.StoredError(part.partition, code) for part in topic.partitions]
             topics.append(group_api.StoredErrors(topic.topic, stored))
         return group_api.OffsetCommitResponse(0, topics)
@@ -341,7 +361,13 @@ class Broker:
             group_api.StoredOffsets(
                 topic.topic,
                 [
-                    group_api.StoredOffset(index, group.offsets.get((topic.topic, index), -1), -1, None, 0)
+                    group_api.StoredOffset(
+                        index,
+                        group.offsets.get((topic.topic, index), -1),
+                        group.epochs.get((topic.topic, index), -1),
+                        None,
+                        0,
+                    )
                     for index in topic.partitions
                 ],
             )
@@ -359,6 +385,7 @@ HANDLERS: Final[dict[type[Request[Any]], Handler]] = {
     api.Produce: Broker.produce,
     fetch_api.Fetch: Broker.fetch,
     fetch_api.ListOffsets: Broker.offsets,
+    fetch_api.OffsetForLeaderEpoch: Broker.epochs,
     group_api.Heartbeat: Broker.heartbeat,
     group_api.JoinGroup: Broker.join,
     group_api.LeaveGroup: Broker.leave,

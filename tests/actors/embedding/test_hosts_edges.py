@@ -60,13 +60,19 @@ def test_a_wait_that_is_in_time_is_left_alone(host):
     run_in(host, main)
 
 
+class Raises(Reply[int]):
+    def cancel(self, error: BaseException | None = None) -> bool:
+        super().cancel(error)
+        raise KeyError("the unit")
+
+
 def test_whoever_has_lost_it_cannot_keep_the_wait_by_raising_once_more():
     async def main():
         told: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
         async with Loop.in_asyncio() as loop:
-            lost: list[Reply[int]] = [Reply(deadline=loop.time() - LONG_AGO) for _ in range(2)]
-            lost[0].on_cancel(lambda: {}["the unit"])
+            due = loop.time() - LONG_AGO
+            lost: list[Reply[int]] = [Raises(deadline=due), Reply(deadline=due)]
 
             async def wait(reply: Reply[int]) -> int:
                 return await reply

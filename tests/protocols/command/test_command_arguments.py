@@ -22,6 +22,12 @@ BACKEND = "proxy --backend http://a "
         ("proxy --backend", "--backend needs a value; write --backend URL"),
         ("proxy --backend localhost:9001", "'localhost:9001' has no scheme; write http://localhost:9001"),
         ("proxy --backend 9001", "write http://127.0.0.1:9001"),
+        ("proxy --backend u:geheim@a:81/x", "'…@a:81/x' has no scheme; write http://a:81"),
+        (
+            "proxy --backend http://u:geheim@a:81",
+            "'http://…@a:81' has more than scheme, host and port; write http://a:81",
+        ),
+        ("proxy http://u:geheim@a:81", "write --backend http://…@a:81"),
         ("proxy --backend ftp://a", "'ftp://a' is not a URL like http://127.0.0.1:9001"),
         (
             "proxy --backend http://a:99999",
@@ -37,6 +43,14 @@ BACKEND = "proxy --backend http://a "
         (BACKEND + "--listen 8080", "write 127.0.0.1:8080, or 0.0.0.0:8080 to be reached from outside"),
         (BACKEND + "--listen localhost", "'localhost' has no port; write HOST:PORT"),
         (BACKEND + "--listen a:70000", "write a number from 0 to 65535"),
+        (BACKEND + "--listen http://u:geheim@a:1/x?y", "'http://…@a:1/x?y' is a URL; write a:1"),
+        (BACKEND + "--client-ca x", "--client-ca without --tls-certificate; give both"),
+        (BACKEND + "--backend-key x", "--backend-key without --backend-certificate; give both"),
+        (
+            BACKEND + "--backend-certificate x",
+            "--backend-certificate is for https backends",
+        ),
+        (BACKEND + "--tls-min 1.1", "'1.1' is not possible; write 1.2 or 1.3"),
         (BACKEND + "--listen http://a:1/", "'http://a:1/' is a URL; write a:1"),
         (BACKEND + "--connections 0", "--connections: '0' is not possible; write a number from 1 to 100000"),
         (BACKEND + "--connections ten", "'ten' is not possible; write a number from 1 to 100000"),
@@ -58,6 +72,7 @@ def test_a_mistake_is_answered_with_what_to_write(
     status = main(arguments.split())
     output = capsys.readouterr()
     assert said in output.err
+    assert "geheim" not in output.err
     assert "--help\n" in output.err
     assert (status, output.out) == (2, "")
 

@@ -189,6 +189,8 @@ def test_a_port_in_use_names_the_option_to_change(start: Start, held_backend: An
         (("--tls-certificate", "/no/such/file"), "cannot use /no/such/file: No such file"),
         (("--tls-certificate", __file__), f"cannot use {__file__}: "),
         (("--backend", "https://a", "--backend-ca", "/no/such/a"), "cannot use /no/such/a: No such file"),
+        (("--backend", "https://a", "--backend-certificate", "/no/b"), "cannot use /no/b: No such file"),
+        (("--spool-directory", "/no/such"), "cannot write files into /no/such; change --spool-directory"),
     ],
 )  # fmt: skip
 def test_what_the_system_refuses_is_one_line(start: Start, option: tuple[str, ...], said: str) -> None:
@@ -220,9 +222,9 @@ def test_events_for_people_and_an_access_log_in_a_file(
     assert '"-" 400 ' in log.read_text()
 
 
-def test_https_for_clients(
-    start: Start, held_backend: Any, tmp_path: Path, require_program: Callable[[str, str], str]
-) -> None:
+@pytest.fixture
+def site(tmp_path: Path, require_program: Callable[[str, str], str]) -> tuple[str, str]:
+    """A certificate of localhost with its key, and the same as an authority."""
     openssl = require_program("openssl", "apt-get install openssl")
     pem = tmp_path / "site.pem"
     certificate = tmp_path / "certificate.pem"
@@ -230,8 +232,13 @@ def test_https_for_clients(
     command += f" -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout {pem} -out {certificate}"
     subprocess.run(command.split(), check=True, capture_output=True)
     pem.write_bytes(pem.read_bytes() + certificate.read_bytes())
-    running = start(*START, "--backend", held_backend.url, "--tls-certificate", os.fspath(pem))
-    context = ssl.create_default_context(cafile=os.fspath(certificate))
+    return os.fspath(pem), os.fspath(certificate)
+
+
+def test_https_for_clients(start: Start, held_backend: Any, site: tuple[str, str]) -> None:
+    pem, certificate = site
+    running = start(*START, "--backend", held_backend.url, "--tls-certificate", pem)
+    context = ssl.create_default_context(cafile=certificate)
     port = port_of(running)
     with context.wrap_socket(
         socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
@@ -240,3 +247,33 @@ def test_https_for_clients(
         assert b"X-Forwarded-Proto: https\r\n" in held_backend.receive()
         held_backend.answer(b"sealed")
         assert client.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_certificates_of_clients_and_for_backends(
+    start: Start, held_backend: Any, site: tuple[str, str]
+) -> None:
+    pem, certificate = site
+    secured = ("--tls-certificate", pem, "--client-ca", certificate, "--tls-min", "1.3")
+    inner = port_of(start(*START, "--backend", held_backend.url, *secured))
+    url = f"https://localhost:{inner}"
+    trusting = ("--backend-ca", certificate)
+    known = start(
+        *START, "--backend", url, *trusting, "--backend-certificate", pem, "--backend-tls-min", "1.3"
+    )
+    client = asked(port_of(known))
+    held_backend.receive()
+    held_backend.answer(b"sealed")
+    assert client.getresponse().read() == b"sealed"
+    client.close()
+    assert status_of(port_of(start(*START, "--backend", url, *trusting))) == 502
+    doubting = start(*START, "--backend", url)
+    assert status_of(port_of(doubting)) == 502
+    told = json.loads(doubting.line('"cannot connect"'))
+    assert told["advice"].startswith("trust its authority with --backend-ca")
+
+
+def test_a_port_without_tls_is_told_with_what_to_write(start: Start) -> None:
+    plain = port_of(start(*START, "--backend", "http://127.0.0.1:1"))
+    mistaken = start(*START, "--backend", f"https://127.0.0.1:{plain}")
+    assert status_of(port_of(mistaken)) == 502
+    assert json.loads(mistaken.line('"cannot connect"'))["advice"] == "write --backend http://… for it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -164,6 +165,11 @@ def test_a_body_is_bytes_or_a_channel(body: Any) -> None:
         "http://u:p@a",
         "http://a:99999",
         "http://a:0",
+        "http://[::1",
+        "http://u:geheim@[::1",
+        "http://u:geheim@caf\u2100",
+        "http://u:ge/heim@a:81/x",
+        "geheim@a",
         "http://a:b",
         "http://a b",
         "http://caf\xe9",
@@ -172,8 +178,31 @@ def test_a_body_is_bytes_or_a_channel(body: Any) -> None:
     ],
 )
 def test_a_url_that_is_none_for_a_backend(url: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r".") as told:
         windlass.pool(url)
+    assert "heim" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("http://a:81/path", "http://a:81"),
+        ("http://u:geheim@a:81", "http://a:81"),
+        ("https://u@[::1]:81/?x#y", "https://[::1]:81"),
+    ],
+)
+def test_what_is_proposed_instead_keeps_the_port(url: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"write {meant}") + "$"):
+        windlass.pool(url)
+
+
+def test_a_zone_is_this_hosts_own_business() -> None:
+    """RFC 6874 section 4."""
+    for url in ("http://[fe80::1%25lo]:81", "http://[fe80::1%lo]:81"):
+        backend, host = parse_url(url)
+        assert str(backend.address) == "[fe80::1%lo]:81"
+        assert host == b"Host: [fe80::1]:81\r\n"
+        assert backend.server_hostname == "fe80::1"
 
 
 @pytest.mark.parametrize("url", ["http://[fe80::1%25lo]:81", "http://[fe80::1%lo]:81"])
@@ -252,7 +281,10 @@ def test_redirects_to_the_same_backend_by_its_full_name() -> None:
         "http://192.0.2.8:81/b",
         "//192.0.2.8/b",
         "http://192.0.2.7:x/b",
-        "/caf\xe9",
+        "//192.0.2.7/b",
+        "//caf\xe9:81/b",
+        "http://[x/b",
+        "http://[x]/b",
         "/a b",
     ],
 )
@@ -260,6 +292,32 @@ def test_a_redirect_elsewhere_is_an_error(location: str) -> None:
     reply, _ = followed(windlass.get("/a"), redirect(302, location))
     with pytest.raises(windlass.BadResponse, match="a redirect leads"):
         reply.result()
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("//192.0.2.7:81/b", b"/b"),
+        ("//192.0.2.7:81", b"/"),
+        ("c", b"/a/c"),
+        ("?x", b"/a/b?x"),
+        ("../../c", b"/c"),
+        ("/next?\xc3\xa9", b"/next?%C3%A9"),
+        ("caf\xe9#\xe9", b"/a/caf%E9"),
+        ("http://192.0.2.7:81/\xff", b"/%FF"),
+    ],
+)
+def test_a_redirect_is_a_reference(location: str, target: bytes) -> None:
+    """RFC 3986 section 5.2.2. The scheme of one without is that of what it is relative to."""
+    reply, requests = followed(windlass.get("/a/b"), redirect(302, location), OK)
+    assert reply.result().body == b"ok"
+    assert requests[1].split(b" ")[1] == target
+
+
+def test_a_path_with_two_slashes_names_no_host() -> None:
+    reply, requests = followed(windlass.get("//a/b"), redirect(302, "c"), redirect(302, "/d"), OK)
+    assert reply.result().body == b"ok"
+    assert [request.split(b" ")[1].lstrip(b"/") for request in requests] == [b"a/b", b"a/c", b"d"]
 
 
 def test_redirects_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Requ
 
 from actors import Loop
 from protocols import http
+from tests.protocols.http.harness import Client, until
 
 SECONDS_MAX = 10.0
 
@@ -176,3 +178,56 @@ def test_a_client_by_ipv6_is_quoted(loop: Loop) -> None:
     told = loop.run_until(client.submit(http.get("/"))).json()
     assert told["X-Forwarded-For"] == "::1"
     assert told["Forwarded"].startswith('for="[::1]";proto=http;host="[::1]:')
+
+
+def test_a_port_alone_serves_ipv6_and_ipv4_and_a_client_has_one_form(loop: Loop) -> None:
+    seen: list[str | None] = []
+
+    def note(request: http.Request) -> http.Response:
+        seen.append(request.headers.get("x-forwarded-for"))
+        return http.text_response("ok")
+
+    backend = loop.spawn(http.server("127.0.0.1:0", note))
+    reader, writer = os.pipe()
+    log = loop.spawn(http.AccessLog(writer))
+    proxy = http.proxy(loop.spawn(http.pool(f"http://{backend.address}")), trusted=["127.0.0.0/8", "::1"])
+    server = loop.spawn(http.server(":0", proxy, access_log=log))
+    hosts = ["127.0.0.1", *(["::1"] if socket.has_ipv6 and server.address.host == "::" else [])]
+    for host in hosts:
+        client = Client(loop, socket.create_connection((host, server.address.port)))
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n")
+        assert client.answer().status == 200
+        client.close()
+    assert seen == [f"9.9.9.9, {host}" for host in hosts]
+    loop.close()
+    lines = os.read(reader, 1 << 16).decode().splitlines()
+    assert [line.partition(" ")[0] for line in lines] == hosts
+    os.close(reader)
+    os.close(writer)
+
+
+def test_chunks_of_a_backend_with_white_space_about_them_are_framed_anew(loop: Loop) -> None:
+    """RFC 9112 section 7.1.1 and RFC 9110 section 5.6.3; a folded field is unfolded (RFC 9112 section
+    5.2)."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    pool = loop.spawn(http.pool(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+    server = loop.spawn(http.server("127.0.0.1:0", http.proxy(pool)))
+    head = b"HTTP/1.1 200 OK\r\nX-Folded: one\r\n\t two\r\nTransfer-Encoding: chunked\r\n\r\n"
+    backend: socket.socket | None = None
+    for size in (b"5  ", b"5 ;a=b", b"5 ; a = b", b"5"):
+        client = Client(loop, socket.create_connection(("127.0.0.1", server.address.port)))
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        if backend is None:
+            until(loop, lambda: pool.statistics().connections == 1)
+            backend = listener.accept()[0]
+        until(loop, lambda: pool.statistics().in_flight == 1)
+        assert backend.recv(65536)
+        backend.sendall(head + size + b"\r\nhello\r\n0\r\n\r\n")
+        answer = client.answer()
+        assert (answer.status, answer.body) == (200, b"hello")
+        assert (answer.headers.get("x-folded") or "").split() == ["one", "two"]
+        assert b"\r\n5\r\nhello\r\n0\r\n\r\n" in client.received
+        client.close()
+    assert backend is not None
+    backend.close()
+    listener.close()

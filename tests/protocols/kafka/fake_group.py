@@ -122,7 +122,7 @@ class FakeGroup(FakeKafka):
                 data = batch(part.offset, self.messages) if records is None else records
                 found = found or bool(data) or bool(error)
                 parts.append(fetch_api.FetchedPartition(part.partition, error, -1, -1, 0, None, -1, data))
-            topics.append(fetch_api.FetchedTopic(topic.topic, parts))
+            topics.append(fetch_api.FetchedTopic(topic.topic, topic.id, parts))
         return fetch_api.FetchResponse(0, 0, 0, topics) if found else HANG
 
 

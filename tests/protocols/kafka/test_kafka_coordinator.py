@@ -121,7 +121,8 @@ def test_a_refusal_of_the_end_is_the_error() -> None:
 def test_who_is_fenced_stays_so() -> None:
     cluster = fake()
     cluster.script(api.EndTxn, api.EndTxnResponse(0, 90))
-    cluster.script(api.InitProducerId, None, api.InitProducerIdResponse(0, 90, -1, -1))
+    refused = api.InitProducerIdResponse(0, 90, -1, -1)
+    cluster.script(api.InitProducerId, None, refused, refused)
     done = cluster.loop.spawn(sending(cluster, b"1")())
     cluster.run()
     assert isinstance(done.error, kafka.ProducerFenced)

@@ -48,6 +48,7 @@ def test_a_broker_with_nothing_to_read_does_not_take_all_the_room_for_ever() -> 
         topics = [
             FetchedTopic(
                 topic.topic,
+                topic.id,
                 [FetchedPartition(part.partition, 0, 0, 0, 0, None, -1, b"") for part in topic.partitions],
             )
             for topic in request.topics

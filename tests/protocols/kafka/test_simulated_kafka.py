@@ -45,7 +45,7 @@ class Client:
 
     def send(self, request: Request[Any], version: int | None = None) -> Client:
         """Ask, without waiting for the answer."""
-        version = request.api.newest if version is None else version
+        version = request.newest if version is None else version
         self.asked = type(request), version
         self.driver.receive(encode(request, version, 7, "me"))
         return self
@@ -80,7 +80,9 @@ def fetch(
     offset: int, *, epoch: int = -1, wait: int = 0, limit: int = 1 << 20, topic: str = "t"
 ) -> fetch_api.Fetch:
     part = fetch_api.FetchPartition(0, epoch, offset, -1, -1, limit)
-    return fetch_api.Fetch(-1, wait, 1, limit, 0, 0, -1, [fetch_api.FetchTopic(topic, [part])], [], "")
+    return fetch_api.Fetch(
+        -1, wait, 1, limit, 0, 0, -1, [fetch_api.FetchTopic(topic, fetch_api.NO_ID, [part])], [], ""
+    )
 
 
 def cluster(**options: Any) -> SimulatedKafka:

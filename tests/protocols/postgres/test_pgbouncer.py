@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode, where each unit may meet another server: nothing stays prepared."""
+"""Through PgBouncer in transaction mode, where each unit may meet another server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from actors import Loop, settle_all
+from actors.testing import run_until
+from pools import Cancelled, DeadlineExceeded
 from protocols import postgres
 from tests.protocols.postgres.servers import Server, as_user
 
@@ -76,9 +81,9 @@ def test_units_and_transactions(loop: Loop, bouncer: int, pipeline: int) -> None
     url = f"postgresql://postgres@127.0.0.1:{bouncer}/test"
     db = loop.spawn(postgres.pool(url, connections=8, pipeline=pipeline, statements=0))
     replies = [db.submit(postgres.fetch_one("select $1::int, $2::text", n, f"é{n}")) for n in range(200)]
-    assert loop.run_until(settle_all(*replies)) == [(n, f"é{n}") for n in range(200)]
+    assert loop.run_until(settle_all(*replies)) == tuple((n, f"é{n}") for n in range(200))
     held = [db.submit(twice(n)) for n in range(50)]
-    assert loop.run_until(settle_all(*held)) == [(2 * n, True) for n in range(50)]
+    assert loop.run_until(settle_all(*held)) == tuple((2 * n, True) for n in range(50))
     failing = [db.submit(postgres.fetch_value("select 6 / $1::int", n % 2)) for n in range(20)]
     answers = loop.run_until(settle_all(*failing))
     assert [answer for answer in answers if not isinstance(answer, postgres.PostgresError)] == [6] * 10
@@ -101,3 +106,74 @@ def test_copies(loop: Loop, bouncer: int) -> None:
         return [record async for batch in stream for record in batch]
 
     assert loop.run_until(loop.spawn(copy())) == [(n,) for n in range(40)]
+
+
+def of_bouncer(port: int) -> str:
+    return f"postgresql://postgres@127.0.0.1:{port}/test"
+
+
+def test_with_the_default_options_nobody_executes_what_another_has_prepared(
+    loop: Loop, server: Server, bouncer: int
+) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("drop table if exists kept")
+        connection.execute("create table kept as select n from generate_series(1, 200) n")
+    with capture_logs() as logs:
+        reads, deletes = (
+            loop.spawn(postgres.pool(of_bouncer(bouncer), connections=4, pipeline=4, name=name))
+            for name in ("reads", "deletes")
+        )
+        for turn in range(20):
+            units: list[Any] = [
+                reads.submit(postgres.fetch_value("select count(*) from kept where n <= $1", n), timeout=30)
+                for n in range(1, 9)
+            ]
+            units += [
+                deletes.submit(postgres.execute("delete from kept where n = $1", 101 + turn), timeout=30),
+                deletes.submit(twice(turn), timeout=30),
+                reads.submit(with_cursor(turn), timeout=30),
+            ]
+            found = loop.run_until(settle_all(*units))
+            assert found == [*range(1, 9), 1, (2 * turn, True), [(turn, 2.5), (turn + 1, 2.5)]]
+    assert loop.run_until(reads.submit(postgres.fetch_value("select count(*) from kept"))) == 180
+    said = [entry for entry in logs if entry["event"] == "statements vanish"]
+    assert sorted(entry["pool"] for entry in said) in (["deletes"], ["deletes", "reads"], ["reads"])
+    assert all("Write statements=0" in entry["why"] for entry in said)
+
+
+@postgres.transaction
+async def with_cursor(tx: postgres.Transaction, number: int) -> list[tuple[Any, ...]]:
+    """What is described by its portal, behind a pooler."""
+    await tx.execute(f"declare cur cursor for select n, 2.5::float8 from generate_series({number}, 1000) n")
+    return await tx.query("fetch 2 from cur")
+
+
+@pytest.mark.parametrize("how", ["deadline", "cancel", "copy"])
+def test_a_cancel_arrives(loop: Loop, server: Server, bouncer: int, how: str) -> None:
+    db = loop.spawn(postgres.pool(of_bouncer(bouncer), connections=2, statements=0))
+    sql = f"select pg_sleep(600), 'through the bouncer {how}'"
+
+    def active() -> int:
+        loop.tick(0.01)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            row = connection.execute(
+                "select count(*) from pg_stat_activity where query like %s and state = 'active' "
+                "and pid <> pg_backend_pid()",
+                (f"%through the bouncer {how}%",),
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    for _ in range(3):
+        unit: Any = postgres.copy_out(f"copy ({sql}) to stdout") if how == "copy" else postgres.query(sql)
+        replies = [db.submit(unit, timeout=60 if how == "cancel" else 1.0) for _ in range(2)]
+        run_until(loop, lambda: active() == 2)
+        if how == "cancel":
+            for reply in replies:
+                reply.cancel()
+        loop.run_until(settle_all(*replies))
+        assert {type(reply.error) for reply in replies} == {
+            Cancelled if how == "cancel" else DeadlineExceeded
+        }
+        run_until(loop, lambda: active() == 0, seconds=20.0)
+    assert loop.run_until(db.submit(postgres.fetch_value("select 1"), timeout=20)) == 1

@@ -118,7 +118,7 @@ def test_a_serialization_failure_runs_the_body_again(ledger: Ask, loop: Loop, db
         await tx.execute("update ledger set n = $1 where id = 1", n + 1)
 
     replies = [db.submit(bump(who), timeout=20) for who in range(20)]
-    assert loop.run_until(settle_all(*replies)) == [None] * 20
+    assert loop.run_until(settle_all(*replies)) == (None,) * 20
     assert value(ledger) == 20
     assert len(runs) > 20
 

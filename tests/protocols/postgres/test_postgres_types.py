@@ -13,11 +13,13 @@ from decimal import Decimal
 from typing import Any
 
 import asyncpg
+import msgspec
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import Loop, settle_all
 from pools import Unit
 from protocols import postgres
 from protocols.postgres import Range, UnreadableValue
@@ -149,16 +151,153 @@ def test_not_a_number_comes_back(ask: Ask) -> None:
     assert ask(postgres.fetch_value("select $1::numeric", 1.25)) == Decimal("1.25")
 
 
-def test_types_that_are_not_known_are_text_both_ways(ask: Ask) -> None:
-    ask(postgres.execute("drop type if exists mood cascade"))
-    ask(postgres.execute("create type mood as enum ('sad', 'ok')"))
-    ask(postgres.execute("drop domain if exists small cascade"))
-    ask(postgres.execute("create domain small as int check (value < 10)"))
-    assert ask(postgres.fetch_value("select $1::mood", "ok")) == "ok"
-    assert ask(postgres.fetch_value("select $1::mood[]", ["ok", None, "sad"])) == "{ok,NULL,sad}"
-    assert ask(postgres.fetch_value("select $1::small", 7)) == 7
-    assert ask(postgres.fetch_value("select $1::point", "(1,2)")) == "(1,2)"
-    assert ask(postgres.fetch_value("select pg_sleep(0)")) is None
+@pytest.fixture
+def added(ask: Ask) -> Ask:
+    """Types that somebody has added, and how to ask."""
+    for statement in (
+        "drop schema if exists added cascade", "create schema added", "create extension if not exists citext",
+        "create type added.mood as enum ('sad', 'ok')", "create domain added.small as int check (value < 10)",
+        "create domain added.smaller as added.small", "create domain added.moment as timestamptz",
+        "create domain added.document as jsonb", "create domain added.feeling as added.mood",
+        "create domain added.list as int[]", "create type added.pair as (x int, y text)",
+        "create domain added.day as date",
+    ):  # fmt: skip
+        ask(postgres.execute(statement))
+    return ask
+
+
+MOMENT = datetime.datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "comes_back"),
+    [
+        ("added.mood", "ok", "ok"), ("added.mood[]", ["ok", None, "sad"], "{ok,NULL,sad}"),
+        ("added.mood[]", "{ok}", "{ok}"), ("point", "(1,2)", "(1,2)"), ("citext", "Ünï", "Ünï"),
+        ("citext[]", ['a"b', "c,d", None, "{}"], '{"a\\"b","c,d",NULL,"{}"}'), ("money", "1.50", "$1.50"),
+        ("added.small", 7, 7), ("added.smaller", 7, 7), ("added.small[]", [1, None, 3], "{1,NULL,3}"),
+        ("added.smaller[]", [[1], [2]], "{{1},{2}}"), ("added.moment", MOMENT, MOMENT),
+        ("added.document", {"a": "1"}, {"a": "1"}), ("added.document", "1", "1"), ("added.document", None,
+        None), ("added.feeling", "sad", "sad"), ("added.feeling[]", ["sad"], "{sad}"), ("added.list", [1, 2],
+        [1, 2]), ("added.pair", "(1,x)", "(1,x)"), ("added.day", postgres.INFINITY, postgres.INFINITY),
+        ("regclass", "pg_class", "pg_class"), ("box[]", "{(1,1),(0,0)}", "{(1,1),(0,0)}"),
+    ],
+)  # fmt: skip
+def test_types_that_are_not_in_the_table(added: Ask, kind: str, value: Any, comes_back: Any) -> None:
+    for _ in range(2):
+        assert added(postgres.fetch_value(f"select $1::{kind}", value)) == comes_back
+        assert added(postgres.fetch_value("select pg_sleep(0)")) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("citext", b"abc", "citext"), ("citext", 5, "write a str"), ("money", 1.5, "money"), ("point", (1,
+        2), "point"), ("added.mood", True, "mood"), ("added.mood[]", [1], "write a str"), ("added.mood[]",
+        {"ok"}, "list of str"), ("added.small", "7", "small"), ("added.moment", MOMENT.replace(tzinfo=None),
+        "which moment"), ("added.pair", {"x": 1}, "pair"), ("added.small[]", ["1"], "small"),
+        ("added.document", {1: {2, object}}, ""), ("added.day", MOMENT, "datetime.date"), ("box[]",
+        ["(1,1),(0,0)"], "write a str"),
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_refused_and_nothing_is_sent(
+    added: Ask, kind: str, value: Any, told: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"parameter \$1 is .*{told}") as refused:
+        added(postgres.fetch_value(f"select $1::{kind}", value))
+    assert isinstance(refused.value.__cause__, TypeError | struct.error | ValueError)
+
+
+@pytest.mark.parametrize("statements", [0, 1, 256])
+def test_a_domain_that_was_made_anew_over_another_type(loop: Loop, server: Server, statements: int) -> None:
+    db = loop.spawn(postgres.pool(server.url, connections=2, pipeline=4, statements=statements))
+    insert = "insert into worn values ($1)"
+
+    def ask(*units: Unit[Any]) -> Any:
+        return loop.run_until(settle_all(*[db.submit(unit, timeout=30) for unit in units]))
+
+    for kind, value in (("int8", 5), ("float8", 2.5), ("text", "x"), ("jsonb", {"a": 1}), ("bytea", b"x")):
+        for statement in (
+            "drop table if exists worn", "drop domain if exists wear", f"create domain wear as {kind}",
+            "create table worn (a wear)",
+        ):  # fmt: skip
+            (done,) = ask(postgres.execute(statement))
+            assert done == 0
+        assert ask(*[postgres.execute(insert, value)] * 8) == [1] * 8
+        assert ask(postgres.query("select distinct a from worn")) == [[(value,)]]
+    with pytest.raises(ValueError, match="wear"):
+        loop.run_until(db.submit(postgres.execute(insert, "x")))
+
+
+def test_what_types_are_made_of_is_asked_once_per_connection(
+    loop: Loop, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.postgres.preparing.ADDED_MAX", 2)
+    db = loop.spawn(postgres.pool(server.url, connections=1))
+    for statement in (
+        "drop type if exists a0, a1, a2, a3",
+        *(f"create type a{n} as enum ('x')" for n in range(4)),
+    ):
+        loop.run_until(db.submit(postgres.execute(statement)))
+    for n in (0, 0, 1, 2, 3, 0, 1):
+        for sql in (f"select $1::a{n}", f"select $1::a{n}, $2::a0"):
+            values = ["x"] * sql.count("$")
+            assert loop.run_until(db.submit(postgres.query(sql, *values))) == [("x",) * len(values)]
+    prepared = "select count(*) from pg_prepared_statements where statement like '%pg_type%'"
+    assert loop.run_until(db.submit(postgres.fetch_value(prepared))) == 1  # this one
+
+
+def test_the_end_of_time(ask: Ask) -> None:
+    later, sooner = postgres.INFINITY, -postgres.INFINITY
+    for kind, last, first in (
+        ("date", datetime.date.max, datetime.date.min),
+        ("timestamp", datetime.datetime.max, datetime.datetime.min),
+        ("timestamptz", datetime.datetime.max.replace(tzinfo=UTC), datetime.datetime.min.replace(tzinfo=UTC)),
+    ):
+        for value in (last, first, later, sooner):
+            row = ask(
+                postgres.fetch_one(f"select $1::{kind}, isfinite($1::{kind}), array[$1::{kind}]", value)
+            )
+            assert row == (value, value in (last, first), [value])
+        assert ask(postgres.query(f"select 'infinity'::{kind}, '-infinity'::{kind}")) == [(later, sooner)]
+        assert sooner < first < last < later
+        assert sorted([last, later, first, sooner]) == [sooner, first, last, later]
+    ends = ask(postgres.fetch_value("select $1::daterange", Range(datetime.date(2024, 1, 1), later)))
+    assert ends == Range(datetime.date(2024, 1, 1), later)
+    assert (repr(later), repr(sooner), str(sooner), -sooner) == (
+        "postgres.INFINITY", "-postgres.INFINITY", "-infinity", later,
+    )  # fmt: skip
+    assert later >= later > sooner <= sooner
+    assert len({later, -sooner, sooner}) == 2
+    assert later != "infinity"
+    with pytest.raises(TypeError):
+        sorted([later, 5])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="time"):
+        ask(postgres.fetch_value("select $1::time", later))
+
+
+def test_json_that_is_no_json(ask: Ask) -> None:
+    nan, infinite = float("nan"), float("-inf")
+    for kind in ("json", "jsonb"):
+        for value in (nan, [1.5, infinite], {"a": {"b": (nan,)}}, Measured(nan)):
+            with pytest.raises(ValueError, match="JSON has no NaN and no infinity"):
+                ask(postgres.fetch_value(f"select $1::{kind}", value))
+        for value in ([None, 1.5], {"null": None}, "null", None):
+            assert ask(postgres.fetch_value(f"select $1::{kind}", value)) == value
+        assert ask(postgres.fetch_value(f"select $1::{kind}", Measured(1.5))) == {"value": 1.5, "note": None}
+
+
+class Measured(msgspec.Struct):
+    value: float
+    note: str | None = None
+
+
+def test_half_a_surrogate_does_not_take_the_result_with_it(ask: Ask) -> None:
+    rows = [(1, {"a": [1]}), (2, ["\ud800", 7]), (3, "x")]
+    values = """values (1, '{"a": [1]}'::json), (2, '["\\ud800", 7]'), (3, '"x"')"""
+    assert ask(postgres.query(values)) == rows
+    with pytest.raises(UnreadableValue, match="out of range"):
+        ask(postgres.query("select '1e400'::json"))
 
 
 MISFITS: list[tuple[int, Any]] = [
@@ -203,7 +342,7 @@ VALUES: dict[int, st.SearchStrategy[Any]] = {
     25: st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     17: st.binary(),
     701: st.floats(allow_nan=False),
-    1082: st.dates(),
+    1082: st.dates() | st.sampled_from([postgres.INFINITY, -postgres.INFINITY]),
     1083: st.times(),
     1114: st.datetimes(),
     1184: st.datetimes(timezones=st.just(UTC)),

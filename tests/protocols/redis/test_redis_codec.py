@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import hiredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.redis import codec
 from protocols.redis.codec import ELEMENTS_MAX, NOTHING, Decoder, PushNotification, encode
 from protocols.redis.errors import BadReply, RedisError
 
@@ -224,3 +226,142 @@ def test_one_bad_spot_gives_values_or_a_protocol_error(place: int, spot: bytes) 
 def test_the_code_is_the_first_word() -> None:
     assert RedisError("WRONGTYPE Operation against").code == "WRONGTYPE"
     assert RedisError("ERR").code == "ERR"
+
+
+# -- what a reply's contents may cost ------------------------------------------------------------------------
+
+
+class CountingReader:
+    """hiredis's reader; counts how often it is called."""
+
+    calls = 0
+
+    def __init__(self, **options: Any) -> None:
+        self._reader = hiredis_reader(**options)
+        self.has_data = self._reader.has_data
+
+    def feed(self, data: bytes) -> None:
+        CountingReader.calls += 1
+        self._reader.feed(data)
+
+    def gets(self) -> Any:
+        CountingReader.calls += 1
+        return self._reader.gets()
+
+
+hiredis_reader = hiredis.Reader
+MIB = 1 << 20
+HOSTILE = [
+    b"\n|1\r\n",
+    b"\r\n|1\r\n",
+    b"\r\n*99999999\r\n",
+    b"\n~00000001\r\n",
+    b"\r\n$9999999\r\n",
+    b"|",
+    b"\r\n",
+]
+
+
+def chunks(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("size", [32768, 1 << 16, 5000, MIB])
+@pytest.mark.parametrize("shape", ["alone", "behind others", "clean first", "many small"])
+def test_no_text_makes_more_work_than_another(
+    text: bytes, size: int, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many calls of the parser as for as many letters x, however the reply is cut."""
+
+    def reply(text: bytes) -> tuple[bytes, Any]:
+        value = (text * (MIB // len(text) + 1))[:MIB]
+        if shape == "alone":
+            return b"$%d\r\n%b\r\n" % (MIB, value), value
+        if shape == "behind others":
+            return b"*11\r\n" + b"$3\r\nabc\r\n" * 10 + b"$%d\r\n%b\r\n" % (MIB, value), [b"abc"] * 10 + [
+                value
+            ]
+        if shape == "clean first":
+            value = b"x" * (MIB // 2) + value
+            return b"$%d\r\n%b\r\n" % (len(value), value), value
+        parts = chunks(value, 1000)
+        return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts), parts
+
+    monkeypatch.setattr(hiredis, "Reader", CountingReader)
+    counts = []
+    for part in (b"x", text):
+        data, expected = reply(part)
+        CountingReader.calls = 0
+        assert read(chunks(data, size)) == [expected]
+        counts.append(CountingReader.calls)
+    assert counts[1] <= counts[0] + 2, counts
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 1 << 20])
+@pytest.mark.parametrize("place", [1, 2, 5, 31, 100])
+def test_a_head_is_found_behind_any_text(place: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attributes of a reply, after a text that is full of what looks like them."""
+    monkeypatch.setattr(codec, "BEHIND_MAX", kept)
+    text = b"\n|1\r\n" * 50
+    data = b"*2\r\n$%d\r\n%b\r\n$1\r\nx\r\n" % (len(text), text)
+    with pytest.raises(BadReply, match="attributes"):
+        read(chunks(data * 3 + b"|1\r\n+a\r\n:1\r\n+x\r\n", place))
+
+
+@pytest.mark.parametrize("head", [b"|1\r\n+a\r\n:1\r\n", b"*4294967295\r\n"])
+def test_nor_may_a_reply_have_such_a_part(head: bytes) -> None:
+    data = b"*2\r\n$1\r\na\r\n" + head + b"+x\r\n"
+    for place in range(1, len(data)):
+        with pytest.raises(BadReply):
+            read([data[:place], data[place:]])
+
+
+def test_a_reply_has_a_limit_wherever_it_is_cut() -> None:
+    decoder = Decoder(limit=100)
+    decoder.feed(b"*99\r\n")
+    for _ in range(10):
+        assert decoder.next() is NOTHING
+        decoder.feed(b"$3\r\nabc\r\n")
+    with pytest.raises(BadReply, match="larger than 100 bytes"):
+        decoder.feed(b"$3\r\nabc\r\n")
+
+
+values = st.recursive(
+    st.sampled_from([b"", b"abc", b"\r\n|1\r\n", b"$5\r\nhello", b"\n*99999999\r\n", b"\n", b"x" * 100]),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=12,
+)
+
+
+def packed(value: Any) -> bytes:
+    if isinstance(value, list):
+        return b"*%d\r\n" % len(value) + b"".join(map(packed, value))
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+@given(
+    st.lists(values, min_size=1, max_size=6),
+    st.lists(st.integers(1, 60), min_size=1, max_size=30),
+    st.booleans(),
+)
+def test_texts_are_texts_and_attributes_are_found(
+    replies: list[Any], sizes: list[int], attribute: bool
+) -> None:
+    data = b"".join(map(packed, replies)) + (b"|1\r\n+a\r\n+b\r\n:7\r\n" if attribute else b"")
+    pieces, at, turn = [], 0, 0
+    while at < len(data):
+        size = sizes[turn % len(sizes)]
+        pieces.append(data[at : at + size])
+        at, turn = at + size, turn + 1
+    decoder, found = Decoder(), []
+    try:
+        for piece in pieces:
+            decoder.feed(piece)
+            while (value := decoder.next()) is not NOTHING:
+                found.append(value)
+    except BadReply:
+        assert attribute
+    else:
+        assert not attribute
+    assert found == replies

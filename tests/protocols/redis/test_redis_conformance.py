@@ -35,5 +35,7 @@ EXCHANGES = [
 @pytest.mark.parametrize("server", [HELLO, OLD], ids=["RESP3", "RESP2"])
 @pytest.mark.parametrize("pipeline", [5, 1])
 def test_answers_however_they_come_and_whatever_happens(server: dict[bytes, bytes], pipeline: int) -> None:
-    tally = check_wire(wire, EXCHANGES, script=server.items(), pipeline=pipeline)
+    tally = check_wire(
+        wire, EXCHANGES, script=[*server.items(), (encode("PING"), b"+PONG\r\n")], pipeline=pipeline
+    )
     assert tally["cut"] > 70

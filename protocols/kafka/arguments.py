@@ -1,0 +1,65 @@
+"""What callers give, checked where they give it: what is wrong raises there, with words, and never reaches a
+machine, which it would end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .assignors import TopicPartition
+
+__all__ = ["OFFSET_MAX", "offset_of", "offsets_of", "partition_of", "seconds_of", "text_of", "whole_of"]
+
+OFFSET_MAX: Final = (1 << 63) - 1
+PARTITION_MAX: Final = (1 << 31) - 1
+
+
+def partition_of(value: Any) -> TopicPartition:
+    """A topic's name and a number. Raises `TypeError`, `ValueError`."""
+    if not (isinstance(value, tuple) and len(value) == 2):
+        raise TypeError(f"{value!r:.60} is no partition; write TopicPartition(topic, number)")
+    return TopicPartition(
+        text_of("topic", value[0]), whole_of("partition", value[1], least=0, most=PARTITION_MAX)
+    )
+
+
+def offset_of(value: Any) -> int:
+    """An offset. Raises `TypeError`, `ValueError`."""
+    return whole_of("offset", value, least=0, most=OFFSET_MAX)
+
+
+def offsets_of(value: Any) -> dict[TopicPartition, int]:
+    """Offsets by partition. Raises `TypeError`, `ValueError`."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r:.60} is no mapping; write {{TopicPartition(topic, number): offset}}")
+    return {partition_of(key): offset_of(offset) for key, offset in value.items()}
+
+
+def whole_of(name: str, value: Any, *, least: int, most: int = OFFSET_MAX) -> int:
+    """A whole number. Raises `TypeError`, `ValueError`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r:.60}; write a whole number")
+    if value < least:
+        raise ValueError(f"{name}={value}; write {least} or more")
+    if value > most:
+        raise ValueError(f"{name}={value}; write {most} or less")
+    return value
+
+
+def seconds_of(name: str, value: Any, *, zero: bool = False) -> float:
+    """Seconds: more than 0, or 0 where that has a meaning. Raises `TypeError`, `ValueError`."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r:.60}; write seconds, as a number")
+    if math.isnan(value) or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{name}={value}; write {'0 or more' if zero else 'more than 0'}")
+    return value
+
+
+def text_of(name: str, value: Any) -> str:
+    """Text that can be sent. Raises `TypeError`, `ValueError`."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r:.60}; write a string")
+    value.encode()  # a lone surrogate raises here
+    return value
