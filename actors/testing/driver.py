@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 from actors.errors import Misuse
@@ -21,6 +23,8 @@ from .sockets import FakeSocket
 from .waiting import settle
 
 __all__ = ["Driver", "FakeTransport", "Fault", "Step"]
+
+copyreg.pickle(Context, lambda context: (context.copy, ()))  # for `Driver.clone`
 
 TRICKLES_MAX: Final = 10_000  # steps in which a slow peer takes the output
 

@@ -56,9 +56,14 @@ async def answer_later(request: http.Request) -> http.Response:
     return answer(request)
 
 
+# The stream's timer is a lower bound of what is due, and lower if an exchange had to be waited for; which
+# depends on how its request was cut. With these it is the same time.
+TIMEOUTS = http.Timeouts(idle=75.0, response_generation=75.0)
+
+
 def served_by(handler: Any) -> Callable[[], StreamProtocol]:
     def connection() -> StreamProtocol:
-        return Connection(http.server("127.0.0.1:80", handler))
+        return Connection(http.server("127.0.0.1:80", handler, timeouts=TIMEOUTS))
 
     return connection
 
