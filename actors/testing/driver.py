@@ -29,6 +29,10 @@ copyreg.pickle(Context, lambda context: (context.copy, ()))  # for `Driver.clone
 TRICKLES_MAX: Final = 10_000  # steps in which a slow peer takes the output
 
 
+# For `Driver.clone`: nobody changes what is in a context that is not running, so clones share it.
+copyreg.pickle(Context, lambda context: "context")
+
+
 class _Idle(Machine[Scope]):
     """Does nothing, so that there is a scope."""
 

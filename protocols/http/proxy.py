@@ -488,7 +488,7 @@ class ProxyResponder(Responder):
                 exchange.respond(self._proxy.refusal(error))
                 return
             self._reply = None
-            if channel is None:
+            if self._gathered is not None and channel is None:
                 self._forget_gathered()
             note = head.forwarded
             if note is not None and channel is None and note[0] is self._proxy.mark:
@@ -645,7 +645,7 @@ def proxy(
     request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and
     Forwarded are kept and added to. `secure`: the clients come by TLS. `body_max`: bytes that a client may
     send as a body, else 413. `gather`: bytes of a body that are gathered before a connection is taken for it;
-    a larger one streams, and every `body_timeout` seconds something must have come of it, at the least
+    a larger one streams. In `body_timeout` seconds something must have come of either, at the least
     `Timeouts.body_rate_min` bytes a second, else 408. `spool_max`: bytes that one response's spool may take
     on disk, `spool_total`: all of this proxy's together, in `spool_directory` (None: the system's for
     temporary files). `tunnel_idle`: seconds an upgraded connection may be silent. Raises `ValueError` for a

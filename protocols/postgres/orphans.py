@@ -71,6 +71,13 @@ class OrphansWire(Wire):
         self._cancelling = False  # it is on its way
         self._cut = False  # what is left of a copy is not read any more
 
+    def _put_off(self, work: Work[Any], unit: Any) -> None:
+        """What was asked before comes first; nothing of this one has left yet."""
+        if isinstance(unit, CopyIn):
+            work.when_settled(unit.settled)
+        work.wire_bytes = 0
+        self._backlog.append(work)
+
     def abandoned(self, work: Work[Any]) -> None:
         """What the server is doing for it is to end. A copy is broken off."""
         current = self.member.current

@@ -5,8 +5,10 @@
     Bind, Describe, Flush       the columns of its portal, for what is not planned
     Bind, Execute, Sync         the unit
 
-There is no Sync in between, so all of it is one transaction, under which no other can change tables, and
-which a pooler leaves on one server. An error on the way has a Sync sent; nothing was executed then.
+Outside of a transaction it begins when all before it was answered: a pooler takes an answer to a Sync for
+the end, whatever was sent behind it. There is no Sync in between, so all of it is one transaction, under
+which no other can change tables, and which a pooler leaves on one server. An error on the way has a Sync
+sent; nothing was executed then.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class Preparing:
     `doubted`: what was known of it before, which a parameter did not fit.
     """
 
-    __slots__ = ("_doubted", "_name", "_session", "_unit", "asked", "columns", "statement", "types")
+    __slots__ = ("_doubted", "_name", "_session", "_unit", "asked", "begun", "columns", "statement", "types")
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Preparing:
     ) -> None:
         self._unit = unit
         self._doubted = doubted
+        self.begun = False
         self._session = session
         self._name = b"" if self._copies else session.name_of(unit.sql)
         self.statement = known
@@ -63,6 +66,7 @@ class Preparing:
 
     def begin(self) -> bytes:
         """The first question. Raises `ValueError` for what cannot be asked."""
+        self.begun = True
         if self.statement is not None:
             return self._ask_portal(self.statement)
         name = self._name

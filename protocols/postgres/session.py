@@ -74,6 +74,8 @@ class Session:
             self._close([statement])
         return kept
 
+    why = "a pooler in transaction mode is between; nothing stays prepared from now on. Write statements=0"
+
     def vanished(self) -> bool:
         """A statement was gone: none of the others is to be relied upon. Whether this shows that each
         transaction has another server.

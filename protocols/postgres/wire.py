@@ -71,10 +71,6 @@ LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
 SIMPLE: Final = Mark()
 
-VANISH: Final = (
-    "a pooler in transaction mode is between; nothing stays prepared from now on. Write statements=0"
-)
-
 
 class PostgresWire(OrphansWire):
     """Protocol 3.0 over one connection of a pool. `result_bytes`: how much one unit's rows may have."""
@@ -197,13 +193,6 @@ class PostgresWire(OrphansWire):
         self._session.forget(known)
         self._prepare(work, doubted=known)
 
-    def _put_off(self, work: Work[Any], unit: Any) -> None:
-        """What was asked before comes first; nothing of this one has left yet."""
-        if isinstance(unit, CopyIn):
-            work.when_settled(unit.settled)
-        work.wire_bytes = 0
-        self._backlog.append(work)
-
     def _send_otherwise(self, work: Work[Any]) -> bool:
         """What goes by the simple protocol. False if it does not."""
         unit = work.unit
@@ -250,10 +239,20 @@ class PostgresWire(OrphansWire):
         executed.
         """
         job = Preparing(work.unit, self._session, known, doubted)
-        self._stream.write(job.begin())
+        if not self._jobs or work.stage == EXCHANGE:
+            self._stream.write(job.begin())
         self._jobs.append(job)
         self.writable = False
         work.wire_bytes = 0  # lost with the connection, it was not executed
+
+    def _ask_late(self, job: Job) -> None:
+        """What is before it was answered, after which a pooler may have given its server to somebody else."""
+        work = self.member.current
+        if isinstance(job, Preparing) and not job.begun and work is not None:
+            try:
+                self._stream.write(job.begin())
+            except Exception as error:
+                self._go_ahead(work, job, error)
 
     def _told(self, job: Preparing) -> None:
         """The server has answered: the next question, or the unit."""
@@ -539,6 +538,8 @@ class PostgresWire(OrphansWire):
             self.member.settle(None)
         else:
             self._answer(work, job, rows, count)
+        if not self.writable and self._jobs:
+            self._ask_late(self._jobs[0])
         if self._orphaned:
             self._orphaned -= 1
             self._look_at_orphans()
@@ -639,7 +640,7 @@ class PostgresWire(OrphansWire):
         if error.sqlstate == INVALID_NAME and kept and not bound:
             if self._session.vanished():
                 pool = self.member.pool
-                pool.loop.log.warning("statements vanish", pool=pool.name, why=VANISH)
+                pool.loop.log.warning("statements vanish", pool=pool.name, why=self._session.why)
         elif is_invalid(error) and work.stage == EXCHANGE:
             self._session.shared.turned(statement.sql)
 

@@ -81,11 +81,11 @@ def test_units_and_transactions(loop: Loop, bouncer: int, pipeline: int) -> None
     url = f"postgresql://postgres@127.0.0.1:{bouncer}/test"
     db = loop.spawn(postgres.pool(url, connections=8, pipeline=pipeline, statements=0))
     replies = [db.submit(postgres.fetch_one("select $1::int, $2::text", n, f"é{n}")) for n in range(200)]
-    assert loop.run_until(settle_all(*replies)) == tuple((n, f"é{n}") for n in range(200))
+    assert [*loop.run_until(settle_all(*replies))] == [(n, f"é{n}") for n in range(200)]
     held = [db.submit(twice(n)) for n in range(50)]
-    assert loop.run_until(settle_all(*held)) == tuple((2 * n, True) for n in range(50))
+    assert [*loop.run_until(settle_all(*held))] == [(2 * n, True) for n in range(50)]
     failing = [db.submit(postgres.fetch_value("select 6 / $1::int", n % 2)) for n in range(20)]
-    answers = loop.run_until(settle_all(*failing))
+    answers = [*loop.run_until(settle_all(*failing))]
     assert [answer for answer in answers if not isinstance(answer, postgres.PostgresError)] == [6] * 10
 
 
@@ -133,7 +133,7 @@ def test_with_the_default_options_nobody_executes_what_another_has_prepared(
                 deletes.submit(twice(turn), timeout=30),
                 reads.submit(with_cursor(turn), timeout=30),
             ]
-            found = loop.run_until(settle_all(*units))
+            found = [*loop.run_until(settle_all(*units))]
             assert found == [*range(1, 9), 1, (2 * turn, True), [(turn, 2.5), (turn + 1, 2.5)]]
     assert loop.run_until(reads.submit(postgres.fetch_value("select count(*) from kept"))) == 180
     said = [entry for entry in logs if entry["event"] == "statements vanish"]

@@ -166,7 +166,7 @@ def test_units_on_old_and_new_connections_after_a_type_has_changed(
     elsewhere(server, f"alter table changed alter a type {after}")
     for pool in (db, fresh):
         replies = [pool.submit(select) for _ in range(8)]
-        found = loop.run_until(settle_all(*replies))
+        found = [*loop.run_until(settle_all(*replies))]
         assert found == [[(value,)]] * 8
         assert {type(rows[0][0]) for rows in found} == {type(value)}  # type: ignore[index]
 
@@ -186,7 +186,7 @@ def test_more_columns_and_fewer(loop: Loop, server: Server, statements: int) -> 
     ):
         elsewhere(server, f"alter table wide {sql}")
         for pool in pools:
-            assert loop.run_until(settle_all(*[pool.submit(select) for _ in range(4)])) == [[row]] * 4
+            assert [*loop.run_until(settle_all(*[pool.submit(select) for _ in range(4)]))] == [[row]] * 4
 
 
 def test_a_statement_that_was_executed_is_not_repeated_without_leave(loop: Loop, server: Server) -> None:
@@ -289,9 +289,9 @@ def test_statements_that_are_deallocated(loop: Loop, server: Server, gone: str, 
     db = spawn(loop, server, connections=1, pipeline=pipeline)
     for _ in range(2):
         units = [postgres.fetch_value(f"select $1::int + {number}", 1) for number in range(6)]
-        assert loop.run_until(settle_all(*map(db.submit, units))) == [1, 2, 3, 4, 5, 6]
+        assert [*loop.run_until(settle_all(*map(db.submit, units)))] == [1, 2, 3, 4, 5, 6]
         again = [db.submit(postgres.execute(gone)), *map(db.submit, units)]
-        assert loop.run_until(settle_all(*again))[1:] == [1, 2, 3, 4, 5, 6]
+        assert [*loop.run_until(settle_all(*again))][1:] == [1, 2, 3, 4, 5, 6]
     assert db.statistics().opened == 1
 
 
@@ -303,7 +303,7 @@ def test_names_are_nobody_elses(loop: Loop, server: Server) -> None:
             db.submit(postgres.query("select name, pg_sleep(0.02) from pg_prepared_statements"))
             for _ in "123"
         ]
-        for answer in loop.run_until(settle_all(*rows)):
+        for answer in [*loop.run_until(settle_all(*rows))]:
             assert not names & {name for name, _ in answer}  # type: ignore[misc, union-attr]
             names |= {name for name, _ in answer}  # type: ignore[misc, union-attr]
     assert len(names) == 6
@@ -314,7 +314,7 @@ def test_large_statements_do_not_stay(loop: Loop, server: Server) -> None:
     db = spawn(loop, server, connections=1, pipeline=4)
     large = [f"select {number}, length('{'x' * 20_000}')" for number in range(8)]
     for _ in range(2):
-        rows = loop.run_until(settle_all(*[db.submit(postgres.query(sql)) for sql in large]))
+        rows = [*loop.run_until(settle_all(*[db.submit(postgres.query(sql)) for sql in large]))]
         assert rows == [[(number, 20_000)] for number in range(8)]
     wait(loop, db, postgres.execute_many(f"select $1::int, '{'y' * 20_000}'", [(1,), (2,)]))
     middling = [f"select {number}, '{'z' * 10_000}'" for number in range(200)]

@@ -214,7 +214,7 @@ def test_a_domain_that_was_made_anew_over_another_type(loop: Loop, server: Serve
     insert = "insert into worn values ($1)"
 
     def ask(*units: Unit[Any]) -> Any:
-        return loop.run_until(settle_all(*[db.submit(unit, timeout=30) for unit in units]))
+        return [*loop.run_until(settle_all(*[db.submit(unit, timeout=30) for unit in units]))]
 
     for kind, value in (("int8", 5), ("float8", 2.5), ("text", "x"), ("jsonb", {"a": 1}), ("bytea", b"x")):
         for statement in (

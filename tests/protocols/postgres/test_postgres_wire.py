@@ -184,6 +184,23 @@ def test_another_connection_reads_by_what_its_own_server_says() -> None:
     assert gone.result() == []
 
 
+def test_a_question_waits_for_the_answers_before_it() -> None:
+    bench = Played(pipeline=4).ready()
+    first, other, behind = bench.submit(UNIT), bench.submit(postgres.query("select 2", 5)), bench.submit(UNIT)
+    bad = bench.submit(postgres.query("select \0"))
+    bench.run()
+    assert b"P\0" not in bench.sockets[-1].delivered()  # a pooler takes the next Z for the end
+    bench.say(answer(1))
+    assert bench.sockets[-1].delivered().endswith(messages.FLUSH)
+    bench.say(DESCRIBED)
+    bench.say(answer(2))
+    bench.say(answer(3))
+    bench.say(READY)
+    assert [reply.result() for reply in (first, other, behind)] == [[(1,)], [(2,)], [(3,)]]
+    assert isinstance(bad.error, ValueError)
+    assert bench.add_up()
+
+
 def test_a_connection_that_is_lost_while_it_describes_has_executed_nothing() -> None:
     bench = Played(pipeline=4)
     replies = [bench.submit(UNIT) for _ in range(3)]

@@ -79,7 +79,7 @@ def test_columns_that_change_their_type(loop: Loop, statements: int, pipeline: i
         before = [db.submit(postgres.fetch_value(PRICE)) for _ in range(6)]
         loop.run_until(settle_all(*before))
         server.alter(price(kind, value))
-        answers = loop.run_until(settle_all(*[db.submit(postgres.fetch_value(PRICE)) for _ in range(12)]))
+        answers = [*loop.run_until(settle_all(*[db.submit(postgres.fetch_value(PRICE)) for _ in range(12)]))]
         assert answers == [value] * 12
         server.lose_statements()
     assert not db.statistics().failed
@@ -118,7 +118,7 @@ def test_a_pooler_between(loop: Loop, statements: int) -> None:
             units = [pools[0].submit(unit) for _ in range(8)]
             units += [pools[1].submit(postgres.execute(DELETE, 10 + turn)) for _ in range(2)]
             units.append(pools[0].submit(transferred()))
-            assert sorted(loop.run_until(settle_all(*units))) == [0, 1, *[5] * 9]
+            assert sorted([*loop.run_until(settle_all(*units))]) == [0, 1, *[5] * 9]
     assert sorted(database.tables["accounts"]) == [*range(10), *range(40, 100)]
     said = [entry for entry in logs if entry["event"] == "statements vanish"]
     assert {entry["pool"] for entry in said} <= {"reads", "deletes"}
