@@ -24,8 +24,6 @@ from .waiting import settle
 
 __all__ = ["Driver", "FakeTransport", "Fault", "Step"]
 
-copyreg.pickle(Context, lambda context: (context.copy, ()))  # for `Driver.clone`
-
 TRICKLES_MAX: Final = 10_000  # steps in which a slow peer takes the output
 
 

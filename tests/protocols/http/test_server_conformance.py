@@ -51,19 +51,14 @@ def answer(request: http.Request) -> http.Response:
     return http.text_response(f"{request.method} {request.target} {len(request.body)}\n")
 
 
-# A connection keeps a deadline that is too early and corrects it when it fires. The kit compares deadlines, so here
-# none is earlier than the idle one.
+# A connection keeps a deadline that is too early and corrects it when it fires. The kit compares deadlines, so
+# here none is earlier than the idle one.
 TIMEOUTS = http.Timeouts(response_generation=100.0, response_sending=100.0)
 
 
 async def answer_later(request: http.Request) -> http.Response:
     await sleep(0)
     return answer(request)
-
-
-# The stream's timer is a lower bound of what is due, and lower if an exchange had to be waited for; which
-# depends on how its request was cut. With these it is the same time.
-TIMEOUTS = http.Timeouts(idle=75.0, response_generation=75.0)
 
 
 def served_by(handler: Any) -> Callable[[], StreamProtocol]:
