@@ -10,8 +10,9 @@ Rules:
 2. A call from a thread costs one append and, if the loop is not awake already, one write to its descriptor.
 3. Every reply settles: at the latest when the loop stops. A pool then refuses what comes, as it always does;
    anything else fails with `MachineStopped`.
-4. Code on the loop's own thread (flows, handlers) uses the same proxies and gets plain replies to await.
-5. A process that forks after the start has no such thread in the child; using the loop there says so.
+4. What a thread asks for (a spawn, a unit, a call) sees a copy of the thread's context variables.
+5. Code on the loop's own thread (flows, handlers) uses the same proxies and gets plain replies to await.
+6. A process that forks after the start has no such thread in the child; using the loop there says so.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from actors.current import outside_deadline
+from actors.embedding.hosted import GRACE, LOST
 from actors.errors import DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
 from actors.forks import tell_of_forks
 from actors.kernel import Kernel, SystemKernel
@@ -37,6 +40,7 @@ __all__ = ["ThreadLoop", "ThreadPool", "ThreadReply"]
 
 T = TypeVar("T")
 
+LOOK_SECONDS: Final = 5.0  # how often a thread that waits for as long as it takes sees whether it is in vain
 POSTS_MAX: Final = 1 << 16  # what threads have asked and the loop has not looked at yet
 
 
@@ -96,10 +100,19 @@ class ThreadReply(Generic[T]):
         """`wait`, by whoever knows that it ends."""
         if self._settled:
             return True
-        taken = self._lock.acquire(timeout=seconds_of(timeout))
+        taken = self._lock.acquire(timeout=LOOK_SECONDS if timeout is None else seconds_of(timeout))
+        while not taken and timeout is None:
+            self._look()
+            taken = self._lock.acquire(timeout=LOOK_SECONDS)
         if taken:
             self._lock.release()
         return taken
+
+    def _look(self) -> None:
+        """A reply that has not settled after its own deadline has been lost: have it fail."""
+        reply = self._reply
+        if reply is not None and reply.deadline + GRACE < SystemKernel.monotonic():
+            self._host.post(Post(self, reply.cancel, (DeadlineExceeded(LOST),)))
 
     def cancel(self) -> None:
         """Lose interest: `result` raises `Cancelled` unless the answer is faster. Nothing on a wire is
@@ -135,6 +148,9 @@ class Post(NamedTuple):
 
     function: Callable[..., object]
     arguments: tuple[Any, ...] = ()
+    context: Context | None = None
+    """The context variables of whoever asks: it runs in them."""
+
     also_after: bool = False
     """Whether it can be done when the loop has ended, too: by whichever thread notices."""
 
@@ -162,7 +178,7 @@ class ThreadPool:
         if due != NEVER:  # a surrounding `deadline()`
             left = max(0.0, due - SystemKernel.monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        self._host.post(Post(reply, self._submit, (reply, unit, timeout, priority), True))
+        self._host.post(Post(reply, self._submit, (reply, unit, timeout, priority), copy_context(), True))
         return reply
 
     def _submit(self, reply: ThreadReply[Any], unit: Any, timeout: float | None, priority: int) -> None:
@@ -317,9 +333,10 @@ class ThreadLoop:
         return ThreadPool(self, handle) if hasattr(handle, "submit") else handle
 
     def call(self, function: Callable[..., T], *arguments: Any) -> ThreadReply[T]:
-        """Run a function on the loop's thread; it must be short and must not block."""
+        """Run a function on the loop's thread, in a copy of the caller's context variables; it must be short
+        and must not block."""
         reply: ThreadReply[T] = ThreadReply(self)
-        self.post(Post(reply, self._call, (reply, function, arguments)))
+        self.post(Post(reply, self._call, (reply, function, arguments), copy_context()))
         return reply
 
     @staticmethod
@@ -369,13 +386,16 @@ class ThreadLoop:
 def run_post(post: Post) -> None:
     """What goes wrong, even `SystemExit`, is for whoever has asked."""
     try:
-        post.function(*post.arguments)
+        if post.context is None:
+            post.function(*post.arguments)
+        else:
+            post.context.run(post.function, *post.arguments)
     except BaseException as error:
         if post.reply is None:
             raise
         post.reply._settle(None, error)
 
 
-def seconds_of(timeout: float | None) -> float:
+def seconds_of(timeout: float) -> float:
     """As `Lock.acquire` wants it."""
-    return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+    return min(max(0.0, timeout), threading.TIMEOUT_MAX)

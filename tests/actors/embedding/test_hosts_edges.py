@@ -10,7 +10,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from actors import DeadlineExceeded, Loop, Misuse, Reply, deadline, gather, sleep
+from actors import DeadlineExceeded, Loop, Machine, Misuse, Reply, deadline, gather, sleep
+from actors.embedding import thread_host
 from tests.actors.embedding.hosts import HOSTS, pump, run_in
 
 LONG_AGO = 100.0  # seconds
@@ -82,6 +83,25 @@ def test_whoever_has_lost_it_cannot_keep_the_wait_by_raising_once_more():
         assert [type(error) for error in told[0].exceptions] == [KeyError]
 
     run_in("asyncio", main)
+
+
+class Loses(Machine[Any]):
+    """In the place of a pool that has lost its unit."""
+
+    def handle(self, scope: Any) -> Any:
+        return self
+
+    def submit(self, unit: Any, timeout: Any = None, priority: int = 0) -> Reply[Any]:
+        return Reply(deadline=-LONG_AGO)
+
+
+def test_a_thread_does_not_wait_for_what_is_lost(monkeypatch):
+    monkeypatch.setattr(thread_host, "LOOK_SECONDS", 0.01)
+    with Loop.in_thread() as loop:
+        pool = loop.spawn(Loses())
+        with pytest.raises(DeadlineExceeded, match="lost"):
+            pool.submit("unit").result()
+        assert not pool.submit("unit").wait(0.001)
 
 
 # -- two asyncio loops in one thread -----------------------------------------------------------------------
