@@ -93,7 +93,7 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("actors.streams.SEND_PIECES_MAX", (1, 2)),
     Knob("actors.streams.FLUSH_SECONDS", (0.05, 1.0), (35.0,)),
     Knob("actors.streams.LINGER_SECONDS", (0.01,), (10.0,)),
-    Knob("actors.streams.LINGER_SECONDS_MAX", (0.05,), (40.0,)),
+    Knob("actors.streams.LINGER_SECONDS_MAX", (0.01, 1.0), (35.0,)),
     Knob("actors.streams.LINGER_READS_MAX", (1,), (1000,)),
     Knob("actors.streams.DELIVERIES_MAX", (1, 2), (10_000,)),
     Knob(

@@ -39,7 +39,16 @@ from actors.errors import FAILURES
 from .errors import BadRequest
 from .exchanges import GATHER, Exchange
 from .head import HEAD_KEPT_BYTES, RequestHead, parse_request_head
-from .messages import CLOSE_LINE, KEEP_ALIVE_LINE, Request, Response, text_response, write_response
+from .messages import (
+    CLOSE_LINE,
+    KEEP_ALIVE_LINE,
+    SHARED_MIN,
+    Request,
+    Response,
+    encode_response,
+    text_response,
+    write_response,
+)
 from .routing import Route
 from .timeouts import Sending
 
@@ -148,7 +157,10 @@ class ServerConnection(StreamProtocol):
             elif not head.minor:
                 lines += KEEP_ALIVE_LINE
             try:
-                write_response(transport, answer, lines, head.method, head.minor)
+                if len(answer.body) > SHARED_MIN:
+                    write_response(transport, answer, lines, head.method, head.minor)
+                else:
+                    transport.write(encode_response(answer, lines, head.method, head.minor))
             except Exception as error:
                 answer = server.failed(request, error)
                 write_response(transport, answer, lines, head.method, head.minor)

@@ -33,10 +33,10 @@ KNOBS: Final[tuple[Knob, ...]] = (
             "protocols.http.wire.DRAINED": drained,
         },
     ),
-    Knob("protocols.http.connections.SENDING_MIN", (1, 100), (1 << 24,)),
+    Knob("protocols.http.connections.SENDING_MIN", (0, 100), (1 << 24,)),
     Knob(
         "protocols.http.head.HEADS_KEPT",
-        (1, 2),
+        (0, 1, 2),
         (100_000,),
         also={"protocols.http.server.HEADS_KEPT": same, "protocols.http.wire.HEADS_KEPT": same},
     ),
@@ -50,6 +50,12 @@ KNOBS: Final[tuple[Knob, ...]] = (
         },
     ),
     Knob("protocols.http.gathering.MEMORY_MAX", (0, 100), (1 << 24,)),
+    Knob(
+        "protocols.http.messages.SHARED_MIN",
+        (0, 100),
+        (1 << 24,),
+        also={"protocols.http.connections.SHARED_MIN": same, "protocols.http.exchanges.SHARED_MIN": same},
+    ),
     Knob("protocols.http.messages.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
     Knob(
         "protocols.http.messages.SHARED_MIN",

@@ -358,14 +358,14 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
         if status in BODILESS or status == 205:
             return encode_response_head(status, block, 0, lines)
         status_line = _status_line(status)
-    if method == "CONNECT" and status < 300:
-        return encode_response_head(status, block, None, lines)
-    if response.trailers is not NO_HEADERS and minor == 1:
+    if response.trailers is not NO_HEADERS and minor == 1 and method != "CONNECT":
         return _encode_with_trailers(response, lines, block, method)
     length = len(body)
     framing = _LENGTHS[length] if length < _LENGTHS_KEPT else _framing(length)
     if method == "HEAD":
         body = b""
+    elif method == "CONNECT" and status < 300:
+        return encode_response_head(status, block, None, lines)
     return b"".join((status_line, lines, block, framing, body))
 
 

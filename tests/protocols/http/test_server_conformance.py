@@ -51,8 +51,8 @@ def answer(request: http.Request) -> http.Response:
     return http.text_response(f"{request.method} {request.target} {len(request.body)}\n")
 
 
-# A connection keeps a deadline that is too early and corrects it when it fires. The kit compares deadlines, so
-# here none is earlier than the idle one.
+# A connection keeps a deadline that is too early and corrects it when it fires. The kit compares deadlines,
+# so here none is earlier than the idle one.
 TIMEOUTS = http.Timeouts(response_generation=100.0, response_sending=100.0)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import Channel, Reply, Stream, sleep
+from actors.simulation import turned
 from protocols import http
 from protocols.http.connections import Exchange, ServerConnection
 from tests.protocols.http.bad_requests import BAD_REQUESTS
@@ -436,6 +437,38 @@ class TestRememberedHeads:
                 client.received = b""
                 assert client.send(get(f"/{number}")).answer().body == f"GET /{number} ".encode()
             assert 0 < len(served.server.heads) <= 512
+
+    @pytest.mark.parametrize("count", [0, 1, 2, 512])
+    @pytest.mark.parametrize("size", [0, 40, 60, 1024])
+    def test_whatever_is_remembered_each_gets_its_own(self, count: int, size: int) -> None:
+        """Pipelined, one by one and cut in two, by clients in turn; small heads, large ones, and bodies."""
+        knobs = {"protocols.http.head.HEADS_KEPT": count, "protocols.http.head.HEAD_KEPT_BYTES": size}
+        asked = [
+            (get(f"/{number % 5}", "X: y\r\n" * (number % 3), "HEAD" if number % 7 == 6 else "GET"), b"")
+            if number % 4
+            else (b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", b"%03d" % number)
+            for number in range(60)
+        ]
+
+        def tell(request: http.Request) -> http.Response:
+            told = f"{request.method} {request.target} {len(request.headers)} ".encode()
+            return http.Response(200, {"X-Told": told.decode()}, told + request.body)
+
+        with turned(knobs, ["protocols.http"]), Simulated(tell) as simulated:
+            clients = [simulated.connect() for _ in range(3)]
+            for start in range(0, len(asked), 3):
+                group = asked[start : start + 3]
+                data = b"".join(head + body for head, body in group)
+                sock = clients[start % 2]
+                for piece in (data,) if start % 4 else (data[:50], data[50:]):
+                    simulated.send(sock, piece)
+                methods = " ".join(head.split()[0].decode() for head, _ in group)
+                told = [answer.headers.get("x-told") for answer in read_answers(sock.delivered(), methods)]
+                expected = [
+                    f"{head.split()[0].decode()} {head.split()[1].decode()} {head.count(b':')} "
+                    for head, _ in group
+                ]
+                assert told == [text.strip() for text in expected]
 
 
 # -- however it is cut ---------------------------------------------------------------------------------------
