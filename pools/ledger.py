@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
-from actors import Reply
+from actors import Reply, Scope
 from actors.replies import ERROR, VALUE
 
 __all__ = ["PARTS", "Entry", "Ledger", "fail_all"]
@@ -68,14 +68,21 @@ class Entry(Reply[T]):
         """It has just failed: leave whatever holds it. Called before anybody is told."""
 
     def settle(self, value: T) -> bool:
-        """As `Reply.settle`, written out with the count between the fact and the news."""
+        """As `Reply.settle`, written out with the count between the fact and the news: by way of `tell` a
+        Redis GET costs 3 % more (`benchmarks.own.redis`)."""
         if self._state:
             return False
         self._state = VALUE
         self._value = value
         self.ledger.succeeded += 1
-        if self._waiters is not None:
-            self.tell()
+        waiters: Any = self._waiters
+        if waiters is not None:
+            self._waiters = None
+            if waiters.__class__ is not Scope:
+                self._notify(waiters)
+            elif not waiters.woken:
+                waiters.woken = True
+                waiters.loop.woken.append(waiters)
         return True
 
     def fail(self, error: BaseException) -> bool:
