@@ -32,7 +32,8 @@ class Proxy:
             command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
         self.port = port
         self.process = subprocess.Popen(
-            [*command, "--backend", f"http://127.0.0.1:{backend}", "--connections", "4"],
+            # Bodies stream from their first byte, so that a test can play both ends in turn.
+            [*command, "--backend", f"http://127.0.0.1:{backend}", "--connections", "4", "--gather", "0"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

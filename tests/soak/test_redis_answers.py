@@ -12,7 +12,7 @@ import structlog
 
 from actors import Listener, Loop, parse_address
 from actors.testing import run_until
-from pools import PoolError, RetryBudget
+from pools import Cancelled, PoolError, RetryBudget
 from protocols import redis
 from tests.redis_server import RedisServer
 from tests.soak.cutting import Side
@@ -82,7 +82,7 @@ def test_every_answer_belongs_to_its_unit(
                 doomed.append(reply)
             try:
                 got = await reply
-            except (PoolError, redis.RedisError) as error:
+            except (Cancelled, PoolError, redis.RedisError) as error:
                 told[type(error).__name__] += 1
             else:
                 told["answered"] += 1

@@ -13,7 +13,7 @@ import structlog
 
 from actors import Listener, Loop, TcpAddress
 from actors.testing import run_until
-from pools import PoolError, RetryBudget
+from pools import Cancelled, PoolError, RetryBudget
 from protocols import redis
 from protocols.redis.slots import key_slot
 from tests.redis_server import RedisCluster, until
@@ -121,7 +121,7 @@ def test_every_answer_belongs_to_its_unit_while_slots_move(
                 doomed.append(reply)
             try:
                 got = await reply
-            except (PoolError, redis.RedisError) as error:
+            except (Cancelled, PoolError, redis.RedisError) as error:
                 told[type(error).__name__] += 1
             else:
                 told["answered"] += 1

@@ -573,7 +573,7 @@ def test_what_makes_no_sense_is_refused_where_it_is_written() -> None:
         ({"topics": ("t",), "auto_offset_reset": "first"}, "earliest, latest, none"),
         ({"topics": ("t",), "isolation": "none"}, "read_committed, read_uncommitted"),
         ({"topics": ("t",), "assignor": "sticky"}, "cooperative-sticky, range"),
-        ({"topics": ("t",), "buffer_bytes": 0}, "more than 0"),
+        ({"topics": ("t",), "buffer_bytes": 0}, "buffer_bytes=0; write 1 or more"),
         ({"topics": ("t",), "heartbeat": 50.0}, "not less than session_timeout"),
     ):
         topics = options.pop("topics", ())
