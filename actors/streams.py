@@ -46,6 +46,7 @@ LINGER_READS_MAX: Final = 64
 MAPPED: Final = "::ffff:"  # before the dotted address of an IPv4 client of an IPv6 listener
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends RST instead of FIN
 DELIVERIES_MAX: Final = 64  # `received` calls per event, before others get their turn
+ENDS_MAX: Final = 16  # times that a protocol is told of the end, if it goes on expecting input
 
 
 class StreamProtocol:
@@ -297,7 +298,7 @@ class Stream(Transport, Machine[int]):
         """Take over the protocol's outcome, and go on telling it of what is there already until it waits for
         more."""
         scope = self.scope
-        deliveries = 0
+        deliveries = ends = 0
         while outcome is not UNCHANGED:
             protocol = outcome.machine
             if protocol is None:
@@ -329,10 +330,10 @@ class Stream(Transport, Machine[int]):
                     break
                 outcome = protocol.received(self)
             elif self.ended and self._count != NOTHING:
-                deliveries += 1
+                ends += 1
                 if scope.machine is None:
                     break
-                if deliveries > DELIVERIES_MAX:
+                if ends > ENDS_MAX:
                     raise Misuse(
                         f"{told(protocol)}.ended() goes on expecting input after the end; return Stop()"
                     )

@@ -6,8 +6,8 @@ The pool calls `assign` once per wakeup for all that waits, and then carries the
    as well, so an exclusive unit, which needs an idle member, is not starved by those that could share one.
 2. Backends: `choose` names the preferred one for each unit, by default that with the least in flight, a
    connection that is opening counting as one. A backend whose last connect failed is left out until its
-   backoff is over, unless it still has connections. One that is to be avoided is left out while there are
-   others.
+   backoff is over, unless it still has connections. One that is to be avoided does not grow while there are
+   others, and serves only what would wait otherwise.
 3. On a backend: the member that fell idle last; else the least loaded one with room, of the first
    `SHARING_LOOKED_AT`.
 4. A unit that found no idle member where it was preferred makes its backend grow by one connection, lazily,
@@ -194,8 +194,12 @@ def assign(
         for index in order
         if backends[index].retry_at <= now or backends[index].connections
     ]
+    spare: list[Slate[M]] = []  # of those to be avoided: what is idle there is better than to wait
     if len(slates) > 1:
-        slates = [slate for slate in slates if slate.backend.avoid_until <= now] or slates
+        good = [slate for slate in slates if slate.backend.avoid_until <= now]
+        if good and len(good) < len(slates):
+            spare = [slate for slate in slates if slate.backend.avoid_until > now]
+            slates = good
     sends: list[tuple[W, M]] = []
     if len(slates) == 1:
         slate = slates[0]
@@ -209,6 +213,8 @@ def assign(
             slate.took(given)
             member = slate.take(work.unit.pipelinable)
             (only, room), given = slate.only, 0
+            if member is None and spare:
+                member = _any(spare, work.unit)
             if member is None:
                 break
             sends.append((work, member))
@@ -217,6 +223,8 @@ def assign(
     elif slates:
         for work in waiting:
             member = _place(slates, work.unit, choose)
+            if member is None and spare:
+                member = _any(spare, work.unit)
             if member is None:
                 break
             sends.append((work, member))
@@ -239,6 +247,15 @@ def _place(slates: list[Slate[M]], unit: Any, choose: Choose) -> M | None:
             if member is not None:
                 return member
     preferred.wanted = wanted_before  # it waits: whoever may grow does so for it
+    return None
+
+
+def _any(slates: list[Slate[M]], unit: Any) -> M | None:
+    """A member of whichever has one now."""
+    for slate in slates:
+        member = slate.take(unit.pipelinable)
+        if member is not None:
+            return member
     return None
 
 

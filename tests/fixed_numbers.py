@@ -68,6 +68,7 @@ FIXED: dict[str, dict[str, str]] = {
         "SLOT_MASK": DERIVED,
     },
     "actors.streams": {
+        "ENDS_MAX": LIMIT,
         "FLUSHED": STATE,
         "DUE": STATE,
         "BROKEN": STATE,

@@ -95,6 +95,11 @@ CASES = {
     "a backend that is down is left out": (("..", backend(retry_at=11.0), backend()), {}, ("", {1: 2})),
     "but not the connections it has": (("..", backend("a", retry_at=11.0)), {}, ("a", {})),
     "a backend that is avoided is left out": (("..", backend(avoid_until=11.0), backend()), {}, ("", {1: 2})),
+    "but what is idle there is better than to wait": (
+        ("..", backend("a", avoid_until=11.0), backend()),
+        {},
+        ("a", {1: 2}),
+    ),
     "but not where all are": (
         ("..", backend(avoid_until=11.0), backend(avoid_until=12.0)),
         {},
