@@ -320,7 +320,9 @@ def test_a_cancelled_copy_leaves_nothing(boxes: Ask, db: Pool, run: Any) -> None
 
     run(cancel())
     assert count(boxes) == 0
-    assert db.statistics().closed == 0
+    assert (
+        db.statistics().lost == 0
+    )  # a server that took its time got a CancelRequest, and its connection was closed
 
 
 def test_a_copy_that_never_begins_lets_its_feeder_go(loop: Loop, server: Server, run: Any) -> None:
