@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
+from .callbacks import one_turn
 from .current import ANY_THREAD, enter_loop, leave_all, running_here
 from .draining import Drain, DrainDeadline
 from .embedding.hosting import Hosting
@@ -513,7 +514,8 @@ class Loop(Hosting):
     ) -> BaseException | None:
         """Call it; returns what is to go on to whoever runs the loop."""
         try:
-            closer(*arguments)
+            with one_turn():
+                closer(*arguments)
         except FAILURES as failure:
             self.log.error("clean-up failed", machine=told(machine), error=told(failure), exc_info=failure)
         except BaseException as interrupt:

@@ -18,6 +18,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any, Final, Generic, Self, TypeVar
 
 from actors import NEVER, Continue, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
+from actors.callbacks import one_turn
 from actors.replies import VALUE
 
 from .backends import BackendStatistics, PoolStatistics
@@ -63,13 +64,13 @@ class Routed(Entry[T]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest, wherever the unit is. False if it had settled before."""
-        error = error or Cancelled("the unit was cancelled by its asker")
-        if not self.fail(error):
-            return False
-        inner, self.inner = self.inner, None
-        if inner is not None:
-            inner.cancel()
-        return True
+        with one_turn():
+            if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
+                return False
+            inner, self.inner = self.inner, None
+            if inner is not None:
+                inner.cancel()
+            return True
 
     def left(self) -> None:
         """It has failed: parked no longer."""
