@@ -111,7 +111,7 @@ class Loop(Hosting):
     @property
     def machines(self) -> int:
         """How many machines there are, the notifier not counted."""
-        return self._spawned - self._stopped - 1
+        return self._spawned - self._stopped - (self._slots[0] is not None)
 
     @overload
     def spawn(self, machine: M) -> M: ...
@@ -369,6 +369,7 @@ class Loop(Hosting):
                 self._failed(scope, error, outcome)
 
     def _dispatch_wakeups(self) -> None:
+        """With `_apply` written out, as above."""
         for _ in range(ROUNDS_MAX):
             batch, self.woken = self.woken, []
             try:

@@ -37,6 +37,7 @@ from actors import (
     Timeout,
 )
 from actors.streams import StreamOwner
+from actors.telling import told, words_of
 
 from .assignment import Choose, assign, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
@@ -521,7 +522,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         elif member.in_flight and error is not None:
             backend.lost += 1
             if not self._stopped:
-                self._tell_of_loss(member, error)
+                self.warn("connection lost", backend, error, in_flight=member.in_flight)
         else:
             backend.closed += 1
         whose = blame(member, before, error)
@@ -534,15 +535,15 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if self.queue.live or member.in_flight or self.warm or self.draining_now:
             self.wake()
 
-    def _tell_of_loss(self, member: Member, error: BaseException) -> None:
-        backend = member.backend
+    def warn(self, event: str, backend: Backend, error: BaseException | None, **fields: object) -> None:
+        """Say in the log what happened to a backend; once a second of each kind of error."""
         self.loop.log.warning(
-            "connection lost",
-            cause=f"connection lost {backend.address}",
+            event,
+            cause=f"{event} {backend.address} {type(error).__name__}",
             pool=self.name,
             backend=str(backend.address),
-            error=str(error),
-            in_flight=member.in_flight,
+            error=words_of(error),
+            **fields,
         )
 
     def _connect_failed(self, backend: Backend, error: BaseException | None, begun: float) -> None:
@@ -569,13 +570,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def _down_error(self) -> BackendDown:
         cause = self._last_error
-        error = BackendDown(f"{self.name} cannot be reached ({cause}); the unit was not sent")
+        error = BackendDown(f"{self.name} cannot be reached ({words_of(cause)}); the unit was not sent")
         error.__cause__ = cause
         return error
 
     def _lost(self, cause: BaseException | None) -> ConnectionLost:
         error = ConnectionLost(
-            f"the connection to {self.name} was lost ({cause}); the unit may have been executed"
+            f"the connection to {self.name} was lost ({words_of(cause)}); the unit may have been executed"
         )
         error.__cause__ = cause
         return error
@@ -607,7 +608,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def clean_up_failed(self, failure: Exception, **whose: str) -> None:
         """Log what a unit or a wire raises where nobody can be told of it."""
-        self.loop.log.error("clean-up failed", **whose, error=repr(failure), exc_info=failure)
+        self.loop.log.error("clean-up failed", **whose, error=told(failure), exc_info=failure)
 
     def _planned(self) -> list[Work[Any]]:
         """Units that have left the queue and are still to be handed to their connections, by the plan that is
@@ -632,7 +633,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             work.owner = self
             if work.stage != SENT:
                 lost.append((work, error or self._lost(None)))
-            elif self.draining_now and self._stopped:
+            elif self._stopped:
                 lost.append((work, error or PoolClosed("the pool has stopped")))
             elif number >= sent:
                 self.taken_back += 1
