@@ -266,3 +266,21 @@ def test_a_backend_that_speaks_tls_is_told_apart() -> None:
     assert isinstance(reply.error, http.BadResponse)
     assert "192.0.2.7:80 speaks TLS" in str(reply.error)
     assert "write https://192.0.2.7:80" in str(reply.error)
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
+)
+def test_content_of_a_205_is_not_taken_for_the_next_answer(framing: bytes) -> None:
+    """There may be none (RFC 9110 section 15.3.6); what there is ends here."""
+    bench = ProxyBench()
+    client = bench.ask(GET)
+    for _ in range(2):  # the second time its head is known
+        bench.say(b"HTTP/1.1 205 Reset Content\r\n" + framing)
+        answer = bench.heard(client)
+        assert answer.startswith(b"HTTP/1.1 205 ")
+        assert answer.endswith(b"\r\n\r\n")
+        assert answer.count(b"Content-Length: 0\r\n") == 1
+        bench.tell(client, GET)
+    bench.say(OK)
+    assert bench.heard(client).startswith(b"HTTP/1.1 200 ")
