@@ -354,16 +354,21 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def _dispatch(self, now: float) -> None:
         queue = self.queue
-        sends, opens = assign(
-            queue,
-            queue.live,
-            self.backends,
-            depth=self.pipeline,
-            connections_max=self.connections,
-            now=now,
-            choose=self.choose,
-            first=self._turn,
-        )
+        try:
+            sends, opens = assign(
+                queue,
+                queue.live,
+                self.backends,
+                depth=self.pipeline,
+                connections_max=self.connections,
+                now=now,
+                choose=self.choose,
+                first=self._turn,
+            )
+        except Exception:
+            if not self._refuse_unplannable():
+                raise
+            return
         if sends:
             self._turn = (self._turn + 1) % len(self.backends)
             queue.take(len(sends))
@@ -390,6 +395,18 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 self._open(self.backends[index], now)
         if queue.live and not opens:
             self._look_whether_down(now)
+
+    def _refuse_unplannable(self) -> bool:
+        """A plan has failed: whether by units that raise when they are asked what they are."""
+        failures: list[tuple[Work[Any], BaseException]] = []
+        for work in self.queue:
+            try:
+                work.unit.pipelinable  # noqa: B018 - a property
+            except Exception as error:
+                failures.append((work, error))
+        self._refuse(failures)
+        self.wake()
+        return bool(failures)
 
     def _open(self, backend: Backend, now: float) -> None:
         if backend.retry_at > now:
@@ -649,7 +666,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def may_retry(self, work: Work[Any]) -> bool:
         """Whether a unit that was sent, and perhaps executed, may be sent again. Counts it if so."""
-        if self._stopped or not work.unit.idempotent or work.attempts >= self.attempts:
+        if self._stopped or work.attempts >= self.attempts:
+            return False
+        try:
+            if not work.unit.idempotent:
+                return False
+        except Exception as failure:
+            self.clean_up_failed(failure, unit=type(work.unit).__name__)
             return False
         now = self.loop.now
         if work.deadline <= now or not self.budget.grant(now, self.ledger.submitted):

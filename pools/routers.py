@@ -226,13 +226,12 @@ class Router(Machine["Router[Any]"], Generic[P]):
         """To where it belongs."""
         try:
             pool = self.place(routed.unit)
+            if pool is None:
+                self.park(routed, NEVER, routed.reason)
+            else:
+                self.send(routed, pool, routed.unit)
         except Exception as error:
             self.fail(routed, error)
-            return
-        if pool is None:
-            self.park(routed, NEVER, routed.reason)
-        else:
-            self.send(routed, pool, routed.unit)
 
     def send(self, routed: Routed[Any], pool: P, unit: Unit[Any]) -> None:
         """Submit it to this pool, perhaps in another form."""
@@ -269,8 +268,11 @@ class Router(Machine["Router[Any]"], Generic[P]):
         routed.lost = routed.lost or isinstance(error, ConnectionLost)
         if self.stopped_now:
             self.fail(routed, error)
-        else:
+            return
+        try:
             self.again(routed, error)
+        except Exception as failure:  # it is in nobody's hands now
+            self.fail(routed, failure)
 
     def done(self, routed: Routed[T], value: T) -> None:
         """Settle a unit with its value."""
