@@ -24,7 +24,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actors import ANYTHING, NEVER, SLEEP, Bytes, Expectation, Flush, Transport
-from actors.telling import words_of
 from pools import DeadlineExceeded, HeldAcrossBackends, Unit, Work
 from pools.units import EXCHANGE, SENT
 
@@ -443,7 +442,7 @@ class PostgresWire(OrphansWire):
     def _skip(self, error: Exception, data: bytes, at: int, size: int) -> int:
         """Drop the rest of this answer."""
         if not isinstance(error, UnreadableValue):
-            error = UnreadableValue(f"a value that cannot be read: {words_of(error)}")
+            error = UnreadableValue(f"a value that cannot be read: {error}")
         self._failure = error
         self._decode = skip_rows
         self._rows = []
