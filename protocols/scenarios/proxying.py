@@ -197,11 +197,8 @@ def proxy(world: World) -> None:
         timeouts = http.Timeouts(
             idle=5.0, head_receiving=2.0, body_receiving=2.0, response_sending=5.0, body_rate_min=20_000.0
         )
-        host.loop.spawn(
-            http.server(
-                f"0.0.0.0:{PORT}", http.proxy(pool, spool_max=100_000, body_timeout=2.0), timeouts=timeouts
-            )
-        )
+        forwarding = http.proxy(pool, spool_max=100_000, body_timeout=2.0, tunnel_idle=IDLE_SECONDS)
+        host.loop.spawn(http.server(f"0.0.0.0:{PORT}", forwarding, timeouts=timeouts))
 
     def call(number: int) -> None:
         def program(host: Host) -> None:
