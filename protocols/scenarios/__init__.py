@@ -11,6 +11,7 @@ SCENARIOS: Final = {
     "tree": "protocols.scenarios.tree:tree",
     "flows": "protocols.scenarios.deadlines:flows",
     "postgres": "protocols.scenarios.bank:bank",
+    "schema": "protocols.scenarios.schema:schema",
     "kafka": "protocols.scenarios.log:events",
     "redis": "protocols.scenarios.store:store",
     "pool": "protocols.scenarios.flapping:flapping",
