@@ -170,7 +170,7 @@ class PostgresWire(OrphansWire):
             self._jobs.append(known)
 
     def _send_apart(self, work: Work[Any], unit: SqlUnit[Any], known: Statement | None) -> None:
-        """What is not known here, not planned, or sent again: what has been refused may be untrue here, too."""
+        """What is not known, not planned, or sent again: what was refused elsewhere may be untrue here."""
         known = known or self._session.guess(unit.sql)
         if known is None or work.attempts > 1:
             self._prepare(work)
