@@ -14,6 +14,7 @@ SCENARIOS: Final = {
     "schema": "protocols.scenarios.schema:schema",
     "kafka": "protocols.scenarios.log:events",
     "redis": "protocols.scenarios.store:store",
+    "primaries": "protocols.scenarios.primaries:primaries",
     "pool": "protocols.scenarios.flapping:flapping",
     "gateway": "protocols.scenarios.gateway:gateway",
     "proxy": "protocols.scenarios.proxying:proxy",

@@ -17,8 +17,10 @@ RUNS_MAX = 50
 KNOBS = "pools/knobs.py"
 LEDGER = "pools/ledger.py"
 QUEUE = "pools/queues.py"
+SEMANTICS = "protocols/redis/semantics.py"
 SESSION = "protocols/postgres/session.py"
 STATEMENTS = "protocols/postgres/statements.py"
+SUSPECTS = "pools/suspects.py"
 WIRE = "protocols/postgres/wire.py"
 
 MISREAD = ("which is not its answer", "a value that cannot be read", "have become others")
@@ -227,6 +229,21 @@ UNDONE = [
             Edit(WIRE, "known is None or work.attempts > 1:", "known is None:"),
         ),
         {"schema": ("cached plan must not change result type", "does not exist")},
+    ),
+    Undone(
+        "LSET is sent again after a loss",
+        (Edit(SEMANTICS, "frozenset(READS.split())", 'frozenset({*READS.split(), "LSET"})'),),
+        {"redis": ("was executed twice",)},
+    ),
+    Undone(
+        "one silence tells nothing of the others",
+        (Edit(SUSPECTS, "    for other in list(member.backend.idle):", "    for other in []:"),),
+        {"primaries": ("has failed though all is well again: DeadlineExceeded",)},
+    ),
+    Undone(
+        "a server that says that it is not the primary is kept",
+        (Edit(SUSPECTS, "    if now - member.ready_at < RENEW_SECONDS:", "    if now >= member.ready_at:"),),
+        {"primaries": ("though all is well again: RedisError", "though all is well again: PostgresError")},
     ),
     Undone(
         "statements have the same names in every process",
