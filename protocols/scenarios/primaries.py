@@ -15,9 +15,10 @@ from zlib import crc32
 
 from actors import Listener, Reply, sleep
 from actors.simulation import Faults, Host, World, scenario
-from actors.simulation.errors import by_network
+from actors.testing import by_network
 from pools import Pool, suspects
-from pools.simulation import watch
+from pools.simulation import account, watch
+from pools.testing import Account
 from protocols import postgres, redis
 from protocols.postgres.simulated import Changes, Database, SimulatedPostgres, declare
 from protocols.postgres.simulated.database import failure
@@ -146,10 +147,10 @@ class Sites:
 class Client:
     """Asks one thing after the other, and sometimes a few at once."""
 
-    def __init__(self, host: Host, sites: Sites, pool: Pool, make: Callable[[bool, str], Any]) -> None:
+    def __init__(self, host: Host, sites: Sites, asks: Account, make: Callable[[bool, str], Any]) -> None:
         self.host = host
         self.sites = sites
-        self.pool = pool
+        self.asks = asks
         self.make = make
         self.random = host.world.random(f"client {host.name}")
         self.asked = 0
@@ -160,9 +161,9 @@ class Client:
         self.asked += 1
         writes = self.random.random() < 0.5
         mark = f"{self.host.name}.{self.asked}"
-        reply = self.pool.submit(self.make(writes, mark), timeout=PATIENCE)
+        unit = self.make(writes, mark)
+        reply = self.asks.submit(unit, mark, timeout=PATIENCE, may_fail=about_server)
         reply.when_settled(partial(self.judge, self.host.world.now, writes, mark))
-        self.host.expect(reply, mark, may_fail=about_server)
         return reply
 
     def judge(self, since: float, writes: bool, mark: str, reply: Reply[Any]) -> None:
@@ -242,7 +243,7 @@ def primaries(world: World) -> None:
     def start(
         host: Host, pool: Pool, make: Callable[[bool, str], Any], there: Callable[[], set[str]]
     ) -> None:
-        client = Client(host, sites, watch(host, pool), make)
+        client = Client(host, sites, account(host, watch(host, pool)), make)
         host.expect(host.loop.spawn(client.run()), f"the asker of {host.name}", may_fail=False)
         world.at_rest(lambda: client.check(there()))
 

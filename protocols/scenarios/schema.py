@@ -15,8 +15,10 @@ from typing import Any, Final
 
 from actors import Listener, Reply, sleep
 from actors.simulation import Faults, Host, World, scenario
+from actors.testing import same
 from pools import BackendDown, DeadlineExceeded, Pool, QueueFull
-from pools.simulation import watch
+from pools.simulation import account, watch
+from pools.testing import Account
 from protocols import postgres
 from protocols.postgres.simulated import Changes, Database, Declared, SimulatedPostgres, declare
 from protocols.postgres.simulated.database import failure
@@ -70,13 +72,6 @@ def sample(kind: str, number: int) -> Any:
         case "timestamptz":
             return MOMENT + timedelta(seconds=number)
     return number
-
-
-def same(found: Any, right: Any) -> bool:
-    """Equal, and of the same types: 5 is neither 5.0 nor True."""
-    if isinstance(right, tuple):
-        return type(found) is tuple and len(found) == len(right) and all(map(same, found, right))
-    return type(found) is type(right) and found == right
 
 
 class Truth:
@@ -180,7 +175,7 @@ class Client:
         self.done: set[str] = set()
         self.not_done: set[str] = set()
 
-    def make_pool(self) -> Pool:
+    def make_pool(self) -> Account:
         """Small and large ones, with prepared statements and without."""
         pool: Pool = postgres.pool(
             f"postgresql://me@database:{PORT}/shop",
@@ -192,7 +187,7 @@ class Client:
             lifetime=self.random.choice((0.5, 1800.0)),
             name=f"client {self.number}",
         )
-        return watch(self.host, self.host.loop.spawn(pool))
+        return account(self.host, watch(self.host, self.host.loop.spawn(pool)))
 
     def may_fail(self, before: int, idempotent: bool, error: BaseException) -> bool:
         """What the server may answer. What was known may become untrue once more while it is asked anew; and
@@ -216,15 +211,14 @@ class Client:
         ):
             self.not_done.add(id)
 
-    def ask(self, pool: Pool) -> None:
+    def ask(self, asks: Account) -> None:
         """One unit."""
         truth, since = self.truth, len(self.truth.rows) - 1
         way, idempotent = self.random.randrange(12), self.random.random() < 0.6
         refused = partial(self.may_fail, truth.changes, idempotent)
 
         def expect(unit: Any, what: str, check: Any) -> None:
-            reply = pool.submit(unit, timeout=PATIENCE)
-            self.host.expect(reply, f"{what} since version {since}", check, may_fail=refused)
+            asks.submit(unit, f"{what} since version {since}", check, timeout=PATIENCE, may_fail=refused)
 
         if way < 5:
             unit = postgres.fetch_value(FIRST, idempotent=idempotent)
@@ -241,15 +235,15 @@ class Client:
             expect(unit, f"the name of {mine}", partial(str.__eq__, mine))
         else:
             id = f"{self.number}.{self.random.getrandbits(40)}"
-            reply = pool.submit(postgres.execute(NOTE, id), timeout=PATIENCE)
+            unit = postgres.execute(NOTE, id)
+            reply = asks.submit(unit, f"the note {id}", timeout=PATIENCE, value=1, may_fail=refused)
             reply.when_settled(partial(self.told, id))
-            self.host.expect(reply, f"the note {id}", (1).__eq__, may_fail=refused)
 
-    async def run(self, pool: Pool) -> None:
+    async def run(self, asks: Account) -> None:
         """Several units at a time."""
         for _ in range(TURNS):
             for _ in range(self.random.choice((1, 1, 3, 8))):
-                self.ask(pool)
+                self.ask(asks)
             await sleep(self.random.expovariate(1 / 0.06))
 
     def check(self, ledger: dict[str, bool]) -> None:
