@@ -10,8 +10,9 @@ from actors import Listener, Outcome, StreamProtocol, Transport
 from actors.outcomes import UNCHANGED
 from actors.simulation import Broken, Host, World
 from pools import Pool
+from pools.invariants import check_pool
 from pools.members import Member, State
-from pools.simulation import check_pool, watch
+from pools.simulation import watch
 from pools.testing import Ask, LineWire
 from pools.units import Work
 
