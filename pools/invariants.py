@@ -96,9 +96,8 @@ def _check_member(member: Member, backend: Backend, host: Place) -> None:
     idle = member.state is State.READY and not member.in_flight and member.wire.writable
     if (member in backend.idle) != idle:
         raise Broken(f"{host.name}: {member!r} is {'not ' if idle else ''}on its backend's idle list")
-    if member in backend.sharing and not (
-        0 < member.in_flight < member.pool.pipeline and member.wire.writable
-    ):
+    has_room = 0 < member.in_flight < member.pool.pipeline and member.wire.writable
+    if member in backend.sharing and not has_room:
         raise Broken(f"{host.name}: {member!r} is on its backend's list of those with room")
     orphans = sum(work.stage == ABANDONED for work in member._fifo)
     if member.orphans != orphans:
