@@ -33,6 +33,7 @@ from actors.backoff import Backoff
 from actors.errors import ActorError, Misuse
 from actors.loop import DRAIN_SECONDS, Loop
 from actors.outcomes import NEVER
+from actors.signals import noticed_at_once
 
 from .inheritance import WorkerKernel, bind, close
 from .pipe import Drain, Failed, Halt, Pipe, Ready, Report, Tell
@@ -110,7 +111,7 @@ class Parent:
     def run(self) -> None:
         """Serve until told to stop, or until a worker has died too often (`failure` says so)."""
         loop = self._loop
-        with self._signals_taken():
+        with noticed_at_once(loop), self._signals_taken():
             try:
                 while True:
                     self._start_due()  # it may give up
