@@ -81,6 +81,11 @@ class Backend:
         for reply in held:
             reply.settle(None)
 
+    async def until_asked(self, path: str) -> None:
+        """Wait until a request for it has arrived."""
+        while path not in self.asked:
+            await anyio.lowlevel.checkpoint()
+
     async def until_held(self, count: int) -> None:
         """Wait until so many requests have arrived that are held back."""
         while len(self.held) < count:
