@@ -6,22 +6,24 @@ A bool is no number here, and text is none. Every time has an end: infinity is r
 
 from __future__ import annotations
 
-from math import isinf
+from math import inf, isinf
 
 __all__ = ["check_counts", "check_numbers", "check_seconds"]
 
 
-def check_seconds(*, zero: bool = False, **options: object) -> None:
-    """Each is a number of seconds above 0, or 0 where that is allowed. Raises `TypeError` for what is no
-    number, `ValueError` for NaN, infinity and too little."""
+def check_seconds(*, zero: bool = False, most: float = inf, **options: object) -> None:
+    """Each is a number of seconds above 0, or 0 where that is allowed, and at most `most`. Raises `TypeError`
+    for what is no number, `ValueError` for NaN, infinity, too little and too much."""
     for name, value in options.items():
-        _check(name, value, zero, "a number of seconds", "a number of seconds, such as 86400 for a day")
+        _check(name, value, zero, "a number of seconds", ", such as 86400 for a day")
+        if value > most:  # type: ignore[operator]
+            raise ValueError(f"{name}={value}; write {most:.10g} or less")
 
 
 def check_numbers(*, zero: bool = False, **options: object) -> None:
     """Each is a number above 0, or 0 where that is allowed. Raises as `check_seconds`."""
     for name, value in options.items():
-        _check(name, value, zero, "a number", "a number")
+        _check(name, value, zero, "a number", "")
 
 
 def check_counts(*, least: int = 1, most: int | None = None, **options: object) -> None:
@@ -36,10 +38,10 @@ def check_counts(*, least: int = 1, most: int | None = None, **options: object) 
             raise ValueError(f"{name}={value}; write {most} or less")
 
 
-def _check(name: str, value: object, zero: bool, what: str, instead: str) -> None:
+def _check(name: str, value: object, zero: bool, what: str, example: str) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r:.60}; write {what}")
     if not (value >= 0 if zero else value > 0):
         raise ValueError(f"{name}={value}; write {'0 or more' if zero else 'more than 0'}")
     if isinf(value):
-        raise ValueError(f"{name}={value}; write {instead}")
+        raise ValueError(f"{name}={value}; write {what}{example}")

@@ -35,6 +35,7 @@ FIXED: dict[str, dict[str, str]] = {
         "ERROR": SYSTEM,
         "HANGUP": SYSTEM,
         "KEEPALIVE_PROBES": SYSTEM,
+        "SECONDS_MAX": SYSTEM,
     },
     "actors.lines": {
         "WRITE_MAX": SYSTEM,
@@ -140,6 +141,7 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.kafka.arguments": {
         "OFFSET_MAX": WIRE,
         "PARTITION_MAX": WIRE,
+        "SECONDS_MAX": WIRE,
     },
     "protocols.kafka.assignors": {
         "SUBSCRIPTION_VERSION": WIRE,

@@ -102,6 +102,12 @@ def test_the_table_has_what_it_is_for() -> None:
         assert known in found
 
 
+def test_what_does_not_fit_into_the_protocol_is_too_much() -> None:
+    for option in ("session_timeout", "rebalance_timeout", "fetch_wait", "request_timeout"):
+        with pytest.raises(ValueError, match=f"^{option}=3000000; write 2147483 or less"):
+            kafka.consumer(NOWHERE, "topic", **{option: 3_000_000})
+
+
 def test_what_makes_sense_is_taken() -> None:
     for name, (_, call) in CONSTRUCTORS.items():
         with pytest.raises(OSError, match="cannot listen") if name == "serve" else nullcontext():

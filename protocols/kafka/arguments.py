@@ -15,6 +15,7 @@ __all__ = ["OFFSET_MAX", "offset_of", "offsets_of", "partition_of", "text_of", "
 
 OFFSET_MAX: Final = (1 << 63) - 1
 PARTITION_MAX: Final = (1 << 31) - 1
+SECONDS_MAX: Final = 2_147_483.0  # in the protocol, times are 32 bits of milliseconds
 
 
 def partition_of(value: Any) -> TopicPartition:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, overload
 from actors import TcpAddress, parse_address
 from actors.options import check_counts, check_seconds
 
-from .arguments import text_of
+from .arguments import SECONDS_MAX, text_of
 from .cluster import Settings
 from .compression import codec_named
 from .producer import KafkaPool
@@ -62,8 +62,8 @@ def pool(
     if transactional_id is not None and (acks != "all" or idempotent is False):
         raise ValueError("transactional_id= takes acks='all' and idempotence")
     check_counts(batch_bytes=batch_bytes, message_bytes=message_bytes, queue_bytes=queue_bytes)
-    check_seconds(zero=True, linger=linger, timeout=timeout)
-    check_seconds(transaction_timeout=transaction_timeout)
+    check_seconds(zero=True, most=SECONDS_MAX, linger=linger, timeout=timeout)
+    check_seconds(most=SECONDS_MAX, transaction_timeout=transaction_timeout)
     if transactional_id is not None:
         text_of("transactional_id", transactional_id)
     made: dict[str, Any] = {
@@ -109,7 +109,8 @@ def settings_of(
     if not addresses:
         raise ValueError("no brokers; name at least one address, for example 127.0.0.1:9092")
     text_of("client", client)
-    check_seconds(connect_timeout=connect_timeout, request_timeout=request_timeout, metadata_age=metadata_age)
+    check_seconds(connect_timeout=connect_timeout, metadata_age=metadata_age)
+    check_seconds(most=SECONDS_MAX, request_timeout=request_timeout)
     if sasl and sasl not in MECHANISMS:
         raise ValueError(f"sasl={sasl!r}; write one of {', '.join(MECHANISMS)}")
     if bool(user or password) != bool(sasl):

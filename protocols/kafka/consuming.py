@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from actors.options import check_counts, check_seconds
 
-from .arguments import offset_of, partition_of, text_of
+from .arguments import SECONDS_MAX, offset_of, partition_of, text_of
 from .assignors import assignor_named
 from .client import settings_of
 from .consumer import Consumer
@@ -61,8 +61,9 @@ def consumer(
         raise ValueError(f"isolation={isolation!r}; write one of {', '.join(ISOLATIONS)}")
     if auto_commit is not None:
         check_seconds(auto_commit=auto_commit)
-    check_seconds(session_timeout=session_timeout, heartbeat=heartbeat, rebalance_timeout=rebalance_timeout)
-    check_seconds(zero=True, fetch_wait=fetch_wait)
+    check_seconds(heartbeat=heartbeat)
+    check_seconds(most=SECONDS_MAX, session_timeout=session_timeout, rebalance_timeout=rebalance_timeout)
+    check_seconds(zero=True, most=SECONDS_MAX, fetch_wait=fetch_wait)
     check_counts(fetch_bytes=fetch_bytes, partition_bytes=partition_bytes, buffer_bytes=buffer_bytes)
     check_counts(least=0, fetch_min_bytes=fetch_min_bytes)
     for option, text in (("group", group), ("instance", instance), *(("topic", topic) for topic in topics)):
