@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -24,7 +25,7 @@ from tests.redis_server import RedisCluster, RedisServer
 settings.register_profile("windlass", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("windlass")
 
-START_SECONDS_MAX = 10.0
+START_SECONDS_MAX = 60.0
 NGINX = """\
 daemon off;
 master_process off;
@@ -48,6 +49,13 @@ http {{
     }}
 }}
 """
+
+
+def pytest_configure() -> None:
+    """Programs under test get signals as from a terminal, also where `nohup` or `&` made all ignore them."""
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 def require_program_or_skip(program: str, install: str) -> str:

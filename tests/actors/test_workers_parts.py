@@ -17,7 +17,7 @@ from actors.workers.slots import Limits, Process, Slot, explain
 from actors.workers.totals import add_up, done, flat
 from actors.workers.worker import run_worker
 
-SECONDS_MAX = 5.0
+SECONDS_MAX = 60.0
 
 # -- sums ----------------------------------------------------------------------------------------------------
 

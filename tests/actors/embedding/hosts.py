@@ -16,7 +16,7 @@ from protocols.http.responders import StreamingResponse
 
 __all__ = ["HOSTS", "Backend", "CountingKernel", "backend_and_pool", "descriptors", "pump", "run_in"]
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 HOSTS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},
     "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},

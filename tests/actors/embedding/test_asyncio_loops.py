@@ -182,7 +182,7 @@ def test_ctrl_c_ends_the_program():
         while "ready" not in program.stdout.readline():
             assert program.poll() is None
         program.send_signal(signal.SIGINT)
-        errors = program.communicate(timeout=20)[1]
+        errors = program.communicate(timeout=60)[1]
     assert program.returncode == -signal.SIGINT, errors
     assert errors.strip().endswith("KeyboardInterrupt")
     assert "Warning" not in errors
