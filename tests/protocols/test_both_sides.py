@@ -43,8 +43,6 @@ NOT_REACHED = {
     "protocols.postgres.types.scalars": "no scenario has numerics",
     "protocols.postgres.wire.PostgresWire._doubt_types": "takes types that are not built in",
     "protocols.postgres.wire.PostgresWire._put_back": "takes statements that a pooler loses, again and again",
-    "protocols.postgres.wire.PostgresWire._send_apart": "likewise",
-    "protocols.postgres.wire.PostgresWire.send": "likewise",
     "protocols.redis.cluster": "there is no simulated Redis cluster",
     "protocols.redis.slots": "likewise: keys have no slots",
 }
