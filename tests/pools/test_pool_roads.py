@@ -156,6 +156,21 @@ def test_a_pool_that_has_stopped_says_so() -> None:
     assert repr(bench.pool) == "<Pool 192.0.2.7:7000 stopped, 0 queued, 0 in flight on 0 connections>"
 
 
+def test_a_drain_ends_idle_connections_in_good_order() -> None:
+    class Polite(LineWire):
+        __slots__ = ()
+
+        def goodbye(self) -> None:
+            self.transport.write(b"goodbye\n")
+
+    bench = connected(Polite)
+    bench.pool.drain()
+    assert bench.sent() == ["goodbye"]
+    assert bench.sockets[0].closed
+    assert not bench.loop.alive(bench.pool.token)
+    assert bench.pool.statistics().closed == 1
+
+
 # -- connections that end ------------------------------------------------------------------------------------
 
 
