@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kafka_server import KafkaCluster, MockKafka, require_kafka
 from tests.redis_server import RedisCluster, RedisServer
@@ -44,6 +45,10 @@ http {{
     }}
 }}
 """
+
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
