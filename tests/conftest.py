@@ -51,6 +51,10 @@ http {{
 """
 
 
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
 def pytest_configure() -> None:
     """Programs under test get signals as from a terminal, also where `nohup` or `&` made all ignore them."""
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
