@@ -13,13 +13,16 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import scheduling
 from tests.kafka_server import KafkaCluster, MockKafka, require_kafka
 from tests.redis_server import RedisCluster, RedisServer
 
 START_SECONDS_MAX = 10.0
+ASKED_FOR = "PYTEST_XDIST_AUTO_NUM_WORKERS"
 NGINX = """\
 daemon off;
 master_process off;
@@ -43,6 +46,24 @@ http {{
     }}
 }}
 """
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """How many processes `-n auto` is, unless the environment says it."""
+    return None if os.environ.get(ASKED_FOR) else scheduling.process_count()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.Shares:
+    """With `-n`: who runs what."""
+    return scheduling.Shares(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-n`: what begins first. By itself a run keeps the order of the files."""
+    if hasattr(config, "workerinput"):
+        items[:] = scheduling.in_order(items)
 
 
 def require_program_or_skip(program: str, install: str) -> str:

@@ -1,0 +1,78 @@
+"""Which process runs which tests, and which files begin first.
+
+`make test` runs a file's tests in one process, several processes at a time (pytest-xdist). Two things are said
+here, or the last minutes belong to a single process:
+
+1. Files that take long begin first. What takes long, with real servers or type checkers, has few tests, and xdist
+   would leave it for the end.
+2. Files with a real Kafka go to one process, one after the other: a session's brokers are five processes of Java,
+   whose start is half a minute of a core's time, and is paid once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+__all__ = ["FIRST", "KAFKA", "Shares", "in_order", "process_count", "share_of"]
+
+ROOT = Path(__file__).parent.parent
+KAFKA = "a real Kafka"
+FIRST = (  # the longest first; each the beginning of a share's name
+    KAFKA,
+    "tests/test_docs_types.py",
+    "tests/protocols/test_scenarios.py",
+    "tests/protocols/test_planted_protocol_bugs.py",
+    "tests/soak/",
+    "tests/actors/test_workers_processes.py",
+    "tests/protocols/postgres/",
+    "tests/protocols/redis/test_redis_cluster",
+    "tests/protocols/command/",
+    "tests/examples/",
+    "tests/actors/test_simulated_worlds.py",
+)
+_broker = re.compile(r"\b(?:kafka_broker|kafka_cluster|secured_kafka|any_kafka)\b")
+
+
+@cache
+def share_of(path: str) -> str:
+    """The name of the tests that a file's are run with: the file's own, or `KAFKA`."""
+    return KAFKA if _broker.search((ROOT / path).read_text()) else path
+
+
+def share_of_test(nodeid: str) -> str:
+    return share_of(nodeid.partition("::")[0])
+
+
+def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Shares that take long first, then those with many tests; within one, as they stand."""
+    sizes = Counter(share_of_test(item.nodeid) for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        share = share_of_test(item.nodeid)
+        first = (number for number, name in enumerate(FIRST) if share.startswith(name))
+        return next(first, len(FIRST)), -sizes[share], share
+
+    return sorted(items, key=place)
+
+
+def process_count() -> int:
+    """One more than there are cores: one process or another always waits, for a server or for a clock."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+class Shares(LoadScopeScheduling):
+    """A share is given out as a whole, in the order of `in_order`."""
+
+    def __init__(self, config: pytest.Config, log: object = None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        return share_of_test(nodeid)
