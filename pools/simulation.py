@@ -7,7 +7,8 @@ Rules, checked after each tick of the pool's host:
 3. Each member is on its backend's lists where its state says, and no two use one socket. What the backend
    counts in flight and opening is what its members have.
 4. Nothing that waits is past its deadline by more than a moment, and nothing waits while a member is idle.
-Once everything has come true: nothing is queued or in flight.
+Once everything has come true: nothing is queued or in flight, and the pool has counted what its askers have
+(`account`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from actors.simulation import Broken, Host
 from .backends import Backend
 from .members import Member, State
 from .pool import Pool
+from .testing.account import Account, Counting, differences
 
-__all__ = ["watch"]
+__all__ = ["account", "watch"]
 
 LATE_SECONDS: Final = 0.001  # by which a deadline may be noticed late; each thousand that wait add one more
 
@@ -43,6 +45,20 @@ def watch(host: Host, pool: Pool) -> Pool:
     host.always(check)
     host.world.eventually(f"{host.name}: {pool.name} is at rest", at_rest)
     return pool
+
+
+def account(host: Host, pool: Counting, *parts: Counting) -> Account:
+    """An account with this pool, whose replies the host expects: submit by it. At the end it must agree with
+    the pool's statistics; `parts` as of `pools.testing.Account`."""
+    kept = Account(pool, *parts, by=host)
+    boot = host.boots
+
+    def compare() -> None:
+        wrong = "" if host.boots != boot else differences(kept)
+        host.world.check(not wrong, f"{host.name}: {wrong}")
+
+    host.world.at_rest(compare)
+    return kept
 
 
 def check_pool(pool: Pool, host: Host) -> None:
