@@ -152,8 +152,8 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
 
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """A real Kafka of one broker for the whole session."""
-    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka")) as cluster:
+    """A real Kafka of one broker for the whole session, which also listens with SASL and with TLS."""
+    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka"), secured=True) as cluster:
         yield cluster
 
 
@@ -161,13 +161,6 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaClus
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """A real Kafka of three brokers for the whole session. A test that stops one starts it again."""
     with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka3"), 3) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="session")
-def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """A real Kafka of one broker that also listens with SASL and with TLS."""
-    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafkas"), secured=True) as cluster:
         yield cluster
 
 

@@ -1,12 +1,12 @@
 """Which process runs which tests, and which files begin first.
 
-`make test` runs a file's tests in one process, several processes at a time (pytest-xdist). Two things are said
-here, or the last minutes belong to a single process:
+`make test` runs a file's tests in one process, several processes at a time (pytest-xdist). Two things are
+said here, or the last minutes belong to a single process:
 
-1. Files that take long begin first. What takes long, with real servers or type checkers, has few tests, and xdist
-   would leave it for the end.
-2. Files with a real Kafka go to one process, one after the other: a session's brokers are five processes of Java,
-   whose start is half a minute of a core's time, and is paid once.
+1. Files that take long begin first. What takes long, with real servers or type checkers, has few tests, and
+   xdist would leave it for the end.
+2. Files with a real Kafka go to one process, one after the other: a session's brokers are four processes of
+   Java, whose start is half a minute of a core's time, and is paid once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FIRST = (  # the longest first; each the beginning of a share's name
     "tests/examples/",
     "tests/actors/test_simulated_worlds.py",
 )
-_broker = re.compile(r"\b(?:kafka_broker|kafka_cluster|secured_kafka|any_kafka)\b")
+_broker = re.compile(r"\b(?:kafka_broker|kafka_cluster|any_kafka)\b")
 
 
 @cache
