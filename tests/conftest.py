@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.redis_server import RedisCluster, RedisServer
 
 START_SECONDS_MAX = 10.0
 ASKED_FOR = "PYTEST_XDIST_AUTO_NUM_WORKERS"
+MEASURED = "COVERAGE_PROCESS_CONFIG"  # in the environment of a process that is to measure itself
 NGINX = """\
 daemon off;
 master_process off;
@@ -64,6 +65,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """With `-n`: what begins first. By itself a run keeps the order of the files."""
     if hasattr(config, "workerinput"):
         items[:] = scheduling.in_order(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test that is not measured starts processes that are not either."""
+    measured = item.get_closest_marker("no_cover") is None
+    kept = None if measured else os.environ.pop(MEASURED, None)
+    try:
+        return (yield)
+    finally:
+        if kept is not None:
+            os.environ[MEASURED] = kept
 
 
 def require_program_or_skip(program: str, install: str) -> str:

@@ -76,6 +76,7 @@ def test_packages_are_there_and_typed(package: str) -> None:
     assert (folder / "py.typed").is_file()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_open_with_their_theory_and_name_what_is_public(path: Path) -> None:
     tree = tree_of(path)
@@ -104,6 +105,7 @@ def repeats_a_group_possessively(pattern: str) -> bool:
     return POSSESSIVE_GROUP.search(CHARACTER.sub("x", pattern)) is not None
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_pattern_repeats_a_group_possessively(path: Path) -> None:
     # Python before 3.11.5 keeps half an item of such a repeat, and takes what it should refuse.

@@ -142,6 +142,7 @@ def doors_of(name: str) -> set[str]:
     }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_only_go_down(name: str) -> None:
     floor = name.partition(".")[0]
@@ -149,6 +150,7 @@ def test_imports_only_go_down(name: str) -> None:
     assert reached <= {floor} | MAY_IMPORT[floor]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_not_deterministic_comes_in_by_a_named_door(name: str) -> None:
     imported = {imported.partition(".")[0] for imported in imports(name, MODULES[name])} & NOT_IMPORTED
@@ -158,6 +160,7 @@ def test_what_is_not_deterministic_comes_in_by_a_named_door(name: str) -> None:
     )
 
 
+@pytest.mark.no_cover
 def test_importing_needs_no_cycle() -> None:
     def reached(name: str, path: Path) -> set[str]:
         # A package's `__init__` runs before its modules, so no module waits for the packages it lives in.
