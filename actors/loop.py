@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
+from .callbacks import one_turn
 from .current import ANY_THREAD, enter_loop, leave_all, running_here
 from .draining import Drain, DrainDeadline
 from .embedding.hosting import Hosting
@@ -110,7 +111,7 @@ class Loop(Hosting):
     @property
     def machines(self) -> int:
         """How many machines there are, the notifier not counted."""
-        return self._spawned - self._stopped - 1
+        return self._spawned - self._stopped - (self._slots[0] is not None)
 
     @overload
     def spawn(self, machine: M) -> M: ...
@@ -368,6 +369,7 @@ class Loop(Hosting):
                 self._failed(scope, error, outcome)
 
     def _dispatch_wakeups(self) -> None:
+        """With `_apply` written out, as above."""
         for _ in range(ROUNDS_MAX):
             batch, self.woken = self.woken, []
             try:
@@ -513,7 +515,8 @@ class Loop(Hosting):
     ) -> BaseException | None:
         """Call it; returns what is to go on to whoever runs the loop."""
         try:
-            closer(*arguments)
+            with one_turn():
+                closer(*arguments)
         except FAILURES as failure:
             self.log.error("clean-up failed", machine=told(machine), error=told(failure), exc_info=failure)
         except BaseException as interrupt:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -77,6 +78,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     finally:
         if kept is not None:
             os.environ[MEASURED] = kept
+
+
+def pytest_configure() -> None:
+    """Programs under test get signals as from a terminal, also where `nohup` or `&` made all ignore them."""
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 def require_program_or_skip(program: str, install: str) -> str:

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from actors import NEVER, ActorError, Backoff, Misuse, Reply, TcpAddress
+from actors.callbacks import one_turn
 from pools import (
     Backend,
     BackendDown,
@@ -400,11 +401,12 @@ class _Everywhere(Routed[Any]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest in every node's answer."""
-        if not super().cancel(error):
-            return False
-        for _, asked in getattr(self, "_asked", ()):
-            asked.cancel()
-        return True
+        with one_turn():
+            if not super().cancel(error):
+                return False
+            for _, asked in getattr(self, "_asked", ()):
+                asked.cancel()
+            return True
 
 
 class _Whole(Routed[list[Any]]):
@@ -431,10 +433,11 @@ class _Whole(Routed[list[Any]]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest in every part."""
-        if not super().cancel(error):
-            return False
-        self._cancel_parts()
-        return True
+        with one_turn():
+            if not super().cancel(error):
+                return False
+            self._cancel_parts()
+            return True
 
     def _cancel_parts(self) -> None:
         parts, self._parts = self._parts, []
