@@ -5,8 +5,9 @@ said here, or the last minutes belong to a single process:
 
 1. Files that take long begin first. What takes long, with real servers or type checkers, has few tests, and
    xdist would leave it for the end.
-2. Files with a real Kafka go to one process, one after the other: a session's brokers are four processes of
-   Java, whose start is half a minute of a core's time, and is paid once.
+2. Files with a real Kafka go to the same process, one after the other: each broker is a process of Java, and
+   its start is several seconds of a core's time. Those with a cluster are one share, those with a single broker
+   another.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-__all__ = ["FIRST", "KAFKA", "Shares", "in_order", "process_count", "share_of"]
+__all__ = ["BROKER", "CLUSTER", "FIRST", "Shares", "in_order", "process_count", "share_of"]
 
 ROOT = Path(__file__).parent.parent
-KAFKA = "a real Kafka"
+CLUSTER, BROKER = "a real Kafka of three brokers", "a real Kafka of one broker"
 FIRST = (  # the longest first; each the beginning of a share's name
-    KAFKA,
+    CLUSTER,
+    BROKER,
     "tests/test_docs_types.py",
     "tests/protocols/test_scenarios.py",
     "tests/protocols/test_planted_protocol_bugs.py",
@@ -37,13 +39,14 @@ FIRST = (  # the longest first; each the beginning of a share's name
     "tests/examples/",
     "tests/actors/test_simulated_worlds.py",
 )
-_broker = re.compile(r"\b(?:kafka_broker|kafka_cluster|any_kafka)\b")
+SERVERS = {CLUSTER: re.compile(r"\bkafka_cluster\b"), BROKER: re.compile(r"\b(?:kafka_broker|any_kafka)\b")}
 
 
 @cache
 def share_of(path: str) -> str:
-    """The name of the tests that a file's are run with: the file's own, or `KAFKA`."""
-    return KAFKA if _broker.search((ROOT / path).read_text()) else path
+    """The name of the tests that a file's are run with: the file's own, or that of the servers it uses."""
+    text = (ROOT / path).read_text()
+    return next((share for share, fixtures in SERVERS.items() if fixtures.search(text)), path)
 
 
 def share_of_test(nodeid: str) -> str:

@@ -169,7 +169,7 @@ def timer_left_after_stop(patch: Patch) -> None:
 
 PLANTED: dict[Callable[[Patch], None], tuple[int, str]] = {
     fifo_not_kept_on_cancel: (0, "which is not its answer"),
-    slot_leaked_on_cancel: (2, "holds a slot, and nothing drives it"),
+    slot_leaked_on_cancel: (14, "holds a slot, and nothing drives it"),
     wakeup_to_a_dead_waiter: (1, "units wait while"),
     stale_token_reuse: (0, "the reminder of asker"),
     queue_wait_left_out_of_the_deadline: (1, "is late"),
