@@ -6,8 +6,7 @@ said here, or the last minutes belong to a single process:
 1. Files that take long begin first. What takes long, with real servers or type checkers, has few tests, and
    xdist would leave it for the end.
 2. Files with a real Kafka go to the same process, one after the other: each broker is a process of Java, and
-   its start is several seconds of a core's time. Those with a cluster are one share, those with a single broker
-   another.
+   its start is several seconds of a core's time. Those with a cluster are one share, the others one too.
 """
 
 from __future__ import annotations
