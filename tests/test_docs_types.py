@@ -79,6 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(600)
 def test_mypy_accepts_every_program_and_finds_every_mistake(folder: Path) -> None:
     done = subprocess.run(
         [
@@ -100,6 +101,7 @@ def test_mypy_accepts_every_program_and_finds_every_mistake(folder: Path) -> Non
     assert found == lines_of(MISTAKES, ".submit(") | lines_of(MISTAKES, "lambda"), done.stdout
 
 
+@pytest.mark.timeout(600)
 def test_pyright_accepts_every_program_and_finds_every_mistake(folder: Path) -> None:
     (folder / "pyrightconfig.json").write_text(
         json.dumps({"extraPaths": [str(ROOT)], "typeCheckingMode": "standard", "pythonVersion": "3.11"})
