@@ -17,14 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import scheduling
 from tests.kafka_server import KafkaCluster, MockKafka, require_kafka
 from tests.redis_server import RedisCluster, RedisServer
 
-START_SECONDS_MAX = 10.0
 ASKED_FOR = "PYTEST_XDIST_AUTO_NUM_WORKERS"
 MEASURED = "COVERAGE_PROCESS_CONFIG"  # in the environment of a process that is to measure itself
+
+# How long an example takes, and how long it takes to think of one, depends on what else the machine does.
+settings.register_profile("windlass", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("windlass")
+
+START_SECONDS_MAX = 60.0
 NGINX = """\
 daemon off;
 master_process off;
