@@ -16,6 +16,7 @@ from .knobs import draw, turned
 from .reality import REAL_KINDS, RealWorld
 from .scenarios import Report, Scenario, load_scenario, rehearse, scenario, simulate
 from .shrink import Shrunk, as_test, shrink
+from .sides import Recording
 from .world import World
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Host",
     "RealWorld",
     "RealityReached",
+    "Recording",
     "Report",
     "Scenario",
     "Shrunk",

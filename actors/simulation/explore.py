@@ -1,4 +1,4 @@
-"""Exploring: many seeds, each run twice, added up.
+"""Exploring: many seeds, each of them or some of them run twice, added up.
 
 A seed whose two runs differ is a failure as well: then something that the seed does not decide has had a part
 in it (the order of a set, an `id`, a real clock).
@@ -28,16 +28,21 @@ class Tally(msgspec.Struct):
     """What many runs came to."""
 
     seeds: int = 0
+    runs: int = 0
     failed: list[Report] = msgspec.field(default_factory=list)
     hits: Counter[str] = msgspec.field(default_factory=Counter)
     outcomes: Counter[str] = msgspec.field(default_factory=Counter)
     knobs: Counter[tuple[str, float]] = msgspec.field(default_factory=Counter)  # by name and value
     seconds: float = 0.0  # simulated, of all runs
     events: int = 0
+    sides: set[tuple[str, bool]] = msgspec.field(
+        default_factory=set
+    )  # decisions by knobs, and how they came out
 
     def add(self, report: Report, runs: int = 2) -> None:
         """One seed more."""
         self.seeds += 1
+        self.runs += runs
         self.hits.update(report.hits)
         self.outcomes.update(report.outcomes)
         self.knobs.update(report.knobs.items())
@@ -49,12 +54,14 @@ class Tally(msgspec.Struct):
     def merge(self, other: Tally) -> None:
         """What another process has found."""
         self.seeds += other.seeds
+        self.runs += other.runs
         self.failed += other.failed
         self.hits.update(other.hits)
         self.outcomes.update(other.outcomes)
         self.knobs.update(other.knobs)
         self.seconds += other.seconds
         self.events += other.events
+        self.sides |= other.sides
 
 
 def run_twice(
@@ -79,11 +86,16 @@ def explore(
     faults: Faults | None = None,
     seconds: float | None = None,
     knobs: Turned | None = None,
+    twice: int = 1,
 ) -> Tally:
-    """Run these seeds, each twice, up to the first that fails."""
+    """Run these seeds up to the first that fails, twice those that `twice` divides: whether two runs differ
+    shows itself soon, and costs as much as twice the seeds."""
     tally = Tally()
     for seed in seeds:
-        tally.add(run_twice(scenario, seed, faults=faults, seconds=seconds, knobs=knobs))
+        if seed % twice:
+            tally.add(simulate(scenario, seed, faults=faults, seconds=seconds, knobs=knobs), runs=1)
+        else:
+            tally.add(run_twice(scenario, seed, faults=faults, seconds=seconds, knobs=knobs))
         if tally.failed:
             break
     return tally

@@ -34,6 +34,7 @@ from actors.simulation import (
 )
 from actors.simulation.explore import run_twice
 from actors.simulation.knobs import Turned
+from actors.simulation.sides import Recording
 from protocols.scenarios import SCENARIOS
 
 from .arguments import Parser, closest, integer, seconds
@@ -50,13 +51,16 @@ examples:
   windlass sim tests/scenarios.py:checkout --seed 4711
   windlass sim all --for 90 --jobs 2
 
-The same seed is the same run, event for event; each is run twice to see that. A seed draws its faults and
-some of the internal constants. A run that fails is shrunk to a short script of faults and to the constants
-that it takes, which is written as a test for pytest. The exit status is 1 if one has failed.
+The same seed is the same run, event for event; each is run twice to see that (of all, one in ten). A seed
+draws its faults and some of the internal constants. A run that fails is shrunk to a short script of faults
+and to the constants that it takes, which is written as a test for pytest. The exit status is 1 if one has
+failed.
 """
 RUNS: Final = 100  # seeds, if nobody says how many
 BATCH: Final = 5  # seeds that a process runs before it reports
 AHEAD: Final = 2  # batches per process that are handed out at a time
+TWICE_OF_ALL: Final = 10  # one seed in so many is run twice
+ONE_SIDED_SHOWN: Final = 5  # decisions
 FLAG: Final = None
 
 
@@ -150,6 +154,11 @@ def sim_parser() -> Parser:
         "--kept", metavar="FILE", help="of all: a file to which a line is added for each seed that fails"
     )
     parser.add_argument(
+        "--decisions",
+        action="store_true",
+        help="of all: name each decision by an internal constant that was only taken one way",
+    )
+    parser.add_argument(
         "--keep", metavar="FILE", help="where the test of a failing run goes (default test_SCENARIO_SEED.py)"
     )
     return parser
@@ -236,7 +245,8 @@ def many(batches: Iterator[Batch], options: argparse.Namespace, title: str) -> T
                     batch = next((one for one in batches if one.reference not in failed), None)
                     if batch is None or (failed and title != "all"):
                         break
-                    running[workers.submit(run_batch, batch, options.seconds, knobs_of(options))] = batch
+                    asked = batch, options.seconds, knobs_of(options), title == "all"
+                    running[workers.submit(run_batch, *asked)] = batch
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -244,6 +254,8 @@ def many(batches: Iterator[Batch], options: argparse.Namespace, title: str) -> T
                     tallies[batch.reference, batch.faults].merge(tally)
                     if tally.failed:
                         failed.add(batch.reference)
+                        if options.kept and title == "all":
+                            keep(options.kept, batch, tally.failed[0])
                 progress.update(task, completed=sum(tally.seeds for tally in tallies.values()))
                 if len(failed) == len(SCENARIOS):
                     break
@@ -276,27 +288,43 @@ def run_all(parser: Parser, options: argparse.Namespace) -> int:
         )
     turned = sum((tally.knobs for tally in tallies.values()), Counter[tuple[str, float]]())
     seeds = sum(tally.seeds for tally in tallies.values())
+    runs = sum(tally.runs for tally in tallies.values())
     sys.stdout.write(
-        f"{seeds:,} seeds, each run twice, in {took:,.0f} s; {len({name for name, _ in turned})} constants "
+        f"{seeds:,} seeds, {runs:,} runs in {took:,.0f} s; {len({name for name, _ in turned})} constants "
         f"turned to {len(turned)} values\n"
     )
+    sides = set().union(*(tally.sides for tally in tallies.values()))
+    sys.stdout.write(tell_sides(recording().missing(sides), everything=options.decisions))
     broken = {key: tally for key, tally in tallies.items() if tally.failed}
     for (reference, preset), tally in broken.items():
         report = tally.failed[0]
-        if options.kept:
-            keep(options.kept, reference, preset, report)
         told = argparse.Namespace(**{**vars(options), "faults": preset})
         tell_failure(reference, load_scenario(reference, SCENARIOS), report, told)
     return 1 if broken else 0
 
 
-def keep(path: str, reference: str, preset: str | None, report: Report) -> None:
+def tell_sides(missing: Sequence[tuple[str, bool]], *, everything: bool) -> str:
+    """Of how many decisions by constants both sides were taken, and of which not."""
+    sides = Counter(place for place, _ in missing)
+    count = len(recording().decisions)
+    told = f"{count - len(sides)} of {count} decisions by these constants taken both ways\n"
+    shown = list(sides)[: None if everything else ONE_SIDED_SHOWN]
+    outcomes = dict(missing)
+    for place in shown:
+        how = "never came to it" if sides[place] == 2 else f"never {'yes' if outcomes[place] else 'no'}"
+        told += f"  {how:<18}{place}\n"
+    if len(shown) < len(sides):
+        told += f"  and {len(sides) - len(shown)} more: --decisions names them\n"
+    return told
+
+
+def keep(path: str, batch: Batch, report: Report) -> None:
     """Add a line to the seeds that are run for ever after."""
     found = (report.failure or "").partition("\n")[0]
     kept = {
-        "scenario": reference,
+        "scenario": batch.reference,
         "seed": report.seed,
-        "faults": preset,
+        "faults": batch.faults,
         "knobs": report.knobs,
         "found": found,
     }
@@ -335,10 +363,25 @@ def loaded(reference: str) -> Scenario:
     return load_scenario(reference, SCENARIOS)
 
 
-def run_batch(batch: Batch, seconds: float | None, knobs: Turned | None) -> Tally:
+@lru_cache
+def recording() -> Recording:
+    """Of every decision by a constant of a scenario that ships; made once per process."""
+    packages = {package for reference in SCENARIOS for package in loaded(reference).packages}
+    return Recording(sorted(packages))
+
+
+def run_batch(batch: Batch, seconds: float | None, knobs: Turned | None, of_all: bool) -> Tally:
     """In a worker process."""
     faults = None if batch.faults is None else PRESETS[batch.faults]
-    return explore(loaded(batch.reference), batch.seeds, faults=faults, seconds=seconds, knobs=knobs)
+    scenario = loaded(batch.reference)
+    if not of_all:
+        return explore(scenario, batch.seeds, faults=faults, seconds=seconds, knobs=knobs)
+    with recording() as told:
+        tally = explore(
+            scenario, batch.seeds, faults=faults, seconds=seconds, knobs=knobs, twice=TWICE_OF_ALL
+        )
+    tally.sides = told.taken
+    return tally
 
 
 def summary(scenario: Scenario, tally: Tally, took: float, *, real: bool = False) -> str:

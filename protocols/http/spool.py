@@ -107,7 +107,7 @@ class Spool:
             data, self._kept = self._kept, b""
             return data
         self._file.seek(self._read)
-        data = self._file.read(min(max(1, READ_SIZE), self._written - self._read))
+        data = self._file.read(min(READ_SIZE, self._written - self._read))
         if not data:
             raise OSError(f"a spool's file has lost {self._written - self._read} bytes")
         self._read += len(data)

@@ -23,7 +23,7 @@ __all__ = ["bank", "transfer"]
 
 PORT: Final = 5432
 CLIENTS: Final = 3
-ACCOUNTS: Final = 6
+ACCOUNTS: Final = 10
 DEPOSIT: Final = 100  # in each account
 TRANSFERS: Final = 25  # that each client tries
 PATIENCE: Final = 0.5

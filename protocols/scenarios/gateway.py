@@ -79,7 +79,16 @@ def compose(host: Host) -> None:
             return http.text_response("not to be had\n", 502)
         return http.json_response({"user": user.json(), "cart": cart.json()})
 
+    @router.get("/health")
+    def health(request: http.Request) -> http.Response:
+        return http.text_response("well\n")
+
     host.loop.spawn(http.server(f"0.0.0.0:{PORT}", router))
+
+
+def well(response: http.Response) -> bool:
+    """Whether a gateway says that it is well, or drains."""
+    return response.status == 503 or (response.status, response.body) == (200, b"well\n")
 
 
 def right(world: World, id: str, response: http.Response) -> bool:
@@ -98,6 +107,8 @@ async def ask(host: Host, gateways: Account, number: int) -> None:
         id = f"{number}{turn:03}"
         check = partial(right, host.world, id)
         gateways.submit(http.get(f"/profile/{id}"), f"profile {id}", check, timeout=PATIENCE)
+        if turn % 3 == 0:
+            gateways.submit(http.get("/health"), f"the health before {id}", well, timeout=PATIENCE)
 
 
 def call(number: int, host: Host) -> None:

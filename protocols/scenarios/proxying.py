@@ -39,6 +39,7 @@ ORIGINS: Final = 2
 CLIENTS: Final = 4
 EARLY_CHANCE: Final = 0.02  # for each part of a request's body
 IDLE_SECONDS: Final = 10.0
+KEPT_SIZE: Final = 3000  # bytes of an answer that says how long its connection is kept
 
 FAULTS: Final = Faults(
     lag=3.0,
@@ -142,6 +143,8 @@ class Origin(StreamProtocol):
         out += b"HTTP/1.1 200 OK\r\nX-Target: %b\r\n" % head.target.encode()
         if kind == "last":
             out += b"Connection: close\r\n"
+        elif len(body) == KEPT_SIZE:
+            out += b"Keep-Alive: timeout=%d\r\n" % IDLE_SECONDS
         if kind == "chunked":
             middle = len(body) // 2 or len(body)
             pieces = [piece for piece in (body[:middle], body[middle:]) if piece]
@@ -194,11 +197,8 @@ def proxy(world: World) -> None:
         timeouts = http.Timeouts(
             idle=5.0, head_receiving=2.0, body_receiving=2.0, response_sending=5.0, body_rate_min=20_000.0
         )
-        host.loop.spawn(
-            http.server(
-                f"0.0.0.0:{PORT}", http.proxy(pool, spool_max=100_000, body_timeout=2.0), timeouts=timeouts
-            )
-        )
+        forwarding = http.proxy(pool, spool_max=100_000, body_timeout=2.0, tunnel_idle=IDLE_SECONDS)
+        host.loop.spawn(http.server(f"0.0.0.0:{PORT}", forwarding, timeouts=timeouts))
 
     def call(number: int) -> None:
         def program(host: Host) -> None:

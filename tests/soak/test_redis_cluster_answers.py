@@ -14,6 +14,7 @@ import structlog
 from actors import Listener, Loop, TcpAddress
 from actors.testing import run_until
 from pools import Cancelled, PoolError, RetryBudget
+from pools.testing import Account
 from protocols import redis
 from protocols.redis.slots import key_slot
 from tests.redis_server import RedisCluster, until
@@ -99,7 +100,6 @@ def test_every_answer_belongs_to_its_unit_while_slots_move(
     cuts: Counter[str] = Counter()
     told: Counter[str] = Counter()
     moves: Counter[str] = Counter()
-    wrong: list[str] = []
     with (
         RedisCluster(program, tmp_path / "nodes") as nodes,
         Loop() as loop,
@@ -111,22 +111,22 @@ def test_every_answer_belongs_to_its_unit_while_slots_move(
         url = behind_proxies(loop, nodes, rng, cuts)
         cluster = loop.spawn(redis.cluster(url, pipeline=256, budget=RetryBudget(1.0, 1000.0)))
         moving = movers(nodes, rng, moves)
+        asks = Account(cluster)
         living: set[int] = set()
         doomed: list[Any] = []
 
         async def ask(n: int) -> None:
             unit, expected = question(rng, n)
-            reply = cluster.submit(unit, timeout=rng.choice([0.003, 5.0, 5.0, 5.0]))
+            patience = rng.choice([0.003, 5.0, 5.0, 5.0])
+            reply = asks.submit(unit, timeout=patience, value=expected, may_fail=redis.RedisError)
             if rng.random() < 0.1:
                 doomed.append(reply)
             try:
-                got = await reply
+                await reply
             except (Cancelled, PoolError, redis.RedisError) as error:
                 told[type(error).__name__] += 1
             else:
                 told["answered"] += 1
-                if got != expected:
-                    wrong.append(f"{unit!r}: {got!r}, not {expected!r}")
             living.remove(n)
 
         for n in range(count):
@@ -148,15 +148,14 @@ def test_every_answer_belongs_to_its_unit_while_slots_move(
         run_until(loop, done, seconds=30.0)
         run_until(loop, lambda: not cluster.statistics().orphans, seconds=30.0)
         now = cluster.statistics()
+        asks.promises.check()  # scripts that a node does not know are units more
         assert [entry for entry in logs if entry["event"] == "machine crashed"] == []
         assert not cluster.parked
         moved, refreshed = cluster.moved, cluster.refreshed
     print(f"{dict(told)}, {dict(cuts)}, {moves['slots']} slots moved, {moved} redirects, {refreshed} maps, "  # noqa: T201
           f"{now.retried} retried, {now.taken_back} taken back, {now.lost} lost")  # fmt: skip
-    assert not wrong, wrong[:5]
     assert told["answered"] > count // 4
     assert cuts["cut"] > 3
     assert moves["slots"] > 5
     assert moved > 5
     assert told["Cancelled"] > count // 100
-    assert now.submitted == now.succeeded + sum(now.failed.values())

@@ -115,7 +115,7 @@ def test_many_seeds_in_several_processes(mine: Path, capsys: pytest.CaptureFixtu
     assert out.startswith("fine: 12 seeds, each run twice, 0 failed; ")
     assert "outcomes: none" in out
     assert run_sim(["mine.py:mine", "--runs", "1000"]) == 1
-    assert run_batch(Batch("mine.py:fine", range(3), None), 0.1, None).seeds == 3
+    assert run_batch(Batch("mine.py:fine", range(3), None), 0.1, None, False).seeds == 3
 
 
 def test_what_means_nothing_beside_a_seed_is_said(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

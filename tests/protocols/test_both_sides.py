@@ -1,0 +1,115 @@
+"""Each side of each decision by a knob is taken by the scenarios, or it is said here why it is not.
+
+Each scenario runs with all of its knobs small, smaller still, large, and at their own values, from a few
+seeds, until everything was taken. `windlass sim all --decisions` tells what freely drawn ones have covered.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.simulation import Recording, load_scenario, simulate
+from actors.simulation.knobs import knobs_of
+from protocols.scenarios import SCENARIOS
+from tests.test_knobs import PACKAGES
+
+SEEDS = range(1, 5)  # at most
+STORIES = [load_scenario(name, SCENARIOS) for name in SCENARIOS]
+
+NOT_REACHED = {
+    "actors.loop.Loop._wait": "a simulated world waits for its loops, which are only ever asked for a tick",
+    "actors.mailboxes.Mailbox.ask": "no scenario asks by mailbox; tests/actors/test_mailboxes.py does",
+    "actors.notifier.Notifier.call_later": "only a flow that fails and that nobody hears calls later",
+    "pools.blame.doubtful: doubts == DOUBTS_MAX": "takes just so many, and no power of two",
+    "pools.exchanges.Driver": "no scenario has more than 16 exchanges of one unit under way",
+    "pools.routers.Router": "there is no simulated Redis cluster; tests/pools/test_routers.py has routers",
+    "pools.suspects.leave": "no simulated server says that it is not the primary",
+    "protocols.http.connections.ServerConnection._after": "an early answer, not all of it sent at once",
+    "protocols.http.wire.HttpWire._parse": "no backend keeps connections for a second only",
+    "protocols.http.wire.HttpWire._gather": "an unwanted answer, just larger than is skipped",
+    "protocols.http.wire.HttpWire._unwanted": "likewise",
+    "protocols.kafka.consumer.Consumer": "takes a group that is out of reach for long",
+    "protocols.kafka.delivery.Delivery._identify": "takes a broker that refuses to number a producer",
+    "protocols.kafka.fetching.Fetcher._fetch": "takes a wait that is shorter than brief",
+    "protocols.kafka.producer.KafkaPool._not_there": "takes a topic that is missing for long",
+    "protocols.kafka.producer.KafkaPool._remember_missing": "takes many topics that are not there",
+    "protocols.kafka.producer.KafkaPool._route": "takes messages to partitions that are not there yet",
+    "protocols.kafka.producer.KafkaPool.wakeup": "takes so many messages that a sweep is put off",
+    "protocols.postgres.copies": "the simulated PostgreSQL knows no COPY",
+    "protocols.postgres.copying": "likewise",
+    "protocols.postgres.orphans": "takes a cancelled statement that does not end",
+    "protocols.postgres.preparing": "the scenarios' types are all built in",
+    "protocols.postgres.statements.Statements": "takes statements that a pooler loses, or whose types change",
+    "protocols.postgres.types.scalars": "no scenario has numerics",
+    "protocols.postgres.wire.PostgresWire._doubt_types": "takes types that are not built in",
+    "protocols.postgres.wire.PostgresWire._put_back": "takes statements that a pooler loses, again and again",
+    "protocols.redis.cluster": "there is no simulated Redis cluster",
+    "protocols.redis.slots": "likewise: keys have no slots",
+}
+"""Where a decision is, as its place begins, and why no scenario takes both of its sides in a few runs."""
+
+SILENT = {
+    "actors.flows.UNHEARD_SECONDS": "a pause",
+    "actors.loop.DEAD_LETTERS_KEPT": "a capacity",
+    "actors.streams.FLUSH_SECONDS": "a deadline of the state that flushes",
+    "actors.streams.LINGER_SECONDS_MAX": "a deadline of the state that lingers",
+    "actors.streams.READ_SIZE": "asked of a socket: who reads less or all of it is the system's business",
+    "pools.assignment.SHARING_LOOKED_AT": "a capacity: how many members are looked at",
+    "pools.blame.PAUSE_UNASKED": "a pause",
+    "pools.pool.BACKOFF_ALONE": "a pause",
+    "pools.pool.BACKOFF_SEVERAL": "a pause",
+    "pools.pool.LIFETIME_JITTER": "a part of a time",
+    "pools.suspects.PROBE_SECONDS": "a deadline",
+    "protocols.http.messages.STREAM_CAPACITY": "a capacity",
+    "protocols.http.wire.READER_SECONDS": "a deadline of the wire",
+    "protocols.http.wire.STREAM_CAPACITY": "a capacity",
+    "protocols.kafka.cluster.PAUSE": "a pause",
+    "protocols.kafka.cluster.PIPELINE": "an option of a pool",
+    "protocols.kafka.transactions.PAUSE": "a pause",
+    "protocols.postgres.cancel.CANCEL_SECONDS": "a deadline",
+    "protocols.postgres.copies.STREAM_CAPACITY": "a capacity",
+    "protocols.postgres.copying.SKIP_SECONDS": "a deadline",
+    "protocols.postgres.orphans.CANCEL_AFTER": "a deadline",
+    "protocols.postgres.statements.GUESSES_MAX": "a capacity",
+    "protocols.redis.cluster.PAUSES": "a pause",
+    "protocols.redis.cluster.REFRESH_SECONDS": "a deadline",
+    "protocols.redis.cluster.SUSPICION_PAUSE": "a pause",
+}
+"""Knobs that are handed on and compared nowhere that can be seen, and what they are."""
+
+
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    """Made once: it compiles every module that reads a knob."""
+    return Recording(PACKAGES)
+
+
+def test_a_knob_decides_or_it_is_said_what_it_is(recording: Recording) -> None:
+    assert recording.silent == SILENT.keys(), "name what is new, and drop what decides now"
+
+
+def test_what_is_not_reached_is_there(recording: Recording) -> None:
+    places = [decision.place for decision in recording.decisions]
+    assert [prefix for prefix in NOT_REACHED if not any(place.startswith(prefix) for place in places)] == []
+
+
+@pytest.mark.timeout(600)  # about sixty runs
+def test_both_sides_of_each_decision_are_taken(recording: Recording) -> None:
+    def missing() -> list[tuple[str, bool]]:
+        return [side for side in recording.missing() if not side[0].startswith(tuple(NOT_REACHED))]
+
+    for seed in SEEDS:
+        for story in STORIES:
+            knobs = knobs_of(story.packages).values()
+            for values in (
+                {knob.name: knob.small[0] for knob in knobs if knob.small},
+                {knob.name: knob.small[-1] for knob in knobs if knob.small},
+                {knob.name: knob.large[0] for knob in knobs if knob.large},
+                {},
+            ):
+                with recording:
+                    report = simulate(story, seed, knobs=values)
+                assert report.failure is None, f"{story!r}, seed {seed}, {values}: {report.failure}"
+        if not missing():
+            return
+    assert missing() == [], "no run has come out so: turn a knob further, extend a scenario, or say why not"
