@@ -8,6 +8,7 @@ WHOLE_MODULES: dict[str, str] = {
     "actors.workers": "real processes",
     "actors.embedding": "real threads and other loops",
     "pools.testing": "for tests",
+    "pools.invariants": "for tests",
     "pools.simulation": "the simulation itself",
     "protocols.command": "the program, not the library",
     "protocols.scenarios": "the simulation's own services",
