@@ -344,7 +344,7 @@ class Flow(Machine["Reply[T]"], Generic[T]):
         else:
             reply.fail_unheard(error, scope.loop, told(self))
         reply.flow = None
-        # From Python 3.12 on the coroutine's frame holds those that have called it, and they hold this machine:
+        # From Python 3.12 on the coroutine's frame holds its callers, and they hold this machine:
         # the reply's error must not hold the reply.
         self.reply = FlowReply()
         self._steps.forget_reply()
