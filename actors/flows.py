@@ -104,6 +104,10 @@ class Steps(Generic[T]):
         finally:
             scope.loop.inherited_deadline = outer  # a `with deadline()` in it has put back its own
 
+    def forget_reply(self) -> None:
+        """The coroutine has ended, and its reply is others' alone."""
+        self._reply = None
+
     def _give_up(self, scope: Scope, error: BaseException | None) -> None:
         """Wait no longer. A reply that nobody else waits for is told that interest is lost."""
         waiting = self.waiting
@@ -339,6 +343,11 @@ class Flow(Machine["Reply[T]"], Generic[T]):
             return Stop()
         else:
             reply.fail_unheard(error, scope.loop, told(self))
+        reply.flow = None
+        # From Python 3.12 on the coroutine's frame holds its callers, and they hold this machine:
+        # the reply's error must not hold the reply.
+        self.reply = FlowReply()
+        self._steps.forget_reply()
         return Stop(error)
 
 

@@ -91,8 +91,8 @@ def test_backoff_doubles_up_to_its_longest_with_jitter():
         delays = [backoff.delay(failures, source) for _ in range(50)]
         assert all(whole / 2 <= delay <= whole for delay in delays)
         assert len(set(delays)) > 40
-    for first, longest in [(-1, 5), (5, 1)]:
-        with pytest.raises(ValueError, match="0 <= first <= longest"):
+    for first, longest, said in [(-1, 5, "first=-1; write 0 or more"), (5, 1, "0 <= first <= longest")]:
+        with pytest.raises(ValueError, match=said):
             Backoff(first, longest)
 
 

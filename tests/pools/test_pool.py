@@ -398,7 +398,7 @@ def test_bad_sets_of_options() -> None:
         Pool(LineWire, [])
     with pytest.raises(ValueError, match="warm=11 of connections=10"):
         Pool(LineWire, ["192.0.2.1:1"], warm=11)
-    with pytest.raises(ValueError, match="RetryBudget"):
+    with pytest.raises(ValueError, match="share=-1; write 0 or more"):
         RetryBudget(-1)
 
 
