@@ -9,7 +9,7 @@ from protocols.kafka.compression import codec_named
 from protocols.kafka.reading import Position, ReadAhead
 from protocols.kafka.records import append_record, batches, read_records, seal
 
-MESSAGES = 20_000
+MESSAGES = 60_000
 
 
 def bomb() -> bytes:
