@@ -1,4 +1,4 @@
-"""A megabyte that holds millions of messages: they are made a few at a time."""
+"""Some kilobytes that hold many thousands of messages: they are made a few at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from protocols.kafka.compression import codec_named
 from protocols.kafka.reading import Position, ReadAhead
 from protocols.kafka.records import append_record, batches, read_records, seal
 
-MESSAGES = 200_000
+MESSAGES = 60_000
 
 
 @cache
