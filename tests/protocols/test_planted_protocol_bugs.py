@@ -143,7 +143,7 @@ def a_restart_does_not_wait_for_those_before(patch: Patch) -> None:
 
 PLANTED: list[tuple[str, Callable[[Patch], None], int, str]] = [
     ("redis", every_command_is_sent_twice, 3, "was pushed twice"),
-    ("redis", nothing_is_watched, 6, "which is not its answer"),
+    ("redis", nothing_is_watched, 21, "which is not its answer"),
     ("postgres", a_transaction_is_run_again_after_a_loss, 38, "said not to be done, and there"),
     ("postgres", a_maybe_is_told_as_a_no, 38, "said not to be done, and there"),
     ("postgres", an_answer_is_skipped_with_its_asker, 105, "which is not its answer"),
