@@ -2,7 +2,7 @@
 # `make quick` runs the tests that need no server, `make check` is the lint and the types, `make bench` the comparison
 # with other servers, `make clean` forgets. `make soak` runs the load proofs, which `make test` runs small, at full
 # size, `make seeds` simulates with fresh seeds until Ctrl-C; `make matrix` runs the tests on every Python that is
-# installed, `make bare` where next to nothing is.
+# installed, `make bare` where next to nothing is; `make mutants` looks for what no test notices.
 
 VENV := .venv
 BENCH := .venv-bench
@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(OLD_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test seeds quick soak matrix bare check format bench clean .venv .venv-bench
+.PHONY: demo test seeds mutants quick soak matrix bare check format bench clean .venv .venv-bench
 
 demo: $(VENV)/run.stamp
 	@$(VENV)/bin/windlass demo
@@ -33,6 +33,10 @@ matrix:
 
 bare:
 	@tests/bare.sh
+
+# Takes hours without --sample: make mutants OPTIONS="pools --sample 400".
+mutants: $(VENV)/dev.stamp
+	@$(VENV)/bin/python -m tests.mutants $(OPTIONS)
 
 seeds: $(VENV)/dev.stamp
 	$(VENV)/bin/windlass sim all --kept tests/protocols/kept_seeds.jsonl $(OPTIONS)

@@ -1,8 +1,13 @@
-"""Deadlines that a program sets: `with deadline(seconds):` and `with_deadline(reply, seconds)`."""
+"""Deadlines that a program sets: `with deadline(seconds):` and `with_deadline(reply, seconds)`.
+
+Inside a tick a deadline belongs to the flow or handler that runs, and the loop knows it. Outside of ticks it
+is the context's, whatever loops the thread has made: what is asked of a loop in another thread ends by it,
+too. A loop of this thread's own that is not ticking is told as well, for its clock may be another.
+"""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .current import current_loop, loop_here, outside_deadline
 from .errors import DeadlineExceeded
@@ -13,7 +18,10 @@ from .replies import Reply
 from .scope import Scope
 from .seconds import seconds_of
 
-__all__ = ["deadline", "with_deadline"]
+if TYPE_CHECKING:
+    from .loop import Loop
+
+__all__ = ["deadline", "due_here", "with_deadline"]
 
 T = TypeVar("T")
 
@@ -23,26 +31,38 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(0.5):`
     one winning. What ends by it raises `DeadlineExceeded`, whatever was awaited. Raises `ValueError` for less
     than 0 and for NaN."""
 
-    __slots__ = ("_before", "_loop", "_seconds")
+    __slots__ = ("_loop", "_loops_before", "_outside", "_outside_before", "_seconds")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds_of(seconds, "a deadline", least=0)
-        self._before = NEVER
+        self._loop: Loop | None = None
+        self._loops_before = self._outside_before = NEVER
 
     def __enter__(self) -> None:
         self._loop = loop = loop_here()
-        if loop is None:  # an ordinary thread, which submits to a loop in another one
-            self._before = outside_deadline.get()
-            outside_deadline.set(min(self._before, SystemKernel.monotonic() + self._seconds))
-            return
-        self._before = loop.inherited_deadline
-        loop.inherited_deadline = min(self._before, loop.time() + self._seconds)
+        self._outside = loop is None or not loop.ticking
+        if self._outside:
+            self._outside_before = before = outside_deadline.get()
+            outside_deadline.set(min(before, SystemKernel.monotonic() + self._seconds))
+        if loop is not None:
+            self._loops_before = loop.inherited_deadline
+            loop.inherited_deadline = min(self._loops_before, loop.time() + self._seconds)
 
     def __exit__(self, *exception: object) -> None:
-        if self._loop is None:
-            outside_deadline.set(self._before)
-        else:
-            self._loop.inherited_deadline = self._before
+        if self._loop is not None:
+            self._loop.inherited_deadline = self._loops_before
+        if self._outside:
+            outside_deadline.set(self._outside_before)
+
+
+def due_here() -> float:
+    """When what is begun here must end, for whoever has it done by a loop in another thread: by this system's
+    clock (monotonic seconds)."""
+    loop = loop_here()
+    if loop is None or not loop.ticking:
+        return outside_deadline.get()
+    inherited = loop.inherited_deadline
+    return inherited if inherited == NEVER else SystemKernel.monotonic() + inherited - loop.time()
 
 
 class _Expire(Machine[int]):

@@ -10,7 +10,9 @@ Rules:
 2. A call from a thread costs one append and, if the loop is not awake already, one write to its descriptor.
 3. Every reply settles: at the latest when the loop stops. A pool then refuses what comes, as it always does;
    anything else fails with `MachineStopped`.
-4. What a thread asks for (a spawn, a unit, a call) sees a copy of the thread's context variables.
+4. What a thread asks for (a spawn, a unit, a call) sees a copy of the thread's context variables, and ends by
+   the `deadline()` that the thread is in. So does a wait, unless what it waits for ends by then of itself,
+   which says more about why.
 5. Code on the loop's own thread (flows, handlers) uses the same proxies and gets plain replies to await.
 6. A process that forks after the start has no such thread in the child; using the loop there says so.
 """
@@ -25,7 +27,7 @@ from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
-from actors.current import outside_deadline
+from actors.deadlines import due_here
 from actors.embedding.hosted import GRACE, LOST
 from actors.errors import DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
 from actors.forks import tell_of_forks
@@ -47,10 +49,11 @@ POSTS_MAX: Final = 1 << 16  # what threads have asked and the loop has not looke
 class ThreadReply(Waker, Generic[T]):
     """A reply that threads can wait for. Settles exactly once."""
 
-    __slots__ = ("_error", "_host", "_lock", "_reply", "_settled", "_value")
+    __slots__ = ("_ends", "_error", "_host", "_lock", "_reply", "_settled", "_value")
 
-    def __init__(self, host: ThreadLoop) -> None:
+    def __init__(self, host: ThreadLoop, ends: float = NEVER) -> None:
         self._host = host
+        self._ends = ends  # by when it settles of itself, by this system's clock (monotonic seconds)
         self._lock = threading.Lock()  # held until settled
         self._lock.acquire()
         self._settled = False
@@ -76,26 +79,35 @@ class ThreadReply(Waker, Generic[T]):
         return self._error
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the value, at most `timeout` seconds (None: as long as it takes). Raises the error it
-        settled with.
+        """Wait for the value, at most `timeout` seconds (None: as long as it takes, or a surrounding
+        `deadline()` lets it). Raises the error it settled with.
 
-        `DeadlineExceeded` after `timeout`: the unit goes on, call again or `cancel`. Raises `Misuse` on the
-        loop's own thread, where waiting would stop the loop that is to answer.
+        `DeadlineExceeded` after `timeout`, or at the deadline: the unit goes on, call again or `cancel`.
+        Raises `Misuse` on the loop's own thread, where waiting would stop the loop that is to answer.
         """
-        if not self.wait(timeout):
-            raise DeadlineExceeded(f"no answer within {timeout:g} s")
+        limit = self._limit(timeout)
+        if not self.wait_for(limit):
+            raise DeadlineExceeded(f"no answer within {limit:.4g} s")
         if self._error is not None:
             raise self._error
         value: T = self._value
         return value
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has settled, at most `timeout` seconds; returns whether it has. Raises `Misuse` where
-        waiting can never end, as `result` does."""
+        """Wait until it has settled, at most `timeout` seconds, and not beyond a surrounding `deadline()`;
+        returns whether it has. Raises `Misuse` where waiting can never end, as `result` does."""
+        return self.wait_for(self._limit(timeout))
+
+    def _limit(self, timeout: float | None) -> float | None:
+        """For how many seconds this thread may wait; None: for as long as it takes."""
         if self._settled:
-            return True
+            return timeout
         self._host.check(waits=True)
-        return self.wait_for(timeout)
+        due = due_here()
+        if due >= self._ends:
+            return timeout
+        left = max(0.0, due - SystemKernel.monotonic())
+        return left if timeout is None else min(left, timeout)
 
     def wait_for(self, timeout: float | None) -> bool:
         """`wait`, by whoever knows that it ends."""
@@ -106,6 +118,11 @@ class ThreadReply(Waker, Generic[T]):
         if taken:
             self._lock.release()
         return taken
+
+    def answer(self) -> T:
+        """`result`, of what takes no time: by whoever knows that it ends."""
+        self.wait_for(None)
+        return self.result()
 
     def _look(self) -> None:
         """A reply that has not settled after its own deadline has been lost: have it fail."""
@@ -153,6 +170,9 @@ class Post(NamedTuple):
     context: Context | None = None
     """The context variables of whoever asks: it runs in them."""
 
+    due: float = NEVER
+    """When what it begins must end, by this system's clock (monotonic seconds)."""
+
     also_after: bool = False
     """Whether it can be done when the loop has ended, too: by whichever thread notices."""
 
@@ -175,12 +195,11 @@ class ThreadPool:
         if self._host.here:
             own: Any = self._pool.submit(unit, timeout, priority)
             return own  # type: ignore[no-any-return]
-        reply: ThreadReply[Any] = ThreadReply(self._host)
-        due = outside_deadline.get()
-        if due != NEVER:  # a surrounding `deadline()`
-            left = max(0.0, due - SystemKernel.monotonic())
-            timeout = left if timeout is None else min(left, timeout)
-        self._host.post(Post(reply, self._submit, (reply, unit, timeout, priority), copy_context(), True))
+        due = due_here()
+        reply: ThreadReply[Any] = ThreadReply(self._host, due)
+        self._host.post(
+            Post(reply, self._submit, (reply, unit, timeout, priority), copy_context(), due, True)
+        )
         return reply
 
     def _submit(self, reply: ThreadReply[Any], unit: Any, timeout: float | None, priority: int) -> None:
@@ -188,7 +207,7 @@ class ThreadPool:
 
     def statistics(self) -> Any:
         """A snapshot, taken on the loop's thread."""
-        return self._pool.statistics() if self._host.here else self._host.call(self._pool.statistics).result()
+        return self._pool.statistics() if self._host.here else self._host.call(self._pool.statistics).answer()
 
 
 class _Mailman(Machine["_Mailman"]):
@@ -212,9 +231,15 @@ class _Mailman(Machine["_Mailman"]):
 
     def wakeup(self, scope: Scope) -> Outcome:
         """Run what is there now: what comes meanwhile wakes again."""
-        posts = self.posts
+        posts, loop = self.posts, scope.loop
         for _ in range(len(posts)):
-            run_post(posts.popleft())
+            post = posts.popleft()
+            if post.due != NEVER:
+                loop.inherited_deadline = loop.now + post.due - SystemKernel.monotonic()
+            try:
+                run_post(post)
+            finally:
+                loop.inherited_deadline = NEVER
         return UNCHANGED
 
     def handle(self, scope: Scope) -> _Mailman:
@@ -320,7 +345,7 @@ class ThreadLoop:
         `ThreadReply`."""
         if self.here:
             return self._spawn(machine)
-        return self.call(self._spawn_for_threads, machine).result()
+        return self.call(self._spawn_for_threads, machine).answer()
 
     def _spawn(self, machine: Any) -> Any:
         assert self._loop is not None
@@ -338,7 +363,7 @@ class ThreadLoop:
         """Run a function on the loop's thread, in a copy of the caller's context variables; it must be short
         and must not block."""
         reply: ThreadReply[T] = ThreadReply(self)
-        self.post(Post(reply, self._call, (reply, function, arguments), copy_context()))
+        self.post(Post(reply, self._call, (reply, function, arguments), copy_context(), due_here()))
         return reply
 
     @staticmethod

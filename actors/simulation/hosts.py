@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -20,8 +19,9 @@ from actors.loop import Loop
 from actors.mailboxes import Mailbox
 from actors.outcomes import NEVER
 from actors.replies import Reply
+from actors.testing.promises import UNSAID, MayFail, Promise, Promises
 
-from .errors import Broken, by_network
+from .errors import Broken
 
 if TYPE_CHECKING:
     from .kernel import SimulatedKernel
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Host", "Program"]
 
 T = TypeVar("T")
-MayFail = bool | type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 TICK_SECONDS: Final = 0.00002  # that a tick takes at least
 LATE_SECONDS: Final = 1e-6  # by which a deadline may be met late, so that rounding cannot stop the clock
@@ -96,7 +95,7 @@ class Host:
         self.kernel: SimulatedKernel
         self.loop: Loop
         self._checks: list[Callable[[], object]] = []
-        self._open: dict[Expected, None] = {}  # replies that have not settled
+        self.promises = Promises()  # of this boot
         self._tick_at = NEVER
         self._busy_until = 0.0
         self._ticking = False
@@ -119,29 +118,29 @@ class Host:
         what: str,
         check: Callable[[T], object] | None = None,
         *,
+        value: T = UNSAID,
+        kind: type | None = None,
         within: float = NEVER,
         may_fail: MayFail = True,
     ) -> Reply[T]:
         """The reply must settle exactly once, at the latest after the network was healed.
 
-        `check(value)` looks at the value; it returns False or raises `AssertionError` if it is another's.
-        `within`: seconds in which it must settle come what may. `may_fail`: whether an error that the network
-        can cause will do (see `actors.simulation.errors.by_network`), or which others will as well (types, or
-        a function that tells); while the host drains, one that the network can cause will in any case. Any
-        other error fails the run with its traceback.
+        `check`, `value`, `kind` and `may_fail` are those of `actors.testing.Promises.expect`. `within`:
+        seconds of the world in which it must settle come what may, but for the time that this host stands
+        still. While the host drains, an error that the network can cause will do in any case. What is wrong
+        fails the run, an error with its traceback.
         """
-        expected = Expected(self, reply, what, check, may_fail)
-        self._open[expected] = None
+        promise = Promise(self.promises, reply, what, NEVER, check, value, kind, may_fail)
         self.world.expected += 1
         if within != NEVER:
-            self.world.schedule(self.world.now + within + LATE_MAX, self._overdue, expected)
-        reply.when_settled(expected.settled)
+            self.world.schedule(self.world.now + within + LATE_MAX, self._overdue, promise)
+        self.promises.keep(promise)
         return reply
 
     @property
     def unsettled(self) -> list[str]:
         """What is expected and not there yet."""
-        return [expected.what for expected in self._open]
+        return self.promises.pending
 
     # -- for the world ---------------------------------------------------------------------------------------
 
@@ -151,6 +150,13 @@ class Host:
         self.boots += 1
         self._checks = []
         self._counted = self.ticks
+        self.promises.close()
+        self.promises = Promises(
+            lambda: self.world.now,
+            tell=self._wrong,
+            lenient=lambda: self.loop.draining,
+            outcomes=self.world.outcomes,
+        )
         self.world.note(f"{self.name}: boots")
         before = enter_loop(None)
         try:
@@ -171,7 +177,7 @@ class Host:
         else:
             self.kernel.kill()
         self.world.fallen.append(self.loop)
-        self._open.clear()
+        self.promises.close()
         self._tick_at = NEVER
 
     def rise(self) -> None:
@@ -229,15 +235,14 @@ class Host:
             elif idle - self._counted > TICKS_MAX:
                 raise Broken(f"{self.name} spins: {TICKS_MAX} ticks in a tenth of a second: {self.loop!r}")
 
-    def _overdue(self, expected: Expected) -> None:
-        if expected in self._open:
+    def _overdue(self, promise: Promise) -> None:
+        if self.promises.is_open(promise):
             if self.stalled_until + LATE_MAX < self.world.now:
-                raise Broken(f"{self.name}: {expected.what} is late: it should have settled by now")
-            self.world.schedule(self.stalled_until + 2 * LATE_MAX, self._overdue, expected)
+                raise Broken(f"{self.name}: {promise.what} is late: it should have settled by now")
+            self.world.schedule(self.stalled_until + 2 * LATE_MAX, self._overdue, promise)
 
-    def settled(self, expected: Expected) -> None:
-        """One reply less to wait for."""
-        self._open.pop(expected, None)
+    def _wrong(self, what: str, stack: str) -> None:
+        self.world.fail(f"{self.name}: {what}", stack)
 
     def clock_changed(self) -> None:
         """Its monotonic clock has jumped: deadlines may have come."""
@@ -247,68 +252,6 @@ class Host:
 
 Program = Callable[[Host], object]
 """What boots a host: it spawns machines on `host.loop`."""
-
-
-class Expected:
-    """One reply that was expected, how often it has settled, and whether its value is the right one."""
-
-    __slots__ = ("_boot", "_check", "_host", "_may_fail", "_times", "what")
-
-    def __init__(
-        self,
-        host: Host,
-        reply: Reply[Any],
-        what: str,
-        check: Callable[[Any], object] | None,
-        may_fail: MayFail,
-    ) -> None:
-        self._host = host
-        self._boot = host.boots
-        self._check = check
-        self._may_fail = may_fail
-        self._times = 0
-        self.what = what
-
-    def settled(self, reply: Reply[Any]) -> None:
-        """Called by the reply."""
-        host = self._host
-        world = host.world
-        if world.over or host.boots != self._boot or not host.up:
-            return
-        self._times += 1
-        host.settled(self)
-        if self._times > 1:
-            world.fail(f"{host.name}: {self.what} has settled {self._times} times")
-            return
-        error = reply.error
-        world.count(f"{'value' if error is None else type(error).__name__}")
-        if error is not None and not self._expects(error):
-            stack = "".join(traceback.format_exception(error)).rstrip()
-            world.fail(f"{host.name}: {self.what} has failed: {error!r}", stack)
-        if error is None and self._check is not None:
-            try:
-                if self._check(reply.result()) is False:
-                    world.fail(f"{host.name}: {self.what} got {reply.result()!r}, which is not its answer")
-            except AssertionError as wrong:
-                world.fail(
-                    f"{host.name}: {self.what} got {reply.result()!r}, which is not its answer: {wrong}"
-                )
-
-    def _expects(self, error: BaseException) -> bool:
-        """Whether this error will do."""
-        told = self._may_fail
-        if isinstance(told, bool):
-            return (told or self._host.loop.draining) and by_network(error)
-        return matches(error, told)
-
-
-def matches(error: BaseException, told: MayFail) -> bool:
-    """Whether an error is one of those that were told, or the network's; of a group all must be."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(matches(one, told) for one in error.exceptions)
-    if isinstance(told, type | tuple):
-        return isinstance(error, told) or by_network(error)
-    return bool(callable(told) and told(error)) or by_network(error)
 
 
 def check_loop(loop: Loop, name: str) -> None:

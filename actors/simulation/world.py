@@ -199,6 +199,10 @@ class World:
                 )
                 raise Broken(f"{seconds:g} s after the network was healed it is still not so: {listed}")
             self._run_until(min(until, self.now + SLICE_SECONDS))
+        for host in self.hosts.values():
+            host.promises.look()
+        if self.failure is not None:
+            raise self.failure
         for check in self._at_rest:
             check()
 
@@ -230,6 +234,8 @@ class World:
     def close(self) -> None:
         """The end of the world: what is left is stopped, and nobody looks any more."""
         self.over = True
+        for host in self.hosts.values():
+            host.promises.close()
         before = enter_loop(None)
         try:
             for loop in [*self.fallen, *(host.loop for host in self.hosts.values() if host.up)]:

@@ -8,9 +8,9 @@ Rules:
    nothing else is sent. Where nothing stays prepared it is introduced in the same write that uses it, by
    what another server has said of it; its rows are read by what its own server says of them.
 4. A statement that the server has forgotten, or that no longer fits the tables and types that it is about,
-   has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
-   transaction, which such an error ends, it is the unit's error.
-   So it is described anew when a parameter does not fit, but not all the time.
+   has not been executed if it was not bound: the unit goes back to the queue. Whatever connection gets it,
+   the last time it is described anew. Inside a transaction, which such an error ends, it is the unit's error.
+   It is described anew when a parameter does not fit as well, but not all the time.
 5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). A neighbour that it hits was
    not executed either, and goes back to the queue.
 6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
@@ -67,7 +67,6 @@ READ_ONLY: Final = "25006"
 EMPTY: Final = Command("")  # answered by every server and pooler, and by nothing else
 SENT_ALL: Final = Flush(0)
 LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
-
 
 SIMPLE: Final = Mark()
 
@@ -159,7 +158,7 @@ class PostgresWire(OrphansWire):
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
         known = self._known.get(unit.sql)
-        if known.__class__ is not Statement:
+        if known.__class__ is not Statement or work.attempts > 1:
             self._send_apart(work, unit, known)
             return
         try:
@@ -171,9 +170,9 @@ class PostgresWire(OrphansWire):
             self._jobs.append(known)
 
     def _send_apart(self, work: Work[Any], unit: SqlUnit[Any], known: Statement | None) -> None:
-        """What is not known here, or not planned."""
+        """What is not known, not planned, or sent again: what was refused elsewhere may be untrue here."""
         known = known or self._session.guess(unit.sql)
-        if known is None:
+        if known is None or work.attempts > 1:
             self._prepare(work)
         elif isinstance(known, Utility) and known.by_portal and not unit.counts:
             self._prepare(work, known)
@@ -636,13 +635,12 @@ class PostgresWire(OrphansWire):
     def _doubt(self, work: Work[Any], statement: Statement, error: PostgresError, bound: bool) -> None:
         """What was known of it is true no more."""
         error.stale = True
-        kept = self._session.forget(statement)
+        session = self._session
+        kept = session.forget(statement)
         if error.sqlstate == INVALID_NAME and kept and not bound:
-            if self._session.vanished():
-                pool = self.member.pool
-                pool.loop.log.warning("statements vanish", pool=pool.name, why=self._session.why)
-        elif is_invalid(error) and work.stage == EXCHANGE:
-            self._session.shared.turned(statement.sql)
+            session.vanished(self.member.pool)
+        elif work.stage == EXCHANGE and not bound:
+            session.turned(statement, is_invalid(error))
 
     # -- what else happens -------------------------------------------------------------------------
 

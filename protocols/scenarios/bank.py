@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from actors import Listener, Reply, gather, sleep
 from actors.simulation import Faults, Host, World, scenario
-from pools import BackendDown, DeadlineExceeded, Pool, QueueFull
-from pools.simulation import watch
+from pools import BackendDown, DeadlineExceeded, QueueFull
+from pools.simulation import account, watch
+from pools.testing import Account
 from protocols import postgres
 from protocols.postgres.simulated import Changes, Database, SimulatedPostgres, declare
 from protocols.postgres.simulated.database import failure
@@ -120,27 +121,28 @@ class Books:
         world.check(not false, f"said not to be done, and there: {sorted(false)}")
 
 
-async def client(host: Host, pool: Pool, books: Books, number: int) -> None:
+async def client(host: Host, asks: Account, books: Books, number: int) -> None:
     """Transfers, reports and questions, several at a time; sometimes interest is lost."""
     random = host.world.random(f"client {number}")
     for turn in range(TRANSFERS):
         id = f"{number}.{turn}"
         source, target = random.sample(range(ACCOUNTS), 2)
-        moved = pool.submit(
-            transfer(id, source, target, random.randrange(1, 40)), timeout=PATIENCE * random.uniform(0.2, 1.5)
+        moved = asks.submit(
+            transfer(id, source, target, random.randrange(1, 40)),
+            f"transfer {id}",
+            timeout=PATIENCE * random.uniform(0.2, 1.5),
+            kind=int,
+            may_fail=refused,
         )
         moved.when_settled(partial(books.told, id))
-        host.expect(moved, f"transfer {id}", may_fail=refused)
-        echo = pool.submit(postgres.fetch_value("select $1::int", turn, idempotent=True))
-        host.expect(echo, f"the echo of {turn}", partial(int.__eq__, turn))
+        unit = postgres.fetch_value("select $1::int", turn, idempotent=True)
+        echo = asks.submit(unit, f"the echo of {turn}", value=turn)
         if random.random() < 0.3:  # the first that fails has the other cancelled
             host.expect(gather(moved, echo), f"transfer and echo {id}", may_fail=refused)
         if random.random() < 0.3:
-            host.expect(
-                pool.submit(report()), f"report {id}", ([ACCOUNTS * DEPOSIT] * 2).__eq__, may_fail=refused
-            )
+            asks.submit(report(), f"report {id}", value=[ACCOUNTS * DEPOSIT] * 2, may_fail=refused)
         if random.random() < 0.1:
-            host.expect(pool.submit(postgres.query("select pg_sleep($1)", 0.3), timeout=0.05), f"nap {id}")
+            asks.submit(postgres.query("select pg_sleep($1)", 0.3), f"nap {id}", timeout=0.05)
         await sleep(random.expovariate(1 / 0.06))
         if random.random() < 0.1:
             moved.cancel()
@@ -173,8 +175,8 @@ def bank(world: World) -> None:
             connect_timeout=0.5,
             lifetime=random.choice((0.5, 1800.0)),
         )
-        watch(host, host.loop.spawn(pool))
-        host.expect(host.loop.spawn(client(host, pool, books, number)), f"client {number}", may_fail=False)
+        asks = account(host, watch(host, host.loop.spawn(pool)))
+        host.expect(host.loop.spawn(client(host, asks, books, number)), f"client {number}", may_fail=False)
 
     world.host("database", serve, crashes=True)
     for number in range(CLIENTS):

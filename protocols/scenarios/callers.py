@@ -5,6 +5,7 @@ Some send ahead, some send slowly, some go before they have their answer, some a
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from actors import (
@@ -31,6 +32,7 @@ __all__ = ["PROTOCOL", "SWITCHING", "Caller", "Visitor", "body_for", "client"]
 
 CONNECTIONS: Final = 5  # of each client, one after the other
 PATIENCE: Final = 3.0  # seconds, that a client waits for an answer
+OVER_SECONDS: Final = 20.0  # in which a connection is over, however slowly all of its answers come
 DRIP_SECONDS: Final = 0.01  # between the pieces of a request that is sent slowly
 DRIP_PIECES: Final = 8
 REFUSALS: Final = (408, 502, 503, 504)
@@ -54,6 +56,7 @@ class Caller(StreamProtocol):
     """One connection of a client: some requests, perhaps ahead of the answers, each of which it checks."""
 
     __slots__ = (
+        "_answered",
         "_asked",
         "_body",
         "_decoder",
@@ -67,8 +70,11 @@ class Caller(StreamProtocol):
         "_unsent",
     )
 
-    def __init__(self, host: Host, asked: list[Asked], random: Stream, done: Reply[int]) -> None:
+    def __init__(
+        self, host: Host, asked: list[Asked], random: Stream, done: Reply[int], answered: Counter[str]
+    ) -> None:
         self._host = host
+        self._answered = answered
         self._asked = asked  # what was answered is taken off
         self._sent = len(asked) if random.random() < 0.4 else 1
         self._done = done
@@ -145,6 +151,7 @@ class Caller(StreamProtocol):
     def _check(self, method: str, target: str, head: ResponseHead) -> None:
         self._host.world.count(f"status {head.status}")
         if head.status == 200:
+            self._answered[f"{method} {target}"] += 1
             if head.headers.get("x-target") != target:
                 self._wrong(f"the answer to {head.headers.get('x-target')}")
             elif method != "HEAD" and b"".join(self._body) != body_for(target):
@@ -236,8 +243,8 @@ def questions(number: int, turn: int, random: Stream) -> list[Asked]:
     return asked
 
 
-async def client(host: Host, number: int, server: Address) -> None:
-    """Some connections, one after the other."""
+async def client(host: Host, number: int, server: Address, answered: Counter[str]) -> None:
+    """Some connections, one after the other. `answered`: what has been, and how often."""
     random = host.world.random(f"client {number}")
     for turn in range(CONNECTIONS):
         await sleep(random.expovariate(1 / 0.3))
@@ -246,6 +253,7 @@ async def client(host: Host, number: int, server: Address) -> None:
         if random.random() < 0.1:
             caller = Visitor(host, random, done)
         else:
-            caller = Caller(host, questions(number, turn, random), random, done)
+            caller = Caller(host, questions(number, turn, random), random, done, answered)
         host.loop.spawn(Connector(server, caller, timeout=2.0))
-        await host.expect(done, f"connection {turn} of {host.name}", may_fail=False)
+        what = f"connection {turn} of {host.name}"
+        await host.expect(done, what, kind=int, within=OVER_SECONDS, may_fail=False)

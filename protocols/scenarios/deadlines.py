@@ -6,7 +6,6 @@ everything that was begun inside of it has settled by then, and nobody gets anot
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from actors import (
@@ -22,9 +21,10 @@ from actors import (
 )
 from actors.simulation import Host, World, scenario
 from pools import Pool, PoolError
-from pools.simulation import watch
+from pools.simulation import account, watch
+from pools.testing import Account
 
-from .flapping import FAULTS, PORT, Question, QuestionWire, Responder, answers
+from .flapping import FAULTS, PORT, Question, QuestionWire, Responder
 
 __all__ = ["flows"]
 
@@ -38,12 +38,11 @@ NO_ANSWER: Final = (ActorError, PoolError)
 class Composer:
     """One flow: what it begins must be over by `due`, and by that of a deadline inside of it."""
 
-    def __init__(self, host: Host, pools: tuple[Pool, Pool], name: str, seconds: float) -> None:
+    def __init__(self, host: Host, pools: tuple[Account, Account], name: str, seconds: float) -> None:
         self.host = host
         self.pools = pools
         self.name = name
         self.random = host.world.random(f"flow {name}")
-        self.seconds = seconds
         self.due = host.loop.time() + seconds
         self.asked = 0
 
@@ -51,11 +50,16 @@ class Composer:
         """A question to one of the pools, without a timeout: the deadline around it holds."""
         self.asked += 1
         text = f"again {self.name}.{self.asked}".encode()
-        reply = self.random.choice(self.pools).submit(Question(text, self.random.random() < 0.5))
+        pool = self.random.choice(self.pools)
+        reply = pool.submit(
+            Question(text, self.random.random() < 0.5),
+            f"the answer to {text.decode()}",
+            within=max(0.0, self.due - self.host.loop.time()),
+            value=b"re:" + text,
+        )
         if reply.deadline > self.due + ROUNDING:
             self.host.world.fail(f"{text.decode()} may take longer than the deadline around it")
-        what = f"the answer to {text.decode()}"
-        return self.host.expect(reply, what, partial(answers, text), within=self.seconds)
+        return reply
 
     async def compose(self, depth: int = 0) -> int:
         """Some way to ask several things; how many answers there were."""
@@ -89,7 +93,7 @@ class Composer:
             self.due = before
 
 
-async def asker(host: Host, pools: tuple[Pool, Pool], number: int) -> None:
+async def asker(host: Host, pools: tuple[Account, Account], number: int) -> None:
     """One flow after the other; sometimes one is cancelled."""
     random = host.world.random(f"asker {number}")
     for turn in range(TURNS):
@@ -125,7 +129,7 @@ def flows(world: World) -> None:
             )
             for name in ("users", "carts")
         ]
-        users, carts = (watch(host, host.loop.spawn(pool)) for pool in made)
+        users, carts = (account(host, watch(host, host.loop.spawn(pool))) for pool in made)
         for number in range(ASKERS):
             asking = host.loop.spawn(asker(host, (users, carts), number))
             host.expect(asking, f"asker {number}", may_fail=False)

@@ -6,7 +6,6 @@ gives anybody another's answer is caught at once.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 from actors import (
@@ -22,7 +21,8 @@ from actors import (
 )
 from actors.simulation import Faults, Host, World, scenario
 from pools import BackendError, Exchanges, Held, Pool, Unit, Wire, Work
-from pools.simulation import watch
+from pools.simulation import account, watch
+from pools.testing import Account
 
 __all__ = ["Question", "QuestionWire", "Responder", "flapping"]
 
@@ -166,12 +166,7 @@ class Responder(StreamProtocol):
         return Timeout(self, due)
 
 
-def answers(text: bytes, value: bytes) -> bool:
-    """Whether this is the answer to that question."""
-    return value == b"re:" + text
-
-
-async def asker(host: Host, pool: Pool, number: int, questions: int = QUESTIONS) -> None:
+async def asker(host: Host, asks: Account, number: int, questions: int = QUESTIONS) -> None:
     """Ask, sometimes several things at once; sometimes lose interest."""
     random = host.world.random(f"asker {host.name} {number}")
     asked = 0
@@ -187,9 +182,9 @@ async def asker(host: Host, pool: Pool, number: int, questions: int = QUESTIONS)
             unit: Unit[bytes] = Question(text, idempotent, random.random() < 0.9)
             if random.random() < 0.1:
                 unit = Conversation(text, idempotent)
-            reply = pool.submit(unit, patience, random.choice((0, 0, 0, 3)))
             what = f"the answer to {text.decode()}"
-            replies.append(host.expect(reply, what, partial(answers, text), within=patience))
+            priority = random.choice((0, 0, 0, 3))
+            replies.append(asks.submit(unit, what, timeout=patience, priority=priority, value=b"re:" + text))
         await reminder
         for reply in replies:
             if random.random() < 0.1:
@@ -233,10 +228,10 @@ def flapping(world: World) -> None:
             lifetime=random.choice((0.5, 1800.0)),
             warm=random.choice((0, 0, 1)),
         )
-        watch(host, host.loop.spawn(pool))
+        asks = account(host, watch(host, host.loop.spawn(pool)))
         if random.random() < 0.1:
             world.at(random.uniform(0.5, 2.0), pool.drain)
         for number in range(ASKERS):
-            host.expect(host.loop.spawn(asker(host, pool, number)), f"asker {number}", may_fail=False)
+            host.expect(host.loop.spawn(asker(host, asks, number)), f"asker {number}", may_fail=False)
 
     world.host("asker", ask)

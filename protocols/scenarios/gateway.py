@@ -12,8 +12,10 @@ from typing import Final
 
 from actors import gather, sleep
 from actors.simulation import ROUGH, Host, World, scenario
-from pools import DeadlineExceeded, Pool, PoolError
-from pools.simulation import watch
+from actors.testing import same
+from pools import DeadlineExceeded, PoolError
+from pools.simulation import account, watch
+from pools.testing import Account
 from protocols import http
 
 __all__ = ["gateway"]
@@ -52,8 +54,13 @@ def urls(kind: str, count: int) -> list[str]:
 
 def compose(host: Host) -> None:
     """Boot a gateway."""
-    users = watch(host, host.loop.spawn(http.pool(urls("users", BACKENDS), connections=2)))
-    carts = watch(host, host.loop.spawn(http.pool(urls("carts", BACKENDS), connections=2, pipeline=4)))
+    users, carts = (
+        account(host, watch(host, host.loop.spawn(pool)))
+        for pool in (
+            http.pool(urls("users", BACKENDS), connections=2),
+            http.pool(urls("carts", BACKENDS), connections=2, pipeline=4),
+        )
+    )
     router = http.Router()
 
     @router.get("/profile/{id}")
@@ -61,8 +68,8 @@ def compose(host: Host) -> None:
         id = request.params["id"]
         try:
             user, cart = await gather(
-                users.submit(http.get(f"/users/{id}"), timeout=0.5),
-                carts.submit(http.get(f"/carts/{id}"), timeout=0.5),
+                users.submit(http.get(f"/users/{id}"), f"user {id}", timeout=0.5, kind=http.Response),
+                carts.submit(http.get(f"/carts/{id}"), f"cart {id}", timeout=0.5, kind=http.Response),
             )
         except DeadlineExceeded:
             return http.text_response("too slow\n", 504)
@@ -80,23 +87,23 @@ def right(world: World, id: str, response: http.Response) -> bool:
     world.count(f"status {response.status}")
     if response.status != 200:
         return response.status in (502, 503, 504)
-    expected = {"user": {"kind": "users", "id": id}, "cart": {"kind": "carts", "id": id}}
-    return bool(response.json() == expected)
+    return same(response.json(), {"user": {"kind": "users", "id": id}, "cart": {"kind": "carts", "id": id}})
 
 
-async def ask(host: Host, gateways: Pool, number: int) -> None:
+async def ask(host: Host, gateways: Account, number: int) -> None:
     """One client: a question now and then."""
     random = host.world.random(f"client {number}")
     for turn in range(QUESTIONS):
         await sleep(random.expovariate(1 / PAUSE_SECONDS))
         id = f"{number}{turn:03}"
-        reply = gateways.submit(http.get(f"/profile/{id}"), timeout=PATIENCE)
-        host.expect(reply, f"profile {id}", partial(right, host.world, id), within=PATIENCE)
+        check = partial(right, host.world, id)
+        gateways.submit(http.get(f"/profile/{id}"), f"profile {id}", check, timeout=PATIENCE)
 
 
 def call(number: int, host: Host) -> None:
     """Boot a client."""
-    gateways = watch(host, host.loop.spawn(http.pool(urls("gateway", GATEWAYS), connections=2)))
+    pool = host.loop.spawn(http.pool(urls("gateway", GATEWAYS), connections=2))
+    gateways = account(host, watch(host, pool))
     host.expect(host.loop.spawn(ask(host, gateways, number)), f"client {number}", may_fail=False)
 
 

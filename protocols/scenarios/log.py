@@ -16,6 +16,8 @@ from typing import Any, Final
 from actors import Listener, Reply, sleep
 from actors.simulation import Faults, Host, World, scenario
 from pools import Cancelled
+from pools.simulation import account
+from pools.testing import Account
 from protocols import kafka
 from protocols.kafka.records import Record
 from protocols.kafka.simulated import Broker, SimulatedKafka
@@ -132,7 +134,7 @@ class Ledger:
         return True
 
 
-async def produce(host: Host, pool: kafka.KafkaPool, ledger: Ledger, name: str) -> None:
+async def produce(host: Host, asks: Account, ledger: Ledger, name: str) -> None:
     """Messages, several at a time; sometimes interest is lost."""
     random = host.world.random(f"producer {name}")
     for turn in range(TURNS):
@@ -142,9 +144,9 @@ async def produce(host: Host, pool: kafka.KafkaPool, ledger: Ledger, name: str) 
             key = b"%d" % random.randrange(KEYS) if random.random() < 0.8 else None
             ledger.submitted[value] = key
             patience = PATIENCE * random.uniform(0.2, 2.0)
-            reply = pool.submit(kafka.message(TOPIC, value, key=key), patience)
+            unit = kafka.message(TOPIC, value, key=key)
+            reply = asks.submit(unit, value.decode(), timeout=patience, kind=kafka.RecordMetadata)
             reply.when_settled(partial(ledger.answered, value))
-            host.expect(reply, value.decode(), within=patience)
             replies.append(reply)
         await sleep(random.expovariate(1 / 0.08))
         for reply in replies:
@@ -268,7 +270,8 @@ def events(world: World) -> None:
             )
         )
         host.always(lambda: check_pool(world, pool))
-        host.expect(host.loop.spawn(produce(host, pool, ledger, name)), f"producer {name}", may_fail=False)
+        producing = host.loop.spawn(produce(host, account(host, pool), ledger, name))
+        host.expect(producing, f"producer {name}", may_fail=False)
         boot = host.boots
         world.eventually(f"{host.name} is at rest", lambda: host.boots != boot or not pool.waiting)
 

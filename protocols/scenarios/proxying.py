@@ -7,6 +7,7 @@ once. No request that is not idempotent may be executed twice.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from actors import (
@@ -20,6 +21,7 @@ from actors import (
     Transport,
 )
 from actors.simulation import Faults, Host, World, scenario
+from pools import Pool
 from pools.simulation import watch
 from protocols import http
 from protocols.http.bodies import BodyDecoder, body_decoder
@@ -171,6 +173,8 @@ class Origin(StreamProtocol):
 def proxy(world: World) -> None:
     """The reverse proxy between clients and backends; no answer is another's, and none is cut unseen."""
     done: set[str] = set()
+    answered: Counter[str] = Counter()  # by the clients' own account
+    pools: list[Pool] = []  # one for each time that the proxy was booted
 
     def serve(host: Host) -> None:
         host.loop.spawn(Listener(f"0.0.0.0:{ORIGIN_PORT}", lambda: Origin(host, done)))
@@ -186,7 +190,7 @@ def proxy(world: World) -> None:
             connect_timeout=0.5,
             body_timeout=2.0,
         )
-        watch(host, host.loop.spawn(pool))
+        pools.append(watch(host, host.loop.spawn(pool)))
         timeouts = http.Timeouts(
             idle=5.0, head_receiving=2.0, body_receiving=2.0, response_sending=5.0, body_rate_min=20_000.0
         )
@@ -199,7 +203,7 @@ def proxy(world: World) -> None:
     def call(number: int) -> None:
         def program(host: Host) -> None:
             host.expect(
-                host.loop.spawn(client(host, number, TcpAddress("proxy", PORT))),
+                host.loop.spawn(client(host, number, TcpAddress("proxy", PORT), answered)),
                 f"client {number}",
                 may_fail=False,
             )
@@ -211,3 +215,12 @@ def proxy(world: World) -> None:
     world.host("proxy", forward, crashes=True)
     for number in range(CLIENTS):
         call(number)
+
+    def account() -> None:
+        """Each answer that a client counts was a unit that succeeded, and none came twice."""
+        succeeded = sum(pool.statistics().succeeded for pool in pools)
+        world.check(answered.total() <= succeeded, f"{answered.total()} answers of {succeeded} units")
+        twice = [asked for asked, times in answered.items() if times > 1]
+        world.check(not twice, f"answered twice: {twice}")
+
+    world.at_rest(account)

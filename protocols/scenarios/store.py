@@ -1,7 +1,7 @@
 """Redis with everything that a pool does on it: counters, transactions, blocking pops, publishing, while
 connections and the server come and go.
 
-What was acknowledged is there, what is not idempotent is never executed twice, a transaction is all or
+What was acknowledged was done, what is not idempotent is never executed twice, a transaction is all or
 nothing, nobody gets another's value, and no message comes twice.
 """
 
@@ -14,7 +14,8 @@ from typing import Any, Final
 from actors import Listener, Reply, gather, sleep
 from actors.simulation import Faults, Host, World, scenario
 from pools import BackendDown, DeadlineExceeded, PoolClosed, QueueFull
-from pools.simulation import watch
+from pools.simulation import account, watch
+from pools.testing import Account
 from protocols import redis
 from protocols.redis.simulated import SimulatedRedis, Store
 
@@ -25,6 +26,8 @@ CLIENTS: Final = 3
 TURNS: Final = 25  # of each client
 MONEY: Final = 1000
 PATIENCE: Final = 0.4
+
+MARKED: Final = ([b"RPUSH", b"marks"], [b"LPUSH", b"line"], [b"LSET", b"line"])  # done once, or not at all
 
 FAULTS: Final = Faults(
     lag=4.0,
@@ -64,7 +67,7 @@ async def move(tx: redis.Transaction, amount: int) -> int:
     return left
 
 
-class Account:
+class Told:
     """What was done in the server, and what the askers were told."""
 
     def __init__(self, world: World) -> None:
@@ -76,9 +79,11 @@ class Account:
 
     def executed(self, command: list[bytes]) -> None:
         """By the server."""
-        if command[:2] == [b"RPUSH", b"marks"]:
-            self.done[command[2]] += 1
-            self.world.check(self.done[command[2]] == 1, f"{command[2].decode()} was pushed twice")
+        if command[:2] in MARKED:
+            mark = command[-1]
+            self.done[mark] += 1
+            did = "pushed" if command[1] == b"marks" else "executed"
+            self.world.check(self.done[mark] == 1, f"{mark.decode()} was {did} twice")
 
     def answered(self, mark: bytes, reply: Reply[Any]) -> None:
         """A push has settled."""
@@ -112,36 +117,44 @@ def balanced(kept: Store) -> bool:
 
 def of(key: str, value: bytes | None) -> bool:
     """Whether a value is this key's."""
-    return value is None or value.startswith(key.encode() + b"=")
+    return value is None or (type(value) is bytes and value.startswith(key.encode() + b"="))
 
 
-async def client(host: Host, pool: redis.RedisPool, account: Account, number: int) -> None:
+def is_job(popped: Any) -> bool:
+    """Whether this is what a blocking pop gives: a list's name and a job, or nothing in time."""
+    return popped is None or (popped[0] == b"jobs" and popped[1].startswith(b"job "))
+
+
+async def client(host: Host, asks: Account, told: Told, number: int) -> None:
     """A bit of everything, several units at a time; sometimes interest is lost."""
     random = host.world.random(f"client {number}")
     for turn in range(TURNS):
         patience = PATIENCE * random.uniform(0.2, 1.5)
         mark = b"%d.%d" % (number, turn)
-        pushed = pool.submit(redis.rpush("marks", mark), timeout=patience)
-        pushed.when_settled(partial(account.answered, mark))
-        host.expect(pushed, f"mark {mark.decode()}")
+        pushed = asks.submit(redis.rpush("marks", mark), f"mark {mark.decode()}", timeout=patience, kind=int)
+        pushed.when_settled(partial(told.answered, mark))
         key = f"key{random.randrange(5)}"
-        written = pool.submit(redis.set(key, f"{key}={turn}"), timeout=patience)
-        host.expect(written, f"set {key}")
-        read = pool.submit(redis.get(key), timeout=patience)
-        host.expect(read, f"get {key}", partial(of, key))
+        written = asks.submit(redis.set(key, f"{key}={turn}"), f"set {key}", timeout=patience, value=True)
+        read = asks.submit(redis.get(key), f"get {key}", partial(of, key), timeout=patience)
+        if random.random() < 0.5:  # at a place which others move
+            there = f"line {mark.decode()}"
+            first = random.random() < 0.6
+            unit = redis.command("LSET", "line", 0, there) if first else redis.lpush("line", there)
+            placed = asks.submit(unit, there, timeout=patience)
+            placed.when_settled(partial(told.answered, there.encode()))
         if random.random() < 0.3:  # the first that fails has the others cancelled
             host.expect(gather(pushed, written, read), f"all of {mark.decode()}")
         if random.random() < 0.5:
-            moved = pool.submit(move(random.randrange(1, 300)), timeout=patience)
-            host.expect(moved, f"move {mark.decode()}", range(MONEY + 1).__contains__)
+            moving, what = move(random.randrange(1, 300)), f"move {mark.decode()}"
+            asks.submit(moving, what, range(MONEY + 1).__contains__, timeout=patience, kind=int)
         if random.random() < 0.3:
             job = f"job {mark.decode()}"
-            host.expect(pool.submit(redis.rpush("jobs", job), timeout=patience), job)
-            taken = pool.submit(redis.blpop("jobs", seconds=0.2), timeout=patience + 0.2)
-            taken.when_settled(account.took)
-            host.expect(taken, f"a job for {number}")
+            asks.submit(redis.rpush("jobs", job), job, timeout=patience, kind=int)
+            unit = redis.blpop("jobs", seconds=0.2)
+            taken = asks.submit(unit, f"a job for {number}", is_job, timeout=patience + 0.2)
+            taken.when_settled(told.took)
         if random.random() < 0.3:
-            host.expect(pool.submit(redis.publish("news", mark), timeout=patience), f"news {mark.decode()}")
+            asks.submit(redis.publish("news", mark), f"news {mark.decode()}", timeout=patience, kind=int)
         await sleep(random.expovariate(1 / 0.06))
         if random.random() < 0.1:
             pushed.cancel()
@@ -162,14 +175,15 @@ async def listen(host: Host, news: redis.Subscription, until: Reply[Any]) -> Non
 @scenario(name="redis", seconds=3.0, faults=FAULTS)
 def store(world: World) -> None:
     """Counters, transactions, queues and messages on a Redis that comes and goes; nothing is done twice."""
-    account = Account(world)
+    told = Told(world)
     random = world.random("store")
     kept = Store()  # on a disk that loses nothing
     kept.put(b"left", b"%d" % MONEY)
     kept.put(b"right", b"0")
+    kept.put(b"line", [b"begins"])
 
     def serve(host: Host) -> None:
-        host.loop.spawn(Listener(f"0.0.0.0:{PORT}", SimulatedRedis(kept, executed=account.executed)))
+        host.loop.spawn(Listener(f"0.0.0.0:{PORT}", SimulatedRedis(kept, executed=told.executed)))
         host.always(lambda: world.check(balanced(kept), "money was lost or made"))
 
     def call(number: int, host: Host) -> None:
@@ -184,9 +198,11 @@ def store(world: World) -> None:
             lifetime=random.choice((0.5, 1800.0)),
         )
         host.loop.spawn(pool)
-        for watched in (pool, pool.lane("transactions"), pool.lane("blocking")):
+        lanes = [pool.lane(name) for name in ("transactions", "blocking")]
+        for watched in (pool, *lanes):
             watch(host, watched)
-        asking = host.loop.spawn(client(host, pool, account, number))
+        asks = account(host, pool, *lanes)
+        asking = host.loop.spawn(client(host, asks, told, number))
         host.expect(asking, f"client {number}", may_fail=False)
         if number == 0:
             news = host.loop.spawn(redis.subscribe(f"redis://store:{PORT}", "news", ping=1.0))
@@ -195,4 +211,4 @@ def store(world: World) -> None:
     world.host("store", serve, crashes=True)
     for number in range(CLIENTS):
         world.host(f"client{number}", partial(call, number))
-    world.at_rest(lambda: account.check(kept))
+    world.at_rest(lambda: told.check(kept))
