@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -73,7 +74,8 @@ class Counter:
 
     def _begin(self, module: str, *arguments: str | int) -> int:
         assert self._process.stdin
-        print(json.dumps([module, *map(str, arguments)]), file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # then there is no answer, but last words
+            print(json.dumps([module, *map(str, arguments)]), file=self._process.stdin, flush=True)
         return int(self._answer())
 
     def _answer(self) -> str:

@@ -221,7 +221,7 @@ def moment(epoch: datetime.datetime) -> Callable[[bytes], datetime.datetime | In
     """Microseconds since 2000."""
 
     def decode(data: bytes) -> datetime.datetime | Infinity:
-        (count,) = _long.unpack(data)
+        count: int = _long.unpack(data)[0]
         try:
             return epoch + count * MICROSECOND
         except OverflowError:
