@@ -125,8 +125,12 @@ def host_wait() -> HostWait | None:
     loop = _current.loop
     if loop is not None and loop.ticking:
         return _wait_inside(loop) if _current.hosts else None
-    hosted = _hosted()
-    if hosted is not None:
+    hosts = _current.hosts
+    if len(hosts) == 1:  # nearly always; `_hosted`, written out
+        reference, wait = hosts[0]
+        if reference() is not None:
+            return wait
+    elif hosted := _hosted():
         return hosted[1]
     asyncio = sys.modules.get("asyncio")  # asked, not imported: who has no asyncio needs no answer
     return _unattended if asyncio is not None and asyncio._get_running_loop() is not None else None

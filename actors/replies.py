@@ -75,8 +75,11 @@ class Waitable:
         return None
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        host = host_wait()
-        return self._wait_in_flow() if host is None else host(self)
+        if not self.settled:
+            host = host_wait()
+            if host is not None:
+                return host(self)
+        return self._wait_in_flow()
 
     def _wait_in_flow(self) -> Generator[Any, Any, Any]:
         while not self.settled:
@@ -280,12 +283,12 @@ class Reply(Waitable, Generic[T]):
         return many
 
     def _notify(self, waiters: Any) -> None:
-        if waiters.__class__ is _Many:
+        if isinstance(waiters, Waker):
+            waiters.wake()
+        elif waiters.__class__ is _Many:
             with one_turn():
                 for waiter in waiters.values():
                     self._notify(waiter)
-        elif isinstance(waiters, Waker):
-            waiters.wake()
         else:
             call_in_turn(waiters, self)
 

@@ -432,8 +432,8 @@ class Stream(Transport, Machine[int]):
             except OSError as failure:
                 self._broken(failure)
                 return
-            self.unsent -= sent
-            if self.unsent == 0:
+            self.unsent = left = self.unsent - sent
+            if not left:
                 self.output = None
                 if self._mask & WRITABLE:
                     self._watch(self._mask & ~WRITABLE)

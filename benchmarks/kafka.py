@@ -15,6 +15,7 @@ from benchmarks.servers import Absent, Server, free_port, program
 __all__ = ["PARTITIONS", "kafka"]
 
 PARTITIONS = 6
+START_SECONDS_MAX = 120.0  # of a JVM on a busy machine
 POM = ROOT / "tests" / "servers" / "kafka" / "pom.xml"
 JARS = ROOT / "build" / "kafka-jars"
 JVM = ("-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
@@ -62,7 +63,7 @@ def kafka() -> Iterator[int]:
         return [java, *JVM, logging, "-cp", f"{JARS}/*", "kafka.Kafka", f"{folder}/server.properties"]
 
     try:
-        with Server("kafka", command, LOAD_CORES) as server:
+        with Server("kafka", command, LOAD_CORES, start_seconds_max=START_SECONDS_MAX) as server:
             yield server.port
     finally:
         shutil.rmtree(folder, ignore_errors=True)

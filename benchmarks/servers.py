@@ -79,13 +79,19 @@ class Server:
     """A process that listens on `port`, started by `with`, gone after it."""
 
     def __init__(
-        self, name: str, command: Callable[[int], Sequence[str]], cores: set[int] = SERVER_CORES
+        self,
+        name: str,
+        command: Callable[[int], Sequence[str]],
+        cores: set[int] = SERVER_CORES,
+        *,
+        start_seconds_max: float = START_SECONDS_MAX,
     ) -> None:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = command
         self._cores = cores
+        self._start_seconds_max = start_seconds_max
 
     def __enter__(self) -> Self:
         command = self._command(self.port)
@@ -107,7 +113,7 @@ class Server:
         return self
 
     def _wait_until_it_listens(self) -> None:
-        until = time.monotonic() + START_SECONDS_MAX
+        until = time.monotonic() + self._start_seconds_max
         while time.monotonic() < until:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
@@ -116,7 +122,7 @@ class Server:
                 if self._process.poll() is not None:
                     raise Absent(f"did not start: {self.last_words()}") from None
                 time.sleep(0.02)
-        raise Absent(f"does not listen after {START_SECONDS_MAX:.0f} s: {self.last_words()}")
+        raise Absent(f"does not listen after {self._start_seconds_max:.0f} s: {self.last_words()}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from actors import Reply, Scope
 from actors.callbacks import one_turn
 from actors.replies import ERROR, VALUE
+from actors.scope import Waker
 
 __all__ = ["PARTS", "Entry", "Ledger", "fail_all"]
 
@@ -79,11 +80,14 @@ class Entry(Reply[T]):
         waiters: Any = self._waiters
         if waiters is not None:
             self._waiters = None
-            if waiters.__class__ is not Scope:
+            if waiters.__class__ is Scope:
+                if not waiters.woken:
+                    waiters.woken = True
+                    waiters.loop.woken.append(waiters)
+            elif isinstance(waiters, Waker):
+                waiters.wake()
+            else:
                 self._notify(waiters)
-            elif not waiters.woken:
-                waiters.woken = True
-                waiters.loop.woken.append(waiters)
         return True
 
     def fail(self, error: BaseException) -> bool:

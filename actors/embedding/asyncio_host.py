@@ -280,19 +280,18 @@ def wait_in_asyncio(
     waitable: Waitable,
     inside: AsyncioLoop | None = None,
 ) -> Generator[Any, Any, Any]:
-    """How a task of this asyncio loop waits for one of ours. `inside`: whose tick it runs in, if in one."""
+    """How a task of this asyncio loop waits for one of ours that has not settled. `inside`: whose tick it
+    runs in, if in one."""
     inherited = outside_deadline.get()
     due = waitable.due if inherited == NEVER else due_of(waitable, inherited)
-    deadline = waitable.deadline
-    watched = deadline != NEVER
-    while not waitable.settled:
+    watched = watch.waiting
+    while True:
         waiting = _Waiting(host)
         waitable.attach(waiting)
+        watched[waiting] = waitable  # as `Watch.add`, written out
+        if waitable.deadline < watch.earliest:
+            watch.arm_for(waitable.deadline)
         timer = None if due == NEVER else host.call_later(remaining(due), waiting.wake)
-        if watched:  # as `Watch.add`, written out
-            watch.waiting[waiting] = waitable
-            if deadline < watch.earliest:
-                watch.arm_for(deadline)
         if inside is not None:
             host.call_soon(waiting.refuse_inside, inside)
             inside = None
@@ -304,12 +303,12 @@ def wait_in_asyncio(
                 raise Misuse(ANOTHER_LOOP) from None
             raise
         finally:
+            del watched[waiting]
             if timer is not None:
                 timer.cancel()
-            if watched:
-                del watch.waiting[waiting]
-        if timer is not None and not waitable.settled:
+        if waitable.settled:
+            return waitable.result()
+        if timer is not None:
             if due != waitable.due and not remaining(due):
                 give_up(waitable, waiting, late=True)
             waitable.detach(waiting)
-    return waitable.result()

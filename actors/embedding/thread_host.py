@@ -36,7 +36,7 @@ from actors.loop import Loop
 from actors.machine import Machine
 from actors.outcomes import NEVER, UNCHANGED, Continue, Outcome
 from actors.replies import Reply
-from actors.scope import Scope
+from actors.scope import Scope, Waker
 
 __all__ = ["ThreadLoop", "ThreadPool", "ThreadReply"]
 
@@ -46,7 +46,7 @@ LOOK_SECONDS: Final = 5.0  # how often a thread that waits for as long as it tak
 POSTS_MAX: Final = 1 << 16  # what threads have asked and the loop has not looked at yet
 
 
-class ThreadReply(Generic[T]):
+class ThreadReply(Waker, Generic[T]):
     """A reply that threads can wait for. Settles exactly once."""
 
     __slots__ = ("_ends", "_error", "_host", "_lock", "_reply", "_settled", "_value")
@@ -111,8 +111,6 @@ class ThreadReply(Generic[T]):
 
     def wait_for(self, timeout: float | None) -> bool:
         """`wait`, by whoever knows that it ends."""
-        if self._settled:
-            return True
         taken = self._lock.acquire(timeout=LOOK_SECONDS if timeout is None else seconds_of(timeout))
         while not taken and timeout is None:
             self._look()
@@ -144,11 +142,14 @@ class ThreadReply(Generic[T]):
     def _follow(self, reply: Reply[T]) -> None:
         """On the loop's thread: settle when this does."""
         self._reply = reply
-        reply.when_settled(self._settled_with)
+        reply.attach(self)
 
-    def _settled_with(self, reply: Reply[T]) -> None:
-        error = reply.error
-        self._settle(None if error is not None else reply.result(), error)
+    def wake(self) -> None:
+        """For the reply that it follows, on the loop's thread: that has settled."""
+        reply = self._reply
+        if reply is not None and reply.settled:
+            error = reply.error
+            self._settle(None if error is not None else reply.result(), error)
 
     def _settle(self, value: Any, error: BaseException | None) -> None:
         if not self._settled:

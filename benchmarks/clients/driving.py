@@ -6,6 +6,7 @@ The figure is the CPU time of the whole process per request, in microseconds; ev
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -32,27 +33,34 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-async def drive_tasks(ask: Callable[[], Awaitable[None]], seconds: float) -> float:
-    """Microseconds of CPU per call of `ask`."""
+async def drive_tasks(
+    ask: Callable[[], Awaitable[None]], seconds: float, count_max: float = math.inf
+) -> float:
+    """Microseconds of CPU per call of `ask`; each task ends after its share of `count_max` calls as well."""
     count = 0
 
     async def work(ending: float) -> None:
         nonlocal count
-        while time.perf_counter() < ending:
+        left = count_max / AT_ONCE
+        while left > 0 and time.perf_counter() < ending:
             await ask()
             count += 1
+            left -= 1
 
     async def run(seconds: float) -> None:
         ending = time.perf_counter() + seconds
         await asyncio.gather(*(work(ending) for _ in range(AT_ONCE)))
 
-    await run(WARM_UP_SECONDS)
+    if math.isinf(count_max):  # a count is of every call
+        await run(WARM_UP_SECONDS)
     count, before = 0, time.process_time()
     await run(seconds)
     return (time.process_time() - before) / count * 1e6
 
 
-def drive_threads(make: Callable[[], Callable[[], None]], seconds: float) -> float:
+def drive_threads(
+    make: Callable[[], Callable[[], None]], seconds: float, count_max: float = math.inf
+) -> float:
     """As `drive_tasks`; each thread makes an `ask` of its own."""
     counts = [0] * AT_ONCE
     warm, begin = threading.Barrier(AT_ONCE + 1), threading.Barrier(AT_ONCE + 1)
@@ -63,7 +71,7 @@ def drive_threads(make: Callable[[], Callable[[], None]], seconds: float) -> flo
         ask()
         warm.wait()
         begin.wait()
-        while time.perf_counter() < ending:
+        while counts[number] < count_max / AT_ONCE and time.perf_counter() < ending:
             ask()
             counts[number] += 1
 

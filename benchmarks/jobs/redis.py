@@ -9,7 +9,7 @@ from benchmarks.machine import LOAD_CORES, PEER_BIN
 from benchmarks.programs import microseconds
 from benchmarks.servers import Absent, Server, program
 
-__all__ = ["JOB"]
+__all__ = ["JOB", "redis_server"]
 
 IN_ASYNCIO = "windlass in asyncio"
 ON_OUR_LOOP = "windlass"
@@ -17,7 +17,8 @@ REDIS_PY = "redis-py with hiredis, asyncio"
 GLIDE = "valkey-glide, asyncio"
 
 
-def _server(port: int) -> Sequence[str]:
+def redis_server(port: int) -> Sequence[str]:
+    """A Redis that keeps nothing."""
     binary = program("redis-server", "apt-get install redis-server")
     return [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 
@@ -33,7 +34,7 @@ def _measure(options: Options) -> Result:
             "benchmarks.peers.redis_clients", client, port, count // 10, python=PEER_BIN / "python"
         )
 
-    with Server("redis-server", _server, LOAD_CORES) as server:
+    with Server("redis-server", redis_server, LOAD_CORES) as server:
         return take_turns(
             {
                 ON_OUR_LOOP: own("loop", server.port),

@@ -12,7 +12,7 @@ def _measure(options: Options) -> Result:
     count = int(300_000 * options.seconds)
     return take_turns(
         {
-            "windlass": lambda: microseconds("benchmarks.own.timers", count),
+            "windlass": lambda: microseconds("benchmarks.own.timers", "difference", count),
             "asyncio call_later + cancel": lambda: microseconds("benchmarks.peers.asyncio_timers", count),
         },
         options.rounds,

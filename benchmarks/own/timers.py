@@ -1,9 +1,10 @@
 """Setting and moving a machine's deadline: microseconds of CPU for one.
 
-    python -m benchmarks.own.timers COUNT
+    python -m benchmarks.own.timers difference|idle|moving COUNT
 
 A deadline is part of an outcome, so it is measured as the difference of two wakeups: one whose outcome sets
-the deadline 60 seconds ahead, one whose outcome changes nothing. 1,000 machines take turns, like connections.
+the deadline 60 seconds ahead, one whose outcome changes nothing. Both may be looked at by themselves, too.
+1,000 machines take turns, like connections.
 """
 
 from __future__ import annotations
@@ -49,13 +50,16 @@ def spent(loop: Loop, scopes: list[Scope]) -> float:
     return time.process_time() - before
 
 
-def main(count: int) -> float:
-    """Seconds of CPU for `count` deadlines."""
+def main(what: str, count: int) -> float:
+    """Seconds of CPU for `count` wakeups, or for the difference of so many."""
     loop = Loop()
+    machines = Idle if what == "idle" else Moving
+    scopes = [loop.spawn(machines()) for _ in range(MACHINES)]
+    if what != "difference":
+        return sum(spent(loop, scopes) for _ in range(count // MACHINES))
     idle = [loop.spawn(Idle()) for _ in range(MACHINES)]
-    moving = [loop.spawn(Moving()) for _ in range(MACHINES)]
-    return sum(spent(loop, moving) - spent(loop, idle) for _ in range(count // MACHINES))
+    return sum(spent(loop, scopes) - spent(loop, idle) for _ in range(count // MACHINES))
 
 
 if __name__ == "__main__":
-    print(main(int(sys.argv[1])) / int(sys.argv[1]) * 1e6)
+    print(main(sys.argv[1], int(sys.argv[2])) / int(sys.argv[2]) * 1e6)

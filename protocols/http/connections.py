@@ -18,7 +18,6 @@ Rules:
 
 from __future__ import annotations
 
-from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from actors import (
@@ -42,10 +41,8 @@ from .head import HEAD_KEPT_BYTES, RequestHead, parse_request_head
 from .messages import (
     CLOSE_LINE,
     KEEP_ALIVE_LINE,
-    SHARED_MIN,
     Request,
     Response,
-    encode_response,
     text_response,
     write_response,
 )
@@ -105,13 +102,20 @@ class ServerConnection(StreamProtocol):
         data = transport.input
         size = len(data)
         start = 0
-        head = server.heads.get(data) if size <= HEAD_KEPT_BYTES and data.__class__ is bytes else None
+        now = transport.scope.loop.now
+        date = server.date if now < server.date_until else server.date_line()
+        head = None
+        if data.__class__ is bytes:  # and so nothing of it has been looked at before
+            if data == server.last:
+                head = server.last_head
+            elif size <= HEAD_KEPT_BYTES:
+                head = server.heads.get(data)
         while True:
             if head is not None:
                 start = size
             elif data.startswith(server.last, start):  # of requests in a row that are the same
                 head = server.last_head
-                start += len(server.last)
+                start += server.last_size
                 self.scanned = 0
             else:
                 try:
@@ -133,12 +137,12 @@ class ServerConnection(StreamProtocol):
                 transport.consume(start)
                 return self._begin(transport, head, request, route, GATHER)
             server.requests += 1
-            context: Context | None = None
             try:
                 if route.own_context:
                     context = server.context.copy()
                     answer = context.run(route.call, request)
                 else:
+                    context = None
                     answer = route.call(request)
             except FAILURES as error:
                 answer = server.failed(request, error)
@@ -150,29 +154,24 @@ class ServerConnection(StreamProtocol):
                 if context is None:
                     return self._begin(transport, head, request, route, answer)
                 return context.run(self._begin, transport, head, request, route, answer)
-            now = transport.scope.loop.now
-            lines = server.date if now < server.date_until else server.date_line()
+            lines = date
             staying = head.keep_alive and self.left > 0 and not head.length
             if not staying:
                 lines += CLOSE_LINE
             elif not head.minor:
                 lines += KEEP_ALIVE_LINE
             try:
-                if len(answer.body) > SHARED_MIN:
-                    write_response(transport, answer, lines, head.method, head.minor)
-                else:
-                    transport.write(encode_response(answer, lines, head.method, head.minor))
+                write_response(transport, answer, lines, head.method, head.minor)
             except Exception as error:
                 answer = server.failed(request, error)
                 write_response(transport, answer, lines, head.method, head.minor)
             if server.access_log is not None:
                 server.report(transport, request, answer.status, len(answer.body), 0.0)
-            if start == size:
-                transport.input = b""
             if not staying or transport.unsent > SENDING_MIN:
                 transport.consume(start)
                 return self._after(transport, head, request, route)
-            if not transport.input:
+            if start == size:
+                transport.input = b""
                 if not self.listening:
                     return self.listen(transport, server.idle)
                 self.idle_until = now + server.idle

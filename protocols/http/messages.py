@@ -338,12 +338,22 @@ def encode_response_head(
 
 
 def encode_response(response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1) -> bytes:
+    """What `write_response` writes."""
+    transport = Transport()
+    write_response(transport, response, lines, method, minor)
+    return transport.take_output()
+
+
+def write_response(
+    transport: Transport, response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1
+) -> None:
     """A whole response to a `method` request of HTTP/1.`minor`, head and body. `lines` are what the server
     adds: Date, Connection. The hot path of a server.
 
     HEAD gets the length but no body; 204 and 304 get neither. 205 has an empty one (RFC 9110 section 15.3.6).
     A 2xx to CONNECT begins a tunnel, which has no length (section 9.3.6). Trailers make the body chunked, and
-    are left out for HTTP/1.0. Raises `ValueError` for a 1xx, which answers nothing.
+    are left out for HTTP/1.0. A large body is not copied behind its head: all clients that are sent it share
+    the bytes. Raises `ValueError` for a 1xx, which answers nothing, before anything is written.
     """
     status = response.status
     body = response.body
@@ -356,36 +366,24 @@ def encode_response(response: Response, lines: bytes = b"", method: str = "GET",
         if status < 200:
             raise ValueError(f"{status} is not a final status: a handler answers with 200 or more")
         if status in BODILESS or status == 205:
-            return encode_response_head(status, block, 0, lines)
+            transport.write(encode_response_head(status, block, 0, lines))
+            return
         status_line = _status_line(status)
     if response.trailers is not NO_HEADERS and minor == 1 and method != "CONNECT":
-        return _encode_with_trailers(response, lines, block, method)
+        transport.write(_encode_with_trailers(response, lines, block, method))
+        return
     length = len(body)
     framing = _LENGTHS[length] if length < _LENGTHS_KEPT else _framing(length)
-    if method == "HEAD":
-        body = b""
-    elif method == "CONNECT" and status < 300:
-        return encode_response_head(status, block, None, lines)
-    return b"".join((status_line, lines, block, framing, body))
-
-
-def write_response(
-    transport: Transport, response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1
-) -> None:
-    """`encode_response` into a transport. A large body is not copied behind its head: all clients that are
-    sent it share the bytes."""
-    body = response.body
-    if (
-        len(body) <= SHARED_MIN
-        or method == "HEAD"
-        or method == "CONNECT"
-        or response.status not in _BODIED
-        or response.trailers is not NO_HEADERS
-    ):
-        transport.write(encode_response(response, lines, method, minor))
-        return
-    transport.write(encode_response_head(response.status, response.headers.answer_block, len(body), lines))
-    transport.write(body)
+    if method != "GET":
+        if method == "HEAD":
+            body = b""
+        elif method == "CONNECT" and status < 300:
+            framing, body = _framing(None), b""
+    if length > SHARED_MIN and body:
+        transport.write(b"".join((status_line, lines, block, framing)))
+        transport.write(body)
+    else:
+        transport.write(b"".join((status_line, lines, block, framing, body)))
 
 
 def _encode_with_trailers(response: Response, lines: bytes, block: bytes, method: str) -> bytes:

@@ -68,6 +68,7 @@ class Server(Listener):
         "idle",
         "last",
         "last_head",
+        "last_size",
         "limits",
         "refused",
         "requests",
@@ -108,6 +109,7 @@ class Server(Listener):
         self.idle = timeouts.idle
         self.heads: dict[bytes | bytearray, RequestHead] = {}  # small heads that came before, byte for byte
         self.last: bytes | tuple[()] = ()  # the newest of them; () is what nothing starts with
+        self.last_size = 0
         self.last_head: RequestHead
         self.requests_max = requests_per_connection or REQUESTS_MAX
         self.half_close = half_close
@@ -130,7 +132,7 @@ class Server(Listener):
             if len(self.heads) >= HEADS_KEPT:
                 self.heads.clear()
             self.heads[data] = head
-            self.last, self.last_head = data, head
+            self.last, self.last_size, self.last_head = data, len(data), head
 
     def date_line(self) -> bytes:
         """The Date header of this second (RFC 9110 section 6.6.1)."""

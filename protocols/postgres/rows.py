@@ -22,7 +22,7 @@ from typing import Any, Final
 from .errors import BadMessage, UnreadableValue
 from .messages import Column
 from .types import CODECS, Codec
-from .types.scalars import Decode, decode_text
+from .types.scalars import EPOCHS, MICROSECOND, Decode, decode_text
 
 __all__ = ["BINARY", "TEXT", "RowDecoder", "compile_codecs", "compile_rows", "formats_of", "skip_rows"]
 
@@ -162,7 +162,7 @@ def compile_single(codecs: Sequence[Codec], slow: RowDecoder) -> RowDecoder:
         form += "i"
         targets.append(f"l{number}")
         if codec.code:
-            form += codec.code
+            form += "q" if codec.decode in EPOCHS else codec.code
             targets.append(f"v{number}")
             checks.append(f"l{number} == {codec.size}")
             continue
@@ -180,6 +180,9 @@ def compile_single(codecs: Sequence[Codec], slow: RowDecoder) -> RowDecoder:
     for number, codec in enumerate(codecs):
         if codec.plain or codec.code == "?" or codec.decode in (decode_text, bytes):
             values.append(f"v{number}")
+        elif codec.decode in EPOCHS:  # as it does, written out for what has an end
+            names |= {f"epoch{number}": EPOCHS[codec.decode], "microsecond": MICROSECOND}
+            values.append(f"epoch{number} + v{number} * microsecond")
         else:
             names[f"convert{number}"] = codec.decode
             values.append(f"convert{number}(v{number})")
@@ -187,7 +190,8 @@ def compile_single(codecs: Sequence[Codec], slow: RowDecoder) -> RowDecoder:
     source = "def decode(data, at, size, rows):\n    append = rows.append\n"
     source += "    while at < size and data[at] == 68:\n        try:\n"
     source += "".join(f"            {line}\n" for line in lines)
-    source += "        except struct_error:\n"  # a NULL, or an incomplete row, or none at all
+    # a NULL, or an incomplete row, or none at all; or a moment that is infinite, or out of reach
+    source += "        except (struct_error, OverflowError):\n"
     source += "            before = at\n            at = one(data, at, size, rows, slow)\n"
     source += "            if at == before: return at\n    return at\n"
     names["one"] = one_row

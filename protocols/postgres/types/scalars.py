@@ -25,6 +25,8 @@ from protocols.postgres.errors import UnreadableValue
 from .infinity import INFINITY, Infinity
 
 __all__ = [
+    "EPOCHS",
+    "MICROSECOND",
     "Decode",
     "Encode",
     "decode_date",
@@ -65,6 +67,7 @@ EPOCH: Final = datetime.datetime(2000, 1, 1)
 EPOCH_UTC: Final = datetime.datetime(2000, 1, 1, tzinfo=UTC)
 EPOCH_DAY: Final = datetime.date(2000, 1, 1).toordinal()
 DAY: Final = 86_400_000_000  # microseconds
+MICROSECOND: Final = datetime.timedelta(microseconds=1)
 INFINITY_64: Final = (1 << 63) - 1
 INFINITY_32: Final = (1 << 31) - 1
 FAMILY_4: Final = 2
@@ -218,9 +221,9 @@ def moment(epoch: datetime.datetime) -> Callable[[bytes], datetime.datetime | In
     """Microseconds since 2000."""
 
     def decode(data: bytes) -> datetime.datetime | Infinity:
-        (count,) = _long.unpack(data)
+        count: int = _long.unpack(data)[0]
         try:
-            return epoch + datetime.timedelta(microseconds=count)
+            return epoch + count * MICROSECOND
         except OverflowError:
             if count == INFINITY_64:
                 return INFINITY
@@ -233,6 +236,8 @@ def moment(epoch: datetime.datetime) -> Callable[[bytes], datetime.datetime | In
 
 decode_timestamp = moment(EPOCH)
 decode_timestamptz = moment(EPOCH_UTC)
+EPOCHS: Final[dict[Decode, datetime.datetime]] = {decode_timestamp: EPOCH, decode_timestamptz: EPOCH_UTC}
+"""From when on these two count."""
 
 
 def unreadable(kind: str, count: int, unit: str) -> UnreadableValue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +18,10 @@ from protocols.postgres.auth import Scram, certificate_hash, md5_answer
 from protocols.postgres.messages import Column
 from protocols.postgres.rows import BINARY, TEXT, compile_rows, formats_of, skip_rows
 from protocols.postgres.statements import Statement, Statements, Store, first_word
+from protocols.postgres.types import CODECS
 from protocols.scram import saslprep
 
-INT, TEXT_OID, BIG, STAMP, UUID_OID, BYTEA = 23, 25, 20, 1184, 2950, 17
+INT, TEXT_OID, BIG, STAMP, LOCAL_STAMP, UUID_OID, BYTEA = 23, 25, 20, 1184, 1114, 2950, 17
 
 
 def row(*values: bytes | None) -> bytes:
@@ -172,6 +174,34 @@ def test_a_binary_column_of_an_unknown_type_cannot_be_read() -> None:
         compile_rows(columns(99999), (BINARY,))
     assert compile_rows(columns(INT), (TEXT,))(row(b"12"), 0, 13, rows := []) == 13
     assert rows == [("12",)]
+
+
+MOMENTS = st.none() | st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-(10**16), 10**17)
+ENDS = st.sampled_from([(1 << 63) - 1, -(1 << 63), 0, 252_455_615_999_999_999, 252_455_616_000_000_000])
+
+
+@given(st.lists(st.tuples(MOMENTS | ENDS, MOMENTS | ENDS), max_size=12), st.booleans())
+def test_moments_in_rows_are_what_they_are_by_themselves(
+    counts: list[tuple[int | None, int | None]], regular: bool
+) -> None:
+    def alone(type: int, count: int | None) -> Any:
+        return None if count is None else CODECS[type].decode(struct.pack("!q", count))
+
+    def raw(count: int | None) -> bytes | None:
+        return None if count is None else struct.pack("!q", count)
+
+    decode = decoder(STAMP, LOCAL_STAMP) if regular else decoder(STAMP, LOCAL_STAMP, TEXT_OID)
+    rest: tuple[bytes, ...] = () if regular else (b"a",)
+    data = b"".join(row(*map(raw, pair), *rest) for pair in counts)
+    rows: list[Any] = []
+    try:
+        expected = [(alone(STAMP, first), alone(LOCAL_STAMP, second)) for first, second in counts]
+    except UnreadableValue as error:
+        with pytest.raises(UnreadableValue, match=re.escape(str(error))):
+            decode(data, 0, len(data), rows)
+    else:
+        assert decode(data, 0, len(data), rows) == len(data)
+        assert [read[:2] for read in rows] == expected
 
 
 @given(st.lists(st.tuples(st.none() | st.integers(-9, 9), st.none() | st.text(max_size=9)), max_size=30))
