@@ -16,10 +16,9 @@ Rules:
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
 from .callbacks import one_turn
@@ -38,6 +37,7 @@ from .replies import Reply
 from .reports import DeadLetter, LoopStatistics
 from .scope import SLOT_BITS, SLOT_MASK, Scope
 from .seconds import seconds_of
+from .signals import taken
 from .telling import told
 from .timers import TimerHeap
 
@@ -533,7 +533,7 @@ class Loop(Hosting):
         """
         seconds_of(drain, "a drain", least=0)
         try:
-            with self._signals(drain) if signals else nullcontext(), running_here(self):
+            with taken(self, drain) if signals else nullcontext(), running_here(self):
                 while not self._stopping and self.machines > 0:
                     self.tick()
         finally:
@@ -643,31 +643,7 @@ class Loop(Hosting):
     def taking_signals(self, drain: float = DRAIN_SECONDS) -> AbstractContextManager[None]:
         """Have SIGINT and SIGTERM drain from here on, as in `run`: for a program that is reachable before it
         runs the loop. A drain that is asked for begins with `run`."""
-        return self._signals(drain)
-
-    @contextmanager
-    def _signals(self, drain: float) -> Iterator[None]:
-        def arrived(number: int, frame: object) -> None:
-            if isinstance(self.poller, ForkedPoller):  # a child has inherited the handler, and nothing drains
-                signal.signal(number, defaults[number])
-                signal.raise_signal(number)
-            elif self.draining:
-                self.stop()
-            else:
-                self.drain(drain)
-
-        defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-        ours = [number for number, default in defaults.items() if signal.getsignal(number) is default]
-        try:
-            for number in ours:
-                signal.signal(number, arrived)
-        except ValueError:  # not in the main thread, which alone may set handlers
-            ours = []
-        try:
-            yield
-        finally:
-            for number in ours:
-                signal.signal(number, defaults[number])
+        return taken(self, drain)
 
     # -- looking at it ---------------------------------------------------------------------------------------
 

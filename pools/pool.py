@@ -36,6 +36,7 @@ from actors import (
     Stream,
     Timeout,
 )
+from actors.options import check_counts, check_seconds
 from actors.streams import StreamOwner
 from actors.telling import told, words_of
 
@@ -135,17 +136,11 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.backends = [as_backend(backend) for backend in backends]
         if not self.backends:
             raise ValueError("a pool without backends; name at least one address")
-        for option, value, least in (
-            ("connections", connections, 1),
-            ("pipeline", pipeline, 1),
-            ("queue", queue, 1),
-            ("attempts", attempts, 1),
-            ("warm", warm, 0),
-            ("lost_after", lost_after, 0),
-            ("tunnels", tunnels, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{option}={value}; write {least} or more")
+        check_counts(connections=connections, pipeline=pipeline, attempts=attempts)
+        check_counts(queue=queue, queue_bytes=queue_bytes)
+        check_counts(least=0, warm=warm, tunnels=tunnels)
+        check_seconds(connect_timeout=connect_timeout, lifetime=lifetime)
+        check_seconds(zero=True, timeout=timeout, idle_timeout=idle_timeout, lost_after=lost_after)
         if warm > connections:
             raise ValueError(f"warm={warm} of connections={connections}; write at most as many")
         self.wire = wire

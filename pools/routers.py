@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from actors import NEVER, Continue, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
 from actors.callbacks import one_turn
+from actors.options import check_counts, check_seconds
 from actors.replies import VALUE
 
 from .backends import BackendStatistics, PoolStatistics
@@ -112,6 +113,8 @@ class Router(Machine["Router[Any]"], Generic[P]):
     drain_phase = 1
 
     def __init__(self, name: str, *, queue: int, timeout: float) -> None:
+        check_counts(queue=queue)
+        check_seconds(zero=True, timeout=timeout)
         self.name = name
         self.queue = queue
         self.timeout_default = timeout

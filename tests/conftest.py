@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kafka_server import KafkaCluster, MockKafka, require_kafka
 from tests.redis_server import RedisCluster, RedisServer
 
-START_SECONDS_MAX = 10.0
+# How long an example takes, and how long it takes to think of one, depends on what else the machine does.
+settings.register_profile("windlass", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("windlass")
+
+START_SECONDS_MAX = 60.0
 NGINX = """\
 daemon off;
 master_process off;

@@ -36,6 +36,7 @@ FIXED: dict[str, dict[str, str]] = {
         "ERROR": SYSTEM,
         "HANGUP": SYSTEM,
         "KEEPALIVE_PROBES": SYSTEM,
+        "SECONDS_MAX": SYSTEM,
     },
     "actors.lines": {
         "WRITE_MAX": SYSTEM,
@@ -141,6 +142,7 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.kafka.arguments": {
         "OFFSET_MAX": WIRE,
         "PARTITION_MAX": WIRE,
+        "SECONDS_MAX": WIRE,
     },
     "protocols.kafka.assignors": {
         "SUBSCRIPTION_VERSION": WIRE,

@@ -27,6 +27,7 @@ import msgspec
 import actors
 from actors import NEVER, NotSettled, Reply
 from actors.errors import FAILURES
+from actors.options import check_counts, check_seconds
 from pools import Pool, PoolClosed, QueueFull
 
 from .bodies import FORBIDDEN_TRAILERS, encode_chunk, encode_last_chunk
@@ -141,6 +142,12 @@ class Proxy:
     ) -> None:
         if _is_name(name) is None:
             raise ValueError(f"name={name!r} cannot stand in Via; write a token, such as 'windlass'")
+        if timeout is not None:
+            check_seconds(zero=True, timeout=timeout)
+        if body_max is not None:
+            check_counts(least=0, body_max=body_max)
+        check_counts(least=0, gather=gather, spool_max=spool_max, spool_total=spool_total)
+        check_seconds(body_timeout=body_timeout, tunnel_idle=tunnel_idle)
         self.pool = pool
         self.timeout = timeout
         self.name = name.encode("ascii")

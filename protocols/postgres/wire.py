@@ -68,7 +68,6 @@ EMPTY: Final = Command("")  # answered by every server and pooler, and by nothin
 SENT_ALL: Final = Flush(0)
 LARGE: Final = 1 << 16  # bytes: a message that is waited for as a whole
 
-
 SIMPLE: Final = Mark()
 
 
@@ -159,7 +158,7 @@ class PostgresWire(OrphansWire):
         if unit.__class__ is not Fetch and self._send_otherwise(work):
             return
         known = self._known.get(unit.sql)
-        if known.__class__ is not Statement or work.attempts >= SENDS_MAX:
+        if known.__class__ is not Statement or work.attempts > 1:
             self._send_apart(work, unit, known)
             return
         try:
@@ -171,9 +170,9 @@ class PostgresWire(OrphansWire):
             self._jobs.append(known)
 
     def _send_apart(self, work: Work[Any], unit: SqlUnit[Any], known: Statement | None) -> None:
-        """What is not known here, not planned, or sent for the last time."""
+        """What is not known, not planned, or sent again: what was refused elsewhere may be untrue here."""
         known = known or self._session.guess(unit.sql)
-        if known is None or work.attempts >= SENDS_MAX:
+        if known is None or work.attempts > 1:
             self._prepare(work)
         elif isinstance(known, Utility) and known.by_portal and not unit.counts:
             self._prepare(work, known)

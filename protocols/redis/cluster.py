@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from actors import NEVER, ActorError, Backoff, Misuse, Reply, TcpAddress
 from actors.callbacks import one_turn
+from actors.options import check_counts
 from pools import (
     Backend,
     BackendDown,
@@ -554,14 +555,11 @@ def cluster(
         if login != parsed[0][1] or (backend.tls is None) != (parsed[0][0].tls is None):
             raise ValueError("the URLs differ in user, password or scheme; all nodes must have the same")
         seeds.append(backend.address)
+    check_counts(reply_bytes=reply_bytes)
+    check_counts(least=0, redirects=redirects)
     first, login = parsed[0]
     wire = partial(_ClusterWire, login, reply_bytes)
     own = {"connections": connections, "pipeline": pipeline, "transactions": transactions}
-    return Cluster(
-        seeds,
-        first.tls,
-        redirects=redirects,
-        queue=queue,
-        timeout=timeout,
-        options={**own, "blocking": blocking, "wire": wire, **options},
-    )
+    each = {**own, "blocking": blocking, "wire": wire, **options}
+    _NodePool(backend=first, **each)  # what is wrong is said here, not when a node is known
+    return Cluster(seeds, first.tls, redirects=redirects, queue=queue, timeout=timeout, options=each)

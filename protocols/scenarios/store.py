@@ -1,7 +1,7 @@
 """Redis with everything that a pool does on it: counters, transactions, blocking pops, publishing, while
 connections and the server come and go.
 
-What was acknowledged is there, what is not idempotent is never executed twice, a transaction is all or
+What was acknowledged was done, what is not idempotent is never executed twice, a transaction is all or
 nothing, nobody gets another's value, and no message comes twice.
 """
 
@@ -26,6 +26,8 @@ CLIENTS: Final = 3
 TURNS: Final = 25  # of each client
 MONEY: Final = 1000
 PATIENCE: Final = 0.4
+
+MARKED: Final = ([b"RPUSH", b"marks"], [b"LPUSH", b"line"], [b"LSET", b"line"])  # done once, or not at all
 
 FAULTS: Final = Faults(
     lag=4.0,
@@ -77,9 +79,11 @@ class Told:
 
     def executed(self, command: list[bytes]) -> None:
         """By the server."""
-        if command[:2] == [b"RPUSH", b"marks"]:
-            self.done[command[2]] += 1
-            self.world.check(self.done[command[2]] == 1, f"{command[2].decode()} was pushed twice")
+        if command[:2] in MARKED:
+            mark = command[-1]
+            self.done[mark] += 1
+            did = "pushed" if command[1] == b"marks" else "executed"
+            self.world.check(self.done[mark] == 1, f"{mark.decode()} was {did} twice")
 
     def answered(self, mark: bytes, reply: Reply[Any]) -> None:
         """A push has settled."""
@@ -132,6 +136,12 @@ async def client(host: Host, asks: Account, told: Told, number: int) -> None:
         key = f"key{random.randrange(5)}"
         written = asks.submit(redis.set(key, f"{key}={turn}"), f"set {key}", timeout=patience, value=True)
         read = asks.submit(redis.get(key), f"get {key}", partial(of, key), timeout=patience)
+        if random.random() < 0.5:  # at a place which others move
+            there = f"line {mark.decode()}"
+            first = random.random() < 0.6
+            unit = redis.command("LSET", "line", 0, there) if first else redis.lpush("line", there)
+            placed = asks.submit(unit, there, timeout=patience)
+            placed.when_settled(partial(told.answered, there.encode()))
         if random.random() < 0.3:  # the first that fails has the others cancelled
             host.expect(gather(pushed, written, read), f"all of {mark.decode()}")
         if random.random() < 0.5:
@@ -170,6 +180,7 @@ def store(world: World) -> None:
     kept = Store()  # on a disk that loses nothing
     kept.put(b"left", b"%d" % MONEY)
     kept.put(b"right", b"0")
+    kept.put(b"line", [b"begins"])
 
     def serve(host: Host) -> None:
         host.loop.spawn(Listener(f"0.0.0.0:{PORT}", SimulatedRedis(kept, executed=told.executed)))

@@ -506,7 +506,7 @@ print("left", loop.machines, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
 @pytest.mark.parametrize(("times", "left"), [("once", "0"), ("twice", "1")])
 def test_a_first_signal_drains_and_a_second_one_stops(times, left):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, times], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", PROGRAM, times], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines()[-1] == f"left {left} True"
     assert "asked" in done.stdout

@@ -12,7 +12,6 @@ from actors.testing import run_until
 from protocols import http
 from tests.soak.askers import Asker, Tally, dial, questions
 
-
 ANSWERS = 30  # by each backend before it is killed, however slow the machine is
 
 

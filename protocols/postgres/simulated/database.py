@@ -89,8 +89,11 @@ class Changes:
         return there
 
     def commit(self) -> None:
-        """Write it all. Raises 40001 if something that was read has changed meanwhile."""
+        """Write it all. Raises 40001 if something that was read has changed meanwhile, 25006 if nothing may
+        be written."""
         database = self.database
+        if self.read_only and self._written:
+            raise failure("25006", "cannot commit a write: the server is a standby by now")
         if any(database.versions[name] != version for name, version in self._seen.items()):
             database.conflicts += 1
             raise failure(

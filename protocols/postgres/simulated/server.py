@@ -11,6 +11,7 @@ Rules:
    (26000).
 6. With `pooled` it stands behind a pooler in transaction mode: each transaction meets another of its
    backends, with what others have prepared there, under whatever names.
+7. A `standby` writes nothing, also not what was begun before it became one. Its connections live on.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class SimulatedPostgres:
         self.statements = {known.sql: known for known in (*STATEMENTS, *statements)}
         self.executed = executed
         self.pooled = pooled
+        self.standby = False
         self.free: list[Backend] = []  # of a pooler
         self.sessions: dict[int, PostgresConnection] = {}
         self._processes = 0
@@ -89,6 +91,18 @@ class SimulatedPostgres:
 
     def __repr__(self) -> str:
         return f"<SimulatedPostgres {self.database!r}, {len(self.sessions)} sessions>"
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no transaction is open, not even that of a statement which is only described so far: who
+        alters a table has to wait for that."""
+        return not any(session.open for session in self.sessions.values())
+
+    def begin(self) -> Changes:
+        """A transaction."""
+        changes = self.database.begin()
+        changes.read_only = self.standby
+        return changes
 
     def alter(self, *statements: Declared) -> None:
         """These are others from now on: the tables that they are about have changed."""
@@ -124,6 +138,7 @@ class PostgresConnection(StreamProtocol):
         self.cursors = Cursors()
         self.portal: tuple[Declared, list[Any]] | None = None
         self.changes: Changes | None = None  # of the transaction, or of what comes before a Sync
+        self.open = False  # a transaction, be it only up to the next Sync
         self.begun = False  # by BEGIN
         self.failed = False  # inside of it
         self.skipping = False  # to the next Sync
@@ -247,6 +262,7 @@ class PostgresConnection(StreamProtocol):
         if kind == "S":
             self._sync()
             return
+        self.open = True
         handler = HANDLERS.get(kind)
         if handler is None:
             raise BadMessage(f"a message {kind!r}, which is not known here")
@@ -272,16 +288,22 @@ class PostgresConnection(StreamProtocol):
         if not self.begun and self.changes is not None:
             changes, self.changes = self.changes, None
             try:
-                changes.commit()
+                self._commit(changes)
             except PostgresError as error:
                 self.transport.write(codec.error_response(error))
         self.transport.write(codec.ready(self.status))
         if self.begun:
             return
+        self.open = False
         self.cursors.clear()
         if self.held:
             self.held = False
             self.server.free.append(self.backend)
+
+    def _commit(self, changes: Changes) -> None:
+        """Raises `PostgresError`."""
+        changes.read_only = changes.read_only or self.server.standby
+        changes.commit()
 
     def _parse(self, body: bytes) -> None:
         name, sql = codec.read_parse(body)
@@ -350,7 +372,7 @@ class PostgresConnection(StreamProtocol):
         if self.portal is None:
             raise failure("34000", "there is no portal")
         declared, values = self.portal
-        self.changes = self.changes or self.server.database.begin()
+        self.changes = self.changes or self.server.begin()
         self.server.executed(declared.sql, values)
         found = declared.run(self.changes, *values)
         if isinstance(found, Later):
@@ -381,13 +403,13 @@ class PostgresConnection(StreamProtocol):
         if command == "begin":
             self._usable()
             if not self.begun:
-                self.begun, self.changes = True, self.server.database.begin()
-                self.changes.read_only = "read only" in sql.lower()
+                self.begun, self.changes = True, self.server.begin()
+                self.changes.read_only |= "read only" in sql.lower()
         elif command in ("commit", "rollback"):
             failed, self.failed, self.begun = self.failed, False, False
             changes, self.changes = self.changes, None
             if command == "commit" and changes is not None and not failed:
-                changes.commit()
+                self._commit(changes)
             command = "rollback" if failed else command
         else:
             self._usable()

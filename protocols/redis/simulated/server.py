@@ -5,7 +5,8 @@ Rules:
 2. Who waits for an element of a list gets it in the order of waiting. What was taken for a client that has
    gone is lost, as it is with Redis.
 3. What is published goes to those who are connected; who takes it too slowly is closed.
-4. It speaks RESP2 until HELLO 3. A command that it does not know is an error, never silence.
+4. A `standby` executes nothing that writes. Its connections live on.
+5. It speaks RESP2 until HELLO 3. A command that it does not know is an error, never silence.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from actors import (
 from protocols.redis.codec import NOTHING, Decoder
 from protocols.redis.errors import BadReply, RedisError
 
-from .store import COMMANDS, OK, Store, wrong_number
+from .store import COMMANDS, OK, READS, Store, wrong_number
 
 __all__ = ["RedisConnection", "SimulatedRedis", "encode_reply"]
 
 COMMAND_BYTES_MAX: Final = 1 << 22
 UNREAD_MAX: Final = 1 << 20  # bytes of messages that a subscriber has not taken
 QUEUED_MAX: Final = 1024  # commands between MULTI and EXEC
+READ_ONLY: Final = "READONLY You can't write against a read only replica."
 LATER: Final = object()  # no answer yet, or it was written already
 WHILE_SUBSCRIBED: Final = frozenset(
     {"SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "PING", "QUIT"}
@@ -81,6 +83,7 @@ class SimulatedRedis:
         self.store = store or Store()
         self.password = password.encode()
         self.executed = executed
+        self.standby = False
         self.waiting: dict[RedisConnection, None] = {}  # those that block, in their order
         self.subscribers: dict[RedisConnection, None] = {}
 
@@ -236,6 +239,8 @@ class RedisConnection(StreamProtocol):
         if own is not None:
             return own(arguments)
         server = self.server
+        if server.standby and name not in READS:
+            raise RedisError(READ_ONLY)
         server.executed([name.encode(), *arguments])
         server.store.now = self.transport.scope.now
         value = COMMANDS[name][1](server.store, arguments)
@@ -338,6 +343,8 @@ class RedisConnection(StreamProtocol):
             raise RedisError("ERR timeout is not a float or out of range") from None
         if not 0 <= seconds < NEVER:
             raise RedisError("ERR timeout is negative")
+        if self.server.standby:
+            raise RedisError(READ_ONLY)
         command = [name.encode(), *arguments]
         found = self._pop_blocking(command)
         if found is not None or self.at_once:
@@ -353,7 +360,7 @@ class RedisConnection(StreamProtocol):
         store = self.server.store
         store.now = self.transport.scope.now
         for key in keys:
-            if store.get(key, list):
+            if not self.server.standby and store.get(key, list):
                 self.server.executed(command)
                 return [key, COMMANDS["LPOP" if name == b"BLPOP" else "RPOP"][1](store, [key])]
         return None

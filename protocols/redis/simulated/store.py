@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from protocols.redis.errors import RedisError
 
-__all__ = ["COMMANDS", "OK", "Store", "wrong_number"]
+__all__ = ["COMMANDS", "OK", "READS", "Store", "wrong_number"]
 
 Value = bytes | list[bytes] | dict[bytes, bytes]
 Doing = Callable[["Store", list[bytes]], Any]
@@ -27,6 +27,11 @@ NO_INTEGER: Final = "ERR value is not an integer or out of range"
 SYNTAX: Final = "ERR syntax error"
 
 COMMANDS: Final[dict[str, tuple[int, Doing]]] = {}
+READS: Final = frozenset(
+    {"EXISTS", "TOUCH", "TYPE", "KEYS", "DBSIZE", "TTL", "PTTL", "GET", "MGET", "STRLEN"}
+    | {"LLEN", "LRANGE", "HGET", "HGETALL"}
+)
+"""What a replica executes, too."""
 
 
 class Store:
@@ -323,6 +328,21 @@ def list_range(store: Store, arguments: list[bytes]) -> list[bytes]:
     first = max(0, first + len(items) if first < 0 else first)
     last = last + len(items) if last < 0 else last
     return items[first : max(0, last + 1)]
+
+
+@command("LSET", 3)
+def list_set(store: Store, arguments: list[bytes]) -> str:
+    """The element at a place; a negative one counts from the end."""
+    key, place, item = arguments
+    items = store.get(key, list)
+    if items is None:
+        raise RedisError("ERR no such key")
+    if not -len(items) <= integer(place) < len(items):
+        raise RedisError("ERR index out of range")
+    made = [*items]
+    made[integer(place)] = item
+    store.put(key, made)
+    return OK
 
 
 # -- hashes --------------------------------------------------------------------------------------------------

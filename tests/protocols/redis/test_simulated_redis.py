@@ -43,7 +43,8 @@ CONVERSATIONS = [
     ),
     (
         "RPUSH l a b c d|LRANGE l 1 2|LRANGE l -2 -1|LRANGE l 3 1|"
-        "LRANGE l 0 100|LRANGE l -100 0|LPOP l 0|RPOP l 2|LRANGE l x 1"
+        "LRANGE l 0 100|LRANGE l -100 0|LSET l 0 A|LSET l -1 Z|LSET l 9 x|LSET m 0 x|LPOP l 0|RPOP l 2|"
+        "LRANGE l x 1|LRANGE l 0 -1"
     ),
     "SET s x|LPUSH s 1|LLEN s|HGET s f|GET s|TYPE s|RPUSH l 1|GET l|INCR l|STRLEN l|MGET s l",
     (
