@@ -110,6 +110,12 @@ CASES = {
         {"depth": 3, "limit": 1},
         ("aaa", {}),
     ),
+    "all that fit, whatever the depth": (("......", backend("a")), {"depth": 5, "limit": 1}, ("aaaaa", {})),
+    "nor when one that goes elsewhere comes between": (
+        ("..x...", backend(sharing="a1"), backend("b", avoid_until=11.0)),
+        {"depth": 4, "limit": 1},
+        ("aaba", {}),
+    ),
     "nor on those that are shared": (
         ("......", backend(sharing="a1b2")),
         {"depth": 3, "limit": 2},

@@ -300,6 +300,25 @@ def test_what_a_wire_expects_next_is_what_it_is_called_for() -> None:
     assert member.wire.seen == [4, 5, 3]
 
 
+def test_one_that_is_cancelled_in_the_middle_of_the_plan_keeps_nobody_back() -> None:
+    class Picky(LineWire):
+        __slots__ = ()
+
+        def send(self, work: Work[Any]) -> None:
+            if work.unit.line == b"bad":
+                raise ValueError("cannot be encoded")
+            super().send(work)
+
+    bench = connected(Picky, pipeline=4)
+    bad, gone, behind = (bench.submit(text) for text in ("bad", "gone", "behind"))
+    bad.when_settled(lambda _: gone.cancel())
+    assert bench.sent() == ["behind"]
+    bench.answer("ok")
+    assert behind.result() == b"ok"
+    assert bench.pool.statistics().failed == {"ValueError": 1, "Cancelled": 1}
+    assert bench.add_up()
+
+
 class NotMe(LineWire):
     """`not me` is about the server."""
 
@@ -460,6 +479,26 @@ def test_a_loss_names_its_cause() -> None:
     bench.reset()
     assert isinstance(reply.error, ConnectionLost)
     assert isinstance(heard[0].__cause__, OSError)
+
+
+def test_each_exchange_in_flight_hears_of_the_loss() -> None:
+    heard: list[str] = []
+
+    async def body(held: Held) -> str:
+        exchanges = {text: held.submit(Ask(text)) for text in ("one", "two", "three")}
+        for text, exchange in exchanges.items():
+            try:
+                await exchange
+            except (ConnectionLost, OSError):
+                heard.append(text)
+        return "to its end"
+
+    bench = connected()
+    reply = bench.submit(Body(body))
+    bench.run()
+    bench.reset()
+    assert heard == ["one", "two", "three"]
+    assert reply.result() == "to its end"
 
 
 def test_one_that_waits_to_be_run_anew_may_be_cancelled() -> None:

@@ -185,6 +185,10 @@ def test_a_stop_tells_what_is_parked_and_what_comes_back_later() -> None:
     assert not t.router.parked
     late = t.router.start_with(Routed(t.router, Ask("late"), 1e9, 0))
     assert "has stopped" in str(late.error)
+    back = Routed(t.router, Ask("back"), 1e9, 0)
+    t.router.park(back, 1.0, None)
+    assert isinstance(back.error, PoolClosed)
+    assert not t.router.parked
 
 
 def test_a_stop_of_what_was_lost_says_so() -> None:
