@@ -14,9 +14,12 @@ from tests.undone import Edit, hunt
 
 RUNS_MAX = 50
 
+FETCHING = "protocols/kafka/fetching.py"
+HTTP_WIRE = "protocols/http/wire.py"
 KNOBS = "pools/knobs.py"
 LEDGER = "pools/ledger.py"
 QUEUE = "pools/queues.py"
+READING = "protocols/kafka/reading.py"
 SEMANTICS = "protocols/redis/semantics.py"
 SESSION = "protocols/postgres/session.py"
 STATEMENTS = "protocols/postgres/statements.py"
@@ -25,6 +28,10 @@ WIRE = "protocols/postgres/wire.py"
 
 MISREAD = ("which is not its answer", "a value that cannot be read", "have become others")
 """Rows are read as what they are not: that gives another value, or none."""
+
+HTTP_MISREAD = ("that is not the right one", "more than was asked for", "no answer")
+
+UNHEARD = ("has heard everything",)
 
 SWEEPING_QUEUE = (
     Edit(
@@ -229,6 +236,30 @@ UNDONE = [
             Edit(WIRE, "known is None or work.attempts > 1:", "known is None:"),
         ),
         {"schema": ("cached plan must not change result type", "does not exist")},
+    ),
+    Undone(
+        "a head that came before is believed of HEAD as well",
+        (
+            Edit(HTTP_WIRE, ' and unit.method != "HEAD":', ":"),
+            Edit(HTTP_WIRE, ' or method == "HEAD":', ":"),
+        ),
+        {"proxy": HTTP_MISREAD},
+    ),
+    Undone(
+        "a topic made anew is read on where the old one was",
+        (
+            Edit(
+                FETCHING,
+                "                    self._made_anew(position)\n",
+                "                    position.epochs = []\n",
+            ),
+        ),
+        {"topics": UNHEARD},
+    ),
+    Undone(
+        "a new leader is believed to have what was read from the old one",
+        (Edit(READING, "        return self.checked < leader_epoch and ", "        return False and "),),
+        {"topics": UNHEARD},
     ),
     Undone(
         "LSET is sent again after a loss",
