@@ -6,6 +6,8 @@ import random
 
 import msgspec
 
+from .options import check_seconds
+
 __all__ = ["Backoff"]
 
 
@@ -17,7 +19,8 @@ class Backoff(msgspec.Struct, frozen=True):
     longest: float = 32.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.longest:
+        check_seconds(zero=True, first=self.first, longest=self.longest)
+        if self.first > self.longest:
             raise ValueError(
                 f"Backoff({self.first}, {self.longest}); write 0 <= first <= longest, in seconds"
             )

@@ -7,6 +7,8 @@ Rules:
 3. What a callback raises is logged. What is no failure of its own (Ctrl-C, `SystemExit`) is raised by the
    loop's `tick` when no handler is on, so that it never ends the machine that happened to settle; without a
    loop it is raised when all have been called.
+4. Who owes something to several, or more after a callback (`cancel`, a machine's end), pays it in `one_turn`:
+   then all is paid before anything is raised.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from .events import EventLog
 from .kernel import SystemKernel
 from .telling import told
 
-__all__ = ["call_in_turn"]
+__all__ = ["call_in_turn", "one_turn"]
 
 
 class _Turns(threading.local):
@@ -60,6 +62,24 @@ def call_in_turn(callback: Callable[..., object], *arguments: Any) -> None:
         turns.running = False
     if interrupt is not None:
         _pass_on(interrupt)
+
+
+class one_turn:  # noqa: N801 - reads as a statement: `with one_turn():`
+    """Callbacks that are caused inside are called at the end of it, every one."""
+
+    __slots__ = ("_outermost",)
+
+    def __enter__(self) -> None:
+        self._outermost = not _turns.running
+        _turns.running = True
+
+    def __exit__(self, *exception: object) -> None:
+        if self._outermost:
+            turns = _turns
+            turns.running = False
+            if turns.waiting:
+                callback, arguments = turns.waiting.popleft()
+                call_in_turn(callback, *arguments)
 
 
 def _tell(callback: Callable[..., object], error: BaseException) -> None:

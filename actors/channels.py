@@ -7,12 +7,13 @@ Rules:
 4. The receiver that goes away calls `cancel()`: what is in the channel is dropped and the sender's next send
    raises.
 5. Several flows may receive, and several may send: each item goes to the one that has waited longest, room to
-   the sender that has waited longest. A machine at an end (`attach_receiver`, `attach_sender`) is the only
-   one there.
+   the sender that has waited longest. What a receiver was given, and goes away with, comes back to its place.
+   A machine at an end (`attach_receiver`, `attach_sender`) is the only one there.
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
@@ -52,6 +53,7 @@ class Channel(Generic[T]):
         "_items",
         "_receiver",
         "_receiving",
+        "_returned",
         "_sender",
         "_sending",
         "_sent",
@@ -76,6 +78,7 @@ class Channel(Generic[T]):
         self._sending: OrderedDict[_Sending[T], None] | None = None
         self._receiving: OrderedDict[_Receiving[T], None] | None = None
         self._sent = 0
+        self._returned: list[int] = []  # numbers of the first of `_items`: those that have come back
 
     def __repr__(self) -> str:
         state = "closed " if self._closed else ""
@@ -102,7 +105,7 @@ class Channel(Generic[T]):
     def _put(self, item: T) -> None:
         self._sent += 1
         if self._receiving:
-            self._receiving.popitem(last=False)[0].give(item)
+            self._receiving.popitem(last=False)[0].give(item, self._sent)
             return
         self._items.append(item)
         self.weight += 1 if self._weigh is None else self._weigh(item)
@@ -163,6 +166,8 @@ class Channel(Generic[T]):
                 raise Misuse("take() from an empty channel; check readable, or await receive()")
             raise self._end()
         item = self._items.popleft()
+        if self._returned:
+            del self._returned[0]
         was_full = self.weight >= self.capacity
         self.weight -= 1 if self._weigh is None else self._weigh(item)
         if was_full:
@@ -172,14 +177,16 @@ class Channel(Generic[T]):
                 self._sender.wake()
         return item
 
-    def _take_back(self, item: T) -> None:
-        """The receiver that was given this has gone meanwhile."""
+    def _take_back(self, item: T, number: int) -> None:
+        """The receiver that was given this has gone meanwhile. All that was never given is younger."""
         if self._closed and self._error is not None:
             return
         if self._receiving:
-            self._receiving.popitem(last=False)[0].give(item)
+            self._receiving.popitem(last=False)[0].give(item, number)
             return
-        self._items.appendleft(item)
+        place = bisect(self._returned, number)
+        self._returned.insert(place, number)
+        self._items.insert(place, item)
         self.weight += 1 if self._weigh is None else self._weigh(item)
 
     def _end(self) -> BaseException:
@@ -228,6 +235,7 @@ class Channel(Generic[T]):
 
     def _drop(self) -> None:
         self._items.clear()
+        self._returned.clear()
         self.weight = 0
 
 
@@ -254,17 +262,19 @@ class _Wait(Waitable, Generic[T]):
 class _Receiving(_Wait[T]):
     """Waits for an item, which it is then given."""
 
-    __slots__ = ("_item",)
+    __slots__ = ("_item", "_number")
 
     def __init__(self, channel: Channel[T]) -> None:
         super().__init__(channel)
         self._item: T = ENDED
+        self._number = 0  # as which it was sent
 
     def __repr__(self) -> str:
         return f"<an item from {self._channel!r}>"
 
-    def give(self, item: T) -> None:
+    def give(self, item: T, number: int) -> None:
         self._item = item
+        self._number = number
         self._done = True
         self.wake()
 
@@ -279,7 +289,7 @@ class _Receiving(_Wait[T]):
         if self._done:
             self._done = False
             item, self._item = self._item, ENDED
-            self._channel._take_back(item)
+            self._channel._take_back(item, self._number)
         elif self._channel._receiving is not None:
             self._channel._receiving.pop(self, None)
 

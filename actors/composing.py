@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar, overload
 
-from .callbacks import call_in_turn
+from .callbacks import call_in_turn, one_turn
 from .errors import AllFailed, Cancelled, DeadlineExceeded, Misuse, NoAnswer
 from .outcomes import NEVER
 from .replies import Reply, Waitable
@@ -194,10 +194,11 @@ class _Combined(Reply[Any]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """As `Reply.cancel`, and of all parts that are open."""
-        if not super().cancel(error):
-            return False
-        call_in_turn(self.cancel_rest)
-        return True
+        with one_turn():
+            if not super().cancel(error):
+                return False
+            call_in_turn(self.cancel_rest)
+            return True
 
     def cancel_rest(self) -> None:
         for part in self.parts:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from weakref import ref
 
+from .callbacks import one_turn
 from .current import current_loop
 from .errors import FAILURES, Cancelled, DeadlineExceeded, MachineStopped, Misuse
 from .machine import Machine
@@ -197,11 +198,12 @@ class FlowReply(Reply[T]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """As `Reply.cancel`; the flow gets `Cancelled` where it waits."""
-        if not super().cancel(error):
-            return False
-        if self.flow is not None:
-            self.flow.cancel()
-        return True
+        with one_turn():
+            if not super().cancel(error):
+                return False
+            if self.flow is not None:
+                self.flow.cancel()
+            return True
 
     @property
     def error(self) -> BaseException | None:

@@ -41,6 +41,7 @@ HANGUP: Final = 16
 
 
 KEEPALIVE_PROBES: Final = 3
+SECONDS_MAX: Final = 32_767.0  # what Linux takes between two probes: an end after nine hours will do
 
 
 def notice_silence(sock: socket.socket, seconds: float) -> None:
@@ -48,6 +49,7 @@ def notice_silence(sock: socket.socket, seconds: float) -> None:
     neither data (TCP_USER_TIMEOUT, RFC 5482) nor, where nothing is sent, the keepalive probes that begin
     after half of that (RFC 1122 section 4.2.3.6). What a system has no option for is left as it is.
     """
+    seconds = min(seconds, SECONDS_MAX)
     idle = max(1, round(seconds / 2))
     interval = max(1, round(seconds / 2 / KEEPALIVE_PROBES))
     options: list[tuple[int, str, int]] = [

@@ -44,7 +44,8 @@ class ListenerStatistics(msgspec.Struct, frozen=True):
 
 
 class Listener(StreamOwner, Machine["Listener"]):
-    """`factory` makes one protocol per connection. `tls` is a server-side `ssl.SSLContext`."""
+    """`factory` makes one protocol per connection. `tls` is a server-side `ssl.SSLContext`; it may be set
+    anew at any time, for the connections that come from then on."""
 
     __slots__ = (
         "_accepted",
@@ -54,12 +55,12 @@ class Listener(StreamOwner, Machine["Listener"]):
         "_requested",
         "_scope",
         "_sock",
-        "_tls",
         "address",
         "backlog",
         "connections",
         "connections_max",
         "reuse_port",
+        "tls",
     )
 
     def __init__(
@@ -80,7 +81,7 @@ class Listener(StreamOwner, Machine["Listener"]):
         self.backlog = backlog
         self.reuse_port = reuse_port
         self._factory = factory
-        self._tls = tls
+        self.tls = tls
         self._sock: socket.socket | None = None
         self._paused = False
         self._accepted = self._pauses = 0
@@ -148,9 +149,9 @@ class Listener(StreamOwner, Machine["Listener"]):
                 loop.log.error("connection refused by its protocol", error=told(error), exc_info=error)
 
     def _stream(self, connection: socket.socket) -> Stream:
-        if self._tls is None:
+        if self.tls is None:
             return Stream(connection, self._factory(), self)
-        return TlsStream(connection, self._factory(), self, context=self._tls, server_side=True)
+        return TlsStream(connection, self._factory(), self, context=self.tls, server_side=True)
 
     def _pause(self, scope: Scope, reason: str) -> Outcome:
         assert self._sock is not None

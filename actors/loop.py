@@ -16,12 +16,12 @@ Rules:
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
+from .callbacks import one_turn
 from .current import ANY_THREAD, enter_loop, leave_all, running_here
 from .draining import Drain, DrainDeadline
 from .embedding.hosting import Hosting
@@ -37,6 +37,7 @@ from .replies import Reply
 from .reports import DeadLetter, LoopStatistics
 from .scope import SLOT_BITS, SLOT_MASK, Scope
 from .seconds import seconds_of
+from .signals import taken
 from .telling import told
 from .timers import TimerHeap
 
@@ -110,7 +111,7 @@ class Loop(Hosting):
     @property
     def machines(self) -> int:
         """How many machines there are, the notifier not counted."""
-        return self._spawned - self._stopped - 1
+        return self._spawned - self._stopped - (self._slots[0] is not None)
 
     @overload
     def spawn(self, machine: M) -> M: ...
@@ -368,6 +369,7 @@ class Loop(Hosting):
                 self._failed(scope, error, outcome)
 
     def _dispatch_wakeups(self) -> None:
+        """With `_apply` written out, as above."""
         for _ in range(ROUNDS_MAX):
             batch, self.woken = self.woken, []
             try:
@@ -513,7 +515,8 @@ class Loop(Hosting):
     ) -> BaseException | None:
         """Call it; returns what is to go on to whoever runs the loop."""
         try:
-            closer(*arguments)
+            with one_turn():
+                closer(*arguments)
         except FAILURES as failure:
             self.log.error("clean-up failed", machine=told(machine), error=told(failure), exc_info=failure)
         except BaseException as interrupt:
@@ -530,7 +533,7 @@ class Loop(Hosting):
         """
         seconds_of(drain, "a drain", least=0)
         try:
-            with self._signals(drain) if signals else nullcontext(), running_here(self):
+            with taken(self, drain) if signals else nullcontext(), running_here(self):
                 while not self._stopping and self.machines > 0:
                     self.tick()
         finally:
@@ -640,31 +643,7 @@ class Loop(Hosting):
     def taking_signals(self, drain: float = DRAIN_SECONDS) -> AbstractContextManager[None]:
         """Have SIGINT and SIGTERM drain from here on, as in `run`: for a program that is reachable before it
         runs the loop. A drain that is asked for begins with `run`."""
-        return self._signals(drain)
-
-    @contextmanager
-    def _signals(self, drain: float) -> Iterator[None]:
-        def arrived(number: int, frame: object) -> None:
-            if isinstance(self.poller, ForkedPoller):  # a child has inherited the handler, and nothing drains
-                signal.signal(number, defaults[number])
-                signal.raise_signal(number)
-            elif self.draining:
-                self.stop()
-            else:
-                self.drain(drain)
-
-        defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-        ours = [number for number, default in defaults.items() if signal.getsignal(number) is default]
-        try:
-            for number in ours:
-                signal.signal(number, arrived)
-        except ValueError:  # not in the main thread, which alone may set handlers
-            ours = []
-        try:
-            yield
-        finally:
-            for number in ours:
-                signal.signal(number, defaults[number])
+        return taken(self, drain)
 
     # -- looking at it ---------------------------------------------------------------------------------------
 

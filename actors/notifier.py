@@ -13,6 +13,7 @@ from .kernel import READABLE, Kernel
 from .machine import Machine
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Timeout
 from .scope import Scope
+from .signals import SignalPipe
 from .telling import told
 
 __all__ = ["Notifier"]
@@ -29,6 +30,7 @@ class Notifier(Machine["Notifier"]):
         "_interrupt",
         "_later",
         "_scope",
+        "_signals",
         "_soon",
         "_tokens",
         "_waker",
@@ -46,6 +48,7 @@ class Notifier(Machine["Notifier"]):
         self._interrupt: BaseException | None = None
         self._later: deque[tuple[float, Callable[[], object]]] = deque()
         self._soon: deque[Callable[[], object]] = deque()
+        self._signals: SignalPipe | None = None
 
     def __repr__(self) -> str:
         return f"<Notifier {len(self._tokens)} wakeups pending>"
@@ -58,6 +61,19 @@ class Notifier(Machine["Notifier"]):
         self._tokens.append(token)
         if not self._written:
             self._write()
+
+    @property
+    def hears_signals(self) -> bool:
+        """Whether a signal ends the loop's wait at once."""
+        return self._signals is not None
+
+    def hear_signals(self, pipe: SignalPipe | None) -> None:
+        """Have what this hears end the loop's wait; None: no longer."""
+        if self._signals is not None:
+            self._scope.unregister(self._signals.fileno())
+        self._signals = pipe
+        if pipe is not None:
+            self._scope.register(pipe.fileno(), READABLE)
 
     def interrupt(self, error: BaseException) -> None:
         """Have `tick` raise this as soon as no machine's handler is on: Ctrl-C hit code that ran inside of
@@ -104,6 +120,8 @@ class Notifier(Machine["Notifier"]):
         behind; nor is one by Ctrl-C."""
         tokens = self._tokens
         try:
+            if self._signals is not None:
+                self._signals.clear()
             self._waker.clear()
             self._written = False
             while tokens:

@@ -17,7 +17,7 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from .callbacks import call_in_turn
+from .callbacks import call_in_turn, one_turn
 from .current import host_wait
 from .errors import FAILURES, Cancelled, NotSettled
 from .kernel import SystemKernel
@@ -153,11 +153,11 @@ class Reply(Waitable, Generic[T]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest: settle with `Cancelled` (or `error`). Returns False if it had settled before."""
-        if not self.fail(error or Cancelled("the reply was cancelled")):
-            return False
-        if self._on_cancel is not None:
+        with one_turn():
+            if not self.fail(error or Cancelled("the reply was cancelled")):
+                return False
             self._tell_hooks()
-        return True
+            return True
 
     @property
     def settled(self) -> bool:
@@ -281,8 +281,9 @@ class Reply(Waitable, Generic[T]):
 
     def _notify(self, waiters: Any) -> None:
         if waiters.__class__ is _Many:
-            for waiter in waiters.values():
-                self._notify(waiter)
+            with one_turn():
+                for waiter in waiters.values():
+                    self._notify(waiter)
         elif isinstance(waiters, Waker):
             waiters.wake()
         else:
@@ -290,8 +291,8 @@ class Reply(Waitable, Generic[T]):
 
     def _tell_hooks(self) -> None:
         hooks, self._on_cancel = self._on_cancel, None
-        for hook in hooks if isinstance(hooks, list) else [hooks]:
-            if hook is not None:
+        if hooks is not None:
+            for hook in hooks if isinstance(hooks, list) else [hooks]:
                 call_in_turn(hook)
 
 
@@ -322,10 +323,11 @@ class Mapped(Reply[T]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """As `Reply.cancel`, and of what it is made of."""
-        if not super().cancel(error):
-            return False
-        call_in_turn(self.source.cancel)
-        return True
+        with one_turn():
+            if not super().cancel(error):
+                return False
+            call_in_turn(self.source.cancel)
+            return True
 
     def waits_for(self) -> Iterable[Waitable]:
         """What it is made of."""

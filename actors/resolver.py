@@ -86,7 +86,7 @@ class ThreadedResolver:
 
     def resolve(self, address: TcpAddress, deliver: Deliver) -> None:
         """Call `deliver` once, from a thread, with the addresses in the system's order or with the error."""
-        refused, error = deliver, None
+        refused, error = [deliver], None
         with self._changed:
             name = self._names.get(address.host)
             if name is None and len(self._names) >= NAMES_MAX:
@@ -97,13 +97,17 @@ class ThreadedResolver:
                 if name is None:
                     name = self._names[address.host] = _Name(address.host)
                 if len(name.waiting) >= WAITING_MAX:
-                    _, refused = name.waiting.popleft()
+                    refused = [name.waiting.popleft()[1]]
                     error = ResolveError(f"{address.host} is asked for again and again, and not resolved")
                 name.waiting.append((address, deliver))
                 if name.wants_a_look_up(self._clock()):
                     self._look_up_soon(name)
+                if not self._threads:  # nobody will ever look
+                    refused = self._give_up()
+                    error = ResolveError(f"cannot resolve {address.host!r}: no thread can be started for it")
         if error is not None:
-            refused(error)
+            for each in refused:
+                each(error)
 
     def _look_up_soon(self, name: _Name) -> None:
         name.queued = True
@@ -111,7 +115,17 @@ class ThreadedResolver:
         self._changed.notify()
         if self._idle < len(self._queue) and self._threads < THREADS_MAX:
             self._threads += 1
-            threading.Thread(target=self._work, name="windlass-resolver", daemon=True).start()
+            try:
+                threading.Thread(target=self._work, name="windlass-resolver", daemon=True).start()
+            except RuntimeError:  # the system has no more; those that run look one name up after the other
+                self._threads -= 1
+
+    def _give_up(self) -> list[Deliver]:
+        """Forget everybody who waits; they are to be told."""
+        waiting = [deliver for name in self._names.values() for _, deliver in name.waiting]
+        self._names.clear()
+        self._queue.clear()
+        return waiting
 
     # -- on the threads --------------------------------------------------------------------------------------
 

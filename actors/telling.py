@@ -15,8 +15,8 @@ def told(thing: Any) -> str:
         return f"<{type(thing).__name__}, whose repr raises {type(error).__name__}>"
 
 
-def words_of(error: BaseException) -> str:
-    """What an error says, or its name if it says nothing."""
+def words_of(error: BaseException | None) -> str:
+    """What an error says, or its name if it says nothing; `None` for none."""
     try:
         return str(error) or type(error).__name__
     except Exception:

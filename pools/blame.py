@@ -20,6 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from actors import Backoff
+from actors.telling import words_of
 
 from .states import State
 
@@ -64,18 +65,10 @@ def unreachable(pool: Pool, backend: Backend, error: BaseException | None, begun
     backend.failures = failures = backend.failures + 1
     delay = max(CONNECT_PAUSE_MIN, pool.backoff.delay(failures, pool.loop.kernel.random()))
     backend.retry_at = now + delay
-    news = str(error) != str(backend.last_error)
+    news = words_of(error) != words_of(backend.last_error)
     backend.last_error = error
     if news or failures & (failures - 1) == 0:  # the first, the second, the fourth … of the same kind
-        pool.loop.log.warning(
-            "cannot connect",
-            cause=f"cannot connect {backend.address} {type(error).__name__}",
-            pool=pool.name,
-            backend=str(backend.address),
-            error=str(error),
-            failures=failures,
-            retry_in=round(delay, 3),
-        )
+        pool.warn("cannot connect", backend, error, failures=failures, retry_in=round(delay, 3))
 
 
 def doubtful(pool: Pool, backend: Backend, error: BaseException | None, asked: bool) -> None:
@@ -88,12 +81,6 @@ def doubtful(pool: Pool, backend: Backend, error: BaseException | None, asked: b
         delay = pool.backoff.delay(doubts - DOUBTS_MAX + 1, random)
         backend.avoid_until = now + delay
         if doubts & (doubts - 1) == 0 or doubts == DOUBTS_MAX:
-            pool.loop.log.warning(
-                "backend closes without an answer",
-                cause=f"closes without an answer {backend.address}",
-                pool=pool.name,
-                backend=str(backend.address),
-                error=str(error),
-                in_a_row=doubts,
-                others_preferred_for=round(delay, 3),
-            )
+            preferred = round(delay, 3)
+            event = "backend closes without an answer"
+            pool.warn(event, backend, error, in_a_row=doubts, others_preferred_for=preferred)

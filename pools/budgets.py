@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from actors.options import check_numbers
+
 __all__ = ["RetryBudget"]
 
 SECONDS: Final = 10
@@ -20,8 +22,7 @@ class RetryBudget:
     __slots__ = ("_looked_at", "_retries", "_seconds", "next_look", "per_second", "share")
 
     def __init__(self, share: float = 0.2, per_second: float = 10.0) -> None:
-        if share < 0 or per_second < 0:
-            raise ValueError(f"RetryBudget({share}, {per_second}); write 0 or more for each")
+        check_numbers(zero=True, share=share, per_second=per_second)
         self.share = share
         self.per_second = per_second
         self.next_look = 0.0  # when `look` is due (monotonic seconds)

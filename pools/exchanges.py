@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from actors import Misuse
 from actors.errors import FAILURES
+from actors.telling import told
 
 from .errors import Cancelled, ConnectionLost, DeadlineExceeded, HeldAcrossBackends, PoolClosed
 from .kinds import Answer, KindOf
@@ -226,7 +227,7 @@ class Driver:
                 return stop.value
             if not (isinstance(awaited, Exchange) and awaited.driver is self):
                 self._throw = HeldAcrossBackends(
-                    f"{type(self.work.unit).__name__} awaited {awaited!r} while it holds a connection; "
+                    f"{type(self.work.unit).__name__} awaited {told(awaited)} while it holds a connection; "
                     "await it before or after"
                 )
             elif not awaited.settled:

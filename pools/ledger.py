@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 from actors import Reply, Scope
+from actors.callbacks import one_turn
 from actors.replies import ERROR, VALUE
 
 __all__ = ["PARTS", "Entry", "Ledger", "fail_all"]
@@ -113,5 +114,7 @@ class Entry(Reply[T]):
 
 def fail_all(failures: Iterable[tuple[Entry[Any], BaseException]]) -> None:
     """Fail several together: all books first, then all news."""
-    for entry in [entry for entry, error in failures if entry.record(error)]:
-        entry.tell()
+    recorded = [entry for entry, error in failures if entry.record(error)]
+    with one_turn():
+        for entry in recorded:
+            entry.tell()

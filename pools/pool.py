@@ -36,7 +36,9 @@ from actors import (
     Stream,
     Timeout,
 )
+from actors.options import check_counts, check_seconds
 from actors.streams import StreamOwner
+from actors.telling import told, words_of
 
 from .assignment import Choose, assign, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
@@ -134,17 +136,11 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.backends = [as_backend(backend) for backend in backends]
         if not self.backends:
             raise ValueError("a pool without backends; name at least one address")
-        for option, value, least in (
-            ("connections", connections, 1),
-            ("pipeline", pipeline, 1),
-            ("queue", queue, 1),
-            ("attempts", attempts, 1),
-            ("warm", warm, 0),
-            ("lost_after", lost_after, 0),
-            ("tunnels", tunnels, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{option}={value}; write {least} or more")
+        check_counts(connections=connections, pipeline=pipeline, attempts=attempts)
+        check_counts(queue=queue, queue_bytes=queue_bytes)
+        check_counts(least=0, warm=warm, tunnels=tunnels)
+        check_seconds(connect_timeout=connect_timeout, lifetime=lifetime)
+        check_seconds(zero=True, timeout=timeout, idle_timeout=idle_timeout, lost_after=lost_after)
         if warm > connections:
             raise ValueError(f"warm={warm} of connections={connections}; write at most as many")
         self.wire = wire
@@ -353,16 +349,21 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def _dispatch(self, now: float) -> None:
         queue = self.queue
-        sends, opens = assign(
-            queue,
-            queue.live,
-            self.backends,
-            depth=self.pipeline,
-            connections_max=self.connections,
-            now=now,
-            choose=self.choose,
-            first=self._turn,
-        )
+        try:
+            sends, opens = assign(
+                queue,
+                queue.live,
+                self.backends,
+                depth=self.pipeline,
+                connections_max=self.connections,
+                now=now,
+                choose=self.choose,
+                first=self._turn,
+            )
+        except Exception:
+            if not self._refuse_unplannable():
+                raise
+            return
         if sends:
             self._turn = (self._turn + 1) % len(self.backends)
             queue.take(len(sends))
@@ -389,6 +390,18 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 self._open(self.backends[index], now)
         if queue.live and not opens:
             self._look_whether_down(now)
+
+    def _refuse_unplannable(self) -> bool:
+        """A plan has failed: whether by units that raise when they are asked what they are."""
+        failures: list[tuple[Work[Any], BaseException]] = []
+        for work in self.queue:
+            try:
+                work.unit.pipelinable  # noqa: B018 - a property
+            except Exception as error:
+                failures.append((work, error))
+        self._refuse(failures)
+        self.wake()
+        return bool(failures)
 
     def _open(self, backend: Backend, now: float) -> None:
         if backend.retry_at > now:
@@ -521,7 +534,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         elif member.in_flight and error is not None:
             backend.lost += 1
             if not self._stopped:
-                self._tell_of_loss(member, error)
+                self.warn("connection lost", backend, error, in_flight=member.in_flight)
         else:
             backend.closed += 1
         whose = blame(member, before, error)
@@ -534,15 +547,15 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if self.queue.live or member.in_flight or self.warm or self.draining_now:
             self.wake()
 
-    def _tell_of_loss(self, member: Member, error: BaseException) -> None:
-        backend = member.backend
+    def warn(self, event: str, backend: Backend, error: BaseException | None, **fields: object) -> None:
+        """Say in the log what happened to a backend; once a second of each kind of error."""
         self.loop.log.warning(
-            "connection lost",
-            cause=f"connection lost {backend.address}",
+            event,
+            cause=f"{event} {backend.address} {type(error).__name__}",
             pool=self.name,
             backend=str(backend.address),
-            error=str(error),
-            in_flight=member.in_flight,
+            error=words_of(error),
+            **fields,
         )
 
     def _connect_failed(self, backend: Backend, error: BaseException | None, begun: float) -> None:
@@ -569,13 +582,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def _down_error(self) -> BackendDown:
         cause = self._last_error
-        error = BackendDown(f"{self.name} cannot be reached ({cause}); the unit was not sent")
+        error = BackendDown(f"{self.name} cannot be reached ({words_of(cause)}); the unit was not sent")
         error.__cause__ = cause
         return error
 
     def _lost(self, cause: BaseException | None) -> ConnectionLost:
         error = ConnectionLost(
-            f"the connection to {self.name} was lost ({cause}); the unit may have been executed"
+            f"the connection to {self.name} was lost ({words_of(cause)}); the unit may have been executed"
         )
         error.__cause__ = cause
         return error
@@ -607,7 +620,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def clean_up_failed(self, failure: Exception, **whose: str) -> None:
         """Log what a unit or a wire raises where nobody can be told of it."""
-        self.loop.log.error("clean-up failed", **whose, error=repr(failure), exc_info=failure)
+        self.loop.log.error("clean-up failed", **whose, error=told(failure), exc_info=failure)
 
     def _planned(self) -> list[Work[Any]]:
         """Units that have left the queue and are still to be handed to their connections, by the plan that is
@@ -632,7 +645,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             work.owner = self
             if work.stage != SENT:
                 lost.append((work, error or self._lost(None)))
-            elif self.draining_now and self._stopped:
+            elif self._stopped:
                 lost.append((work, error or PoolClosed("the pool has stopped")))
             elif number >= sent:
                 self.taken_back += 1
@@ -648,7 +661,13 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def may_retry(self, work: Work[Any]) -> bool:
         """Whether a unit that was sent, and perhaps executed, may be sent again. Counts it if so."""
-        if self._stopped or not work.unit.idempotent or work.attempts >= self.attempts:
+        if self._stopped or work.attempts >= self.attempts:
+            return False
+        try:
+            if not work.unit.idempotent:
+                return False
+        except Exception as failure:
+            self.clean_up_failed(failure, unit=type(work.unit).__name__)
             return False
         now = self.loop.now
         if work.deadline <= now or not self.budget.grant(now, self.ledger.submitted):

@@ -71,7 +71,11 @@ class UnitQueue:
         """
         touched: set[int] = set()
         for work in works:
-            self._fronts[work.priority][work] = size = work.unit.size
+            try:
+                size = work.unit.size
+            except Exception:  # it was known once, and what was admitted stays so
+                size = 0
+            self._fronts[work.priority][work] = size
             self.live += 1
             self.bytes += size
             touched.add(work.priority)

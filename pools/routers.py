@@ -18,6 +18,8 @@ from collections.abc import Hashable, Iterable
 from typing import Any, Final, Generic, Self, TypeVar
 
 from actors import NEVER, Continue, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
+from actors.callbacks import one_turn
+from actors.options import check_counts, check_seconds
 from actors.replies import VALUE
 
 from .backends import BackendStatistics, PoolStatistics
@@ -63,13 +65,13 @@ class Routed(Entry[T]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest, wherever the unit is. False if it had settled before."""
-        error = error or Cancelled("the unit was cancelled by its asker")
-        if not self.fail(error):
-            return False
-        inner, self.inner = self.inner, None
-        if inner is not None:
-            inner.cancel()
-        return True
+        with one_turn():
+            if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
+                return False
+            inner, self.inner = self.inner, None
+            if inner is not None:
+                inner.cancel()
+            return True
 
     def left(self) -> None:
         """It has failed: parked no longer."""
@@ -111,6 +113,8 @@ class Router(Machine["Router[Any]"], Generic[P]):
     drain_phase = 1
 
     def __init__(self, name: str, *, queue: int, timeout: float) -> None:
+        check_counts(queue=queue)
+        check_seconds(zero=True, timeout=timeout)
         self.name = name
         self.queue = queue
         self.timeout_default = timeout
@@ -225,13 +229,12 @@ class Router(Machine["Router[Any]"], Generic[P]):
         """To where it belongs."""
         try:
             pool = self.place(routed.unit)
+            if pool is None:
+                self.park(routed, NEVER, routed.reason)
+            else:
+                self.send(routed, pool, routed.unit)
         except Exception as error:
             self.fail(routed, error)
-            return
-        if pool is None:
-            self.park(routed, NEVER, routed.reason)
-        else:
-            self.send(routed, pool, routed.unit)
 
     def send(self, routed: Routed[Any], pool: P, unit: Unit[Any]) -> None:
         """Submit it to this pool, perhaps in another form."""
@@ -268,8 +271,11 @@ class Router(Machine["Router[Any]"], Generic[P]):
         routed.lost = routed.lost or isinstance(error, ConnectionLost)
         if self.stopped_now:
             self.fail(routed, error)
-        else:
+            return
+        try:
             self.again(routed, error)
+        except Exception as failure:  # it is in nobody's hands now
+            self.fail(routed, failure)
 
     def done(self, routed: Routed[T], value: T) -> None:
         """Settle a unit with its value."""

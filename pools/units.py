@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from actors import Misuse, Reply
+from actors.callbacks import one_turn
 
 from .errors import Cancelled, DeadlineExceeded, Stage
 from .kinds import Answer, Answering, KindOf
@@ -123,12 +124,12 @@ class Work(Entry[T]):
         """Lose interest. Queued, the unit is removed; sent, its answer is read and dropped. False if it had
         settled before.
         """
-        if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
-            return False
-        if self._on_cancel is not None:
+        with one_turn():
+            if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
+                return False
             self._tell_hooks()
-        self.owner.cancelled(self)
-        return True
+            self.owner.cancelled(self)
+            return True
 
 
 def named(unit: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -15,11 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kafka_server import KafkaCluster, MockKafka, require_kafka
 from tests.redis_server import RedisCluster, RedisServer
 
-START_SECONDS_MAX = 10.0
+# How long an example takes, and how long it takes to think of one, depends on what else the machine does.
+settings.register_profile("windlass", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("windlass")
+
+START_SECONDS_MAX = 60.0
 NGINX = """\
 daemon off;
 master_process off;
@@ -43,6 +49,13 @@ http {{
     }}
 }}
 """
+
+
+def pytest_configure() -> None:
+    """Programs under test get signals as from a terminal, also where `nohup` or `&` made all ignore them."""
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 def require_program_or_skip(program: str, install: str) -> str:

@@ -8,6 +8,7 @@ WHOLE_MODULES: dict[str, str] = {
     "actors.workers": "real processes",
     "actors.embedding": "real threads and other loops",
     "pools.testing": "for tests",
+    "pools.invariants": "for tests",
     "pools.simulation": "the simulation itself",
     "protocols.command": "the program, not the library",
     "protocols.scenarios": "the simulation's own services",
@@ -35,6 +36,7 @@ FIXED: dict[str, dict[str, str]] = {
         "ERROR": SYSTEM,
         "HANGUP": SYSTEM,
         "KEEPALIVE_PROBES": SYSTEM,
+        "SECONDS_MAX": SYSTEM,
     },
     "actors.lines": {
         "WRITE_MAX": SYSTEM,
@@ -140,6 +142,7 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.kafka.arguments": {
         "OFFSET_MAX": WIRE,
         "PARTITION_MAX": WIRE,
+        "SECONDS_MAX": WIRE,
     },
     "protocols.kafka.assignors": {
         "SUBSCRIPTION_VERSION": WIRE,

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import redis as redis_py
 
-START_SECONDS_MAX = 10.0
+START_SECONDS_MAX = 60.0
 
 
 def unused_port() -> int:

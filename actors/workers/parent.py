@@ -32,7 +32,9 @@ from actors.addresses import Address
 from actors.backoff import Backoff
 from actors.errors import ActorError, Misuse
 from actors.loop import DRAIN_SECONDS, Loop
+from actors.options import check_counts, check_seconds
 from actors.outcomes import NEVER
+from actors.signals import noticed_at_once
 
 from .inheritance import WorkerKernel, bind, close
 from .pipe import Drain, Failed, Halt, Pipe, Ready, Report, Tell
@@ -110,7 +112,7 @@ class Parent:
     def run(self) -> None:
         """Serve until told to stop, or until a worker has died too often (`failure` says so)."""
         loop = self._loop
-        with self._signals_taken():
+        with noticed_at_once(loop), self._signals_taken():
             try:
                 while True:
                     self._start_due()  # it may give up
@@ -518,10 +520,9 @@ def serve(
     threads or this is not the main one; `WorkersGaveUp` if a worker dies too often.
     """
     count = cores() if workers is None else workers
-    if not 1 <= count <= WORKERS_MAX:
-        raise ValueError(
-            f"workers={workers}; write a number from 1 to {WORKERS_MAX}, or None for one per core"
-        )
+    check_counts(most=WORKERS_MAX, workers=count)
+    check_seconds(zero=True, drain=drain)
+    check_seconds(start=start)
     limits = Limits(restarts_max, window, backoff, NEVER if silence is None else silence)
     _check_threads()
     bound = bind(listen, count)

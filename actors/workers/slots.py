@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from actors.backoff import Backoff
+from actors.options import check_counts, check_seconds
 from actors.outcomes import NEVER
 
 from .inheritance import BoundSockets
@@ -41,10 +42,8 @@ class Limits(msgspec.Struct, frozen=True):
     silence: float = NEVER  # seconds
 
     def __post_init__(self) -> None:
-        if self.restarts_max < 0 or not self.window > 0:
-            raise ValueError(
-                f"{self.restarts_max} restarts in {self.window} s; write 0 or more, in a window above 0"
-            )
+        check_counts(least=0, restarts_max=self.restarts_max)
+        check_seconds(window=self.window)
         if not self.silence > TELL_SECONDS:
             raise ValueError(
                 f"silence={self.silence}; write more than {TELL_SECONDS:g} seconds, which is how often a "

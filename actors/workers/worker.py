@@ -12,6 +12,7 @@ import msgspec
 from actors.loop import Loop
 from actors.outcomes import Outcome, Timeout
 from actors.scope import Scope
+from actors.telling import told
 
 from .inheritance import WorkerKernel
 from .pipe import Drain, Failed, Halt, Order, Pipe, Ready, Snapshot
@@ -87,7 +88,7 @@ class Control(Pipe):
                 found[str(name)] = msgspec.to_builtins(values)
             except Exception as error:
                 self._loop.log.error(
-                    "statistics failed", cause=f"statistics {name}", of=name, error=repr(error)
+                    "statistics failed", cause=f"statistics {name}", of=name, error=told(error)
                 )
         return Snapshot(found, asked)
 
@@ -105,8 +106,8 @@ def run_worker(
             control.report_on(main(loop))
             loop.run(drain=drain_seconds)
         except BaseException as error:  # SystemExit, too: the parent must be told
-            loop.log.error("worker failed", error=repr(error), exc_info=error)
-            last, status = Failed(repr(error)), FAILED
+            loop.log.error("worker failed", error=told(error), exc_info=error)
+            last, status = Failed(told(error)), FAILED
         else:
             last, status = control.snapshot(), CUT_OFF if control.cut_off else 0
         control.finish(last, FINISH_SECONDS_MAX)

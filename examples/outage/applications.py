@@ -20,7 +20,7 @@ from .scenario import QUICK_SECONDS
 __all__ = ["Application", "NotStarted", "Rates"]
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 3.0
 
 

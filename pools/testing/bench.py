@@ -1,4 +1,6 @@
-"""A pool on a kernel without sockets, its peers played by the test."""
+"""A pool on a kernel without sockets, its peers played by the test. Whenever it has run, the pool's books are
+checked: see `pools.invariants`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import Any
 
 from actors import Loop, Reply
 from actors.testing import FakeSocket, ManualKernel
+from pools.invariants import check_pool
 from pools.pool import Pool
 from pools.units import Unit
 from pools.wires import Wire
@@ -18,6 +21,8 @@ __all__ = ["Bench"]
 
 class Bench:
     """A pool of `wire` on a manual kernel. `options` are the pool's."""
+
+    name = "bench"
 
     def __init__(
         self,
@@ -40,9 +45,10 @@ class Bench:
         return self.kernel.sockets
 
     def run(self, ticks: int = 4) -> None:
-        """Let the loop do what there is to do."""
+        """Let the loop do what there is to do. Raises `actors.simulation.Broken` if the books are wrong."""
         for _ in range(ticks):
             self.loop.tick(0)
+        check_pool(self.pool, self)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and the loop notice."""

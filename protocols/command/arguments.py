@@ -10,8 +10,9 @@ import argparse
 import difflib
 import ipaddress
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from actors import Address, parse_address
 from protocols.http.client import authority_of, discreet, parse_url
@@ -30,6 +31,7 @@ __all__ = [
 
 T = TypeVar("T")
 
+_is_authority = re.compile(r"[\w.\-]+:[0-9]{1,5}").fullmatch
 _expected = re.compile(r"(?:argument )?(-[^:]*): expected .*argument").fullmatch
 
 
@@ -63,6 +65,10 @@ class Parser(argparse.ArgumentParser):
             raise ArgumentsError(self._unexpected(rest[0]), self.prog)
         return known
 
+    def print_help(self, file: Any = None) -> None:
+        """Called by argparse, whose own way keeps to itself that nobody takes it."""
+        (file or sys.stdout).write(self.format_help())
+
     def error(self, message: str) -> NoReturn:
         """Called by argparse. It words a missing value without saying which kind is meant; we do."""
         if found := _expected(message):
@@ -85,6 +91,8 @@ class Parser(argparse.ArgumentParser):
             return f"there is no option {name}" + (f"; did you mean {near}?" if near else "")
         if word.startswith(("http://", "https://", "unix:")):
             return f"{discreet(word)!r} stands alone; write --backend {discreet(word)}"
+        if _is_authority(word):
+            return f"{word!r} stands alone; write --backend http://{word}, or --listen {word}"
         return f"{discreet(word)!r} stands alone; every value follows its option"
 
 

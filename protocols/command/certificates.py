@@ -1,4 +1,5 @@
-"""TLS of the command line's programs: contexts made of the files and versions that options name."""
+"""TLS of the command line's programs: contexts made of what is in the files that options name. What changes
+in the files needs a new context: one that is in use can learn to trust, and not to trust no longer."""
 
 from __future__ import annotations
 
@@ -9,8 +10,6 @@ from typing import Final
 __all__ = [
     "StartError",
     "backend_context",
-    "read_backend_files",
-    "read_server_files",
     "reason_of",
     "server_context",
 ]
@@ -30,16 +29,10 @@ def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     context.minimum_version = VERSIONS[options.tls_min]
     if options.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-    context.set_alpn_protocols(["http/1.1"])
-    read_server_files(context, options)
-    return context
-
-
-def read_server_files(context: ssl.SSLContext, options: argparse.Namespace) -> None:
-    """What the files hold now, for connections from now on. Raises `StartError`."""
-    show(context, options.tls_certificate, options.tls_key, "--tls-certificate and --tls-key")
-    if options.client_ca is not None:
         trust(context, options.client_ca, "--client-ca")
+    context.set_alpn_protocols(["http/1.1"])
+    show(context, options.tls_certificate, options.tls_key, "--tls-certificate and --tls-key")
+    return context
 
 
 def backend_context(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -50,17 +43,12 @@ def backend_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     context.minimum_version = VERSIONS[options.backend_tls_min]
     if options.backend_ca is None:
         context.load_default_certs()
-    read_backend_files(context, options)
-    return context
-
-
-def read_backend_files(context: ssl.SSLContext, options: argparse.Namespace) -> None:
-    """What the files hold now, for connections from now on. Raises `StartError`."""
-    if options.backend_ca is not None:
+    else:
         trust(context, options.backend_ca, "--backend-ca")
     if options.backend_certificate is not None:
         names = "--backend-certificate and --backend-key"
         show(context, options.backend_certificate, options.backend_key, names)
+    return context
 
 
 def trust(context: ssl.SSLContext, path: str, option: str) -> None:

@@ -11,7 +11,6 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from msgspec import to_builtins
@@ -22,14 +21,7 @@ from pools import Pool
 from protocols import http
 from protocols.http.access_log import AccessLog
 
-from .certificates import (
-    StartError,
-    backend_context,
-    read_backend_files,
-    read_server_files,
-    reason_of,
-    server_context,
-)
+from .certificates import StartError, backend_context, reason_of, server_context
 from .logs import configure_logs, tell
 from .proxy_options import check, proxy_parser
 from .renewal import lead_to, on_hangup
@@ -80,7 +72,11 @@ def open_files(options: argparse.Namespace) -> Files:
 
 def run_alone(options: argparse.Namespace, files: Files) -> int:
     """In this process."""
-    with Loop() as loop, loop.taking_signals(options.drain), on_hangup(loop, partial(renew, options, files)):
+
+    def renewed() -> None:
+        renew(options, files.log, pool, server)
+
+    with Loop() as loop, loop.taking_signals(options.drain), on_hangup(loop, renewed):
         try:
             pool, server = spawn(loop, options, files)
         except OSError as error:
@@ -97,16 +93,16 @@ def run_alone(options: argparse.Namespace, files: Files) -> int:
         return summed_up(in_good_order, to_builtins(server.statistics()), to_builtins(pool.statistics()))
 
 
-def renew(options: argparse.Namespace, files: Files) -> None:
-    """Read and open once more what the options name. Raises `StartError` as at the start; then nothing has
-    changed."""
+def renew(options: argparse.Namespace, log: int | None, pool: Pool, server: http.Server) -> None:
+    """Read and open once more what the options name, for connections and lines from now on. Raises
+    `StartError` as at the start; then nothing has changed."""
     new = open_files(options)
-    if files.clients is not None:
-        read_server_files(files.clients, options)
-    if files.backends is not None:
-        read_backend_files(files.backends, options)
-    if files.log is not None and new.log is not None and new.log != files.log:
-        lead_to(files.log, new.log)
+    server.tls = new.clients
+    for each in pool.backends:
+        if each.tls is not None:
+            each.tls = new.backends
+    if log is not None and new.log is not None and new.log != log:
+        lead_to(log, new.log)
 
 
 def run_workers(options: argparse.Namespace, files: Files) -> int:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import msgspec
 
 from actors import Address, Channel, TcpAddress, parse_address
+from actors.options import check_counts, check_seconds
 from pools import Backend, Pool
 
 from .errors import BadResponse
@@ -251,6 +252,7 @@ async def follow(pool: Pool, unit: Fetch, *, redirects: int = 5, timeout: float 
     301, 302 and 303 turn a POST into a GET. Raises `BadResponse` for one redirect too many, for one that
     leads to another host, and for one that asks for a body again which came from a channel.
     """
+    check_counts(least=0, redirects=redirects)
     for left in range(redirects, -1, -1):
         response = await pool.submit(unit, timeout)
         location = response.headers.get("location")
@@ -324,6 +326,7 @@ def pool(
     are those of `pools.Pool` (`connections`, `pipeline`, `queue`, `timeout` …). Raises `ValueError` for a URL
     that is not of that form.
     """
+    check_seconds(body_timeout=body_timeout)
     targets = [parse_url(url, tls) for url in ([urls] if isinstance(urls, str) else urls)]
     hosts = {str(backend.address): host for backend, host in targets}
     heads = KeptHeads()

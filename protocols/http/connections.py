@@ -97,7 +97,8 @@ class ServerConnection(StreamProtocol):
 
     def received(self, transport: Transport) -> Outcome:
         """Bytes: of the body of the request at hand, or of heads. The hot path of a server: answers the
-        requests that are complete in the input."""
+        requests that are complete in the input. One long function, on purpose: what is parsed, routed, called
+        and written for a small request costs fewer instructions than to pass its parts from call to call."""
         if self.exchange is not None:
             return self.exchange.received(transport)
         server = self.server

@@ -289,7 +289,7 @@ class Exchange:
         if lines:
             first = head.index(b"\n") + 1
             head = head[:first] + lines + head[first:]
-        if self.head.method == "HEAD":
+        if self.head.method == "HEAD" or status == 205:  # whose content, if there was any, ends here
             self.transport.write(head)
         elif len(body) <= SHARED_MIN:
             self.transport.write(head + body)

@@ -204,6 +204,7 @@ def _stripper(extra: tuple[bytes, ...], framing: bool) -> Callable[[bytes, bytes
         names.append(b"content-length")
     firsts = b"".join(sorted({re.escape(name[:1].lower()) for name in names}))
     spelled = b"|".join(_HYPHENS.join(map(re.escape, name.split(b"-"))) for name in names)
+    spelled = spelled.replace(rb"\*", rb"[^:\n]*+")
     # The look-ahead is only for speed: most lines are passed over by looking at one byte.
     return re.compile(rb"(?i)\n(?=[%b])(?:%b):[^\n]*+" % (firsts, spelled)).sub
 
@@ -220,7 +221,8 @@ def forwardable(
     Goes: `HOP_BY_HOP`, the names in `connection` (lower case, from a parsed head), those in `extra`, and
     Content-Length if `framing` is true (when the sender frames the body anew); all but what `connection`
     lists in every spelling that some program reads as the same. Order and case of the rest stay as they were.
-    `extra` is the program's own: a pattern is made for each set of names and kept.
+    A `*` in `extra` stands for whatever there is of a name. `extra` is the program's own: a pattern is made
+    for each set of names and kept.
     """
     if extra:
         strip = _stripper(extra, framing)

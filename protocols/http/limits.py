@@ -4,6 +4,9 @@ Each default lists its precedents, so that the next reader can judge it.
 """
 
 import msgspec
+from msgspec.structs import asdict
+
+from actors.options import check_counts
 
 __all__ = ["DEFAULT_LIMITS", "Limits"]
 
@@ -32,6 +35,9 @@ class Limits(msgspec.Struct, frozen=True):
 
     trailers: int = 32
     """Trailer lines. Fewer than headers, as they can only tell what was not known before the body."""
+
+    def __post_init__(self) -> None:
+        check_counts(least=0, **{name: most for name, most in asdict(self).items() if most is not None})
 
 
 DEFAULT_LIMITS = Limits()

@@ -3,8 +3,8 @@ section 7.6).
 
 Rules:
 1. Framing is never forwarded, always made anew; so are the fields that concern one connection.
-2. Nothing that the client says of itself (Forwarded, X-Forwarded-*) is believed, unless it is a trusted
-   proxy.
+2. Nothing that the client says of itself (Forwarded, X-Forwarded-*, X-Real-IP) is believed, unless it is a
+   trusted proxy.
 3. A slow client holds no connection to a backend. Its request's body is gathered before one is taken, up to a
    size; a larger one streams, and must make progress. Of its answer, what it has not taken goes to a spool.
 4. A small answer costs one unit and one write. A long one streams: up to the high watermark in memory, then
@@ -27,6 +27,7 @@ import msgspec
 import actors
 from actors import NEVER, NotSettled, Reply
 from actors.errors import FAILURES
+from actors.options import check_counts, check_seconds
 from pools import Pool, PoolClosed, QueueFull
 
 from .bodies import FORBIDDEN_TRAILERS, encode_chunk, encode_last_chunk
@@ -52,6 +53,8 @@ ALLOW: Final = {"Allow": "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"}
 TUNNEL_IDLE_SECONDS: Final = 600.0  # nginx 60, HAProxy's examples an hour
 CACHED_BLOCK_MAX: Final = 1024  # bytes
 IDENTITY: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+HEARSAY: Final = (b"forwarded", b"x-forwarded-*", b"x-real-ip")
+"""What a stranger may not say: of these, what the proxy knows itself, it says itself (`IDENTITY`)."""
 UPGRADE_REQUIRED: Final = 426
 MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 ANNOUNCED: Final = frozenset({"POST", "PUT", "PATCH"})  # also with an empty body (RFC 9110 section 8.6)
@@ -139,6 +142,12 @@ class Proxy:
     ) -> None:
         if _is_name(name) is None:
             raise ValueError(f"name={name!r} cannot stand in Via; write a token, such as 'windlass'")
+        if timeout is not None:
+            check_seconds(zero=True, timeout=timeout)
+        if body_max is not None:
+            check_counts(least=0, body_max=body_max)
+        check_counts(least=0, gather=gather, spool_max=spool_max, spool_total=spool_total)
+        check_seconds(body_timeout=body_timeout, tunnel_idle=tunnel_idle)
         self.pool = pool
         self.timeout = timeout
         self.name = name.encode("ascii")
@@ -177,8 +186,9 @@ class Proxy:
         self, block: bytes, connection: tuple[bytes, ...], peer: str, host: str, minor: int, expects: bool
     ) -> bytes:
         met = () if expects else (b"expect",)  # by this proxy, or by nobody: HTTP/1.0 has no interim answers
-        kept = forwardable(block, connection, *IDENTITY, *met, framing=True)
-        before = Headers.from_block(block) if self._is_trusted(peer) else NO_HEADERS
+        trusted = self._is_trusted(peer)
+        kept = forwardable(block, connection, *(IDENTITY if trusted else HEARSAY), *met, framing=True)
+        before = Headers.from_block(block) if trusted else NO_HEADERS
         return b"%b%bVia: 1.%d %b\r\n" % (kept, self._identity(before, peer, host), minor, self.name)
 
     def _identity(self, before: Headers, peer: str, host: str) -> bytes:
@@ -604,7 +614,9 @@ def onward(trailers: Headers, connection: tuple[bytes, ...]) -> Headers:
         [
             (name, value)
             for name, value in trailers
-            if name.lower().encode() not in connection and plain_name(name) not in FORBIDDEN_TRAILERS
+            if name.lower().encode() not in connection
+            and plain_name(name) not in FORBIDDEN_TRAILERS
+            and not plain_name(name).startswith("x-forwarded-")
         ]
     )
 

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from actors import Address, Listener, Outcome, Scope, Transport
+from actors.options import check_counts
 from actors.telling import told
 
 from .connections import ServerConnection
@@ -90,6 +91,9 @@ class Server(Listener):
         tls: ssl.SSLContext | None = None,
         access_log: AccessSink | None = None,
     ) -> None:
+        check_counts(connections=connections)
+        if requests_per_connection is not None:
+            check_counts(requests_per_connection=requests_per_connection)
         super().__init__(
             address,
             lambda: ServerConnection(self),
@@ -97,10 +101,6 @@ class Server(Listener):
             reuse_port=reuse_port,
             tls=tls,
         )
-        if requests_per_connection is not None and requests_per_connection < 1:
-            raise ValueError(
-                f"requests_per_connection={requests_per_connection}; write 1 or more, or None for no limit"
-            )
         self.router = handler if isinstance(handler, Router) else Router()
         self.route = None if isinstance(handler, Router) else _route(handler)
         self.limits = limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from actors import Transport
+from actors.options import check_numbers, check_seconds
 
 __all__ = ["DEFAULT_TIMEOUTS", "Sending", "Timeouts"]
 
@@ -31,6 +32,12 @@ class Timeouts(msgspec.Struct, frozen=True):
 
     body_rate_min: float = 500.0
     """Bytes per second that a peer must keep up. Apache's mod_reqtimeout: 500."""
+
+    def __post_init__(self) -> None:
+        check_numbers(body_rate_min=self.body_rate_min)
+        seconds = msgspec.structs.asdict(self)
+        del seconds["body_rate_min"]
+        check_seconds(zero=True, **seconds)
 
 
 DEFAULT_TIMEOUTS = Timeouts()

@@ -495,7 +495,7 @@ class HttpWire(Wire):
         pool = self.member.pool
         refusal = pool.tunnels.refusal(pool)
         if refusal is not None:
-            self.member.give_up(refusal)
+            self.member.break_off(refusal)
             return None
         unit: HttpUnit[Any] = work.unit
         value, protocol = unit.switched(head)

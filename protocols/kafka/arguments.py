@@ -4,16 +4,18 @@ machine, which it would end.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from actors.options import check_counts
+
 from .assignors import TopicPartition
 
-__all__ = ["OFFSET_MAX", "offset_of", "offsets_of", "partition_of", "seconds_of", "text_of", "whole_of"]
+__all__ = ["OFFSET_MAX", "offset_of", "offsets_of", "partition_of", "text_of", "whole_of"]
 
 OFFSET_MAX: Final = (1 << 63) - 1
 PARTITION_MAX: Final = (1 << 31) - 1
+SECONDS_MAX: Final = 2_147_483.0  # in the protocol, times are 32 bits of milliseconds
 
 
 def partition_of(value: Any) -> TopicPartition:
@@ -39,22 +41,8 @@ def offsets_of(value: Any) -> dict[TopicPartition, int]:
 
 def whole_of(name: str, value: Any, *, least: int, most: int = OFFSET_MAX) -> int:
     """A whole number. Raises `TypeError`, `ValueError`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r:.60}; write a whole number")
-    if value < least:
-        raise ValueError(f"{name}={value}; write {least} or more")
-    if value > most:
-        raise ValueError(f"{name}={value}; write {most} or less")
-    return value
-
-
-def seconds_of(name: str, value: Any, *, zero: bool = False) -> float:
-    """Seconds: more than 0, or 0 where that has a meaning. Raises `TypeError`, `ValueError`."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r:.60}; write seconds, as a number")
-    if math.isnan(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name}={value}; write {'0 or more' if zero else 'more than 0'}")
-    return value
+    check_counts(least=least, most=most, **{name: value})
+    return int(value)
 
 
 def text_of(name: str, value: Any) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from actors import NEVER, Reply
+from actors.callbacks import one_turn
 from pools import Cancelled
 
 from .compression import Codec
@@ -63,12 +64,12 @@ class Sending(Reply[RecordMetadata]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest. Before its batch was sent the message is removed; afterwards it may be written."""
-        if not self.fail(error or Cancelled("the message was cancelled by its asker")):
-            return False
-        if self._on_cancel is not None:
+        with one_turn():
+            if not self.fail(error or Cancelled("the message was cancelled by its asker")):
+                return False
             self._tell_hooks()
-        self.batch.on_cancel(self.batch, self)
-        return True
+            self.batch.on_cancel(self.batch, self)
+            return True
 
 
 class Batch:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal, overload
 
 from actors import TcpAddress, parse_address
+from actors.options import check_counts, check_seconds
 
-from .arguments import seconds_of, text_of, whole_of
+from .arguments import SECONDS_MAX, text_of
 from .cluster import Settings
 from .compression import codec_named
 from .producer import KafkaPool
@@ -60,15 +61,9 @@ def pool(
         raise ValueError(f"idempotent=True with acks={acks!r}; it takes acks='all'")
     if transactional_id is not None and (acks != "all" or idempotent is False):
         raise ValueError("transactional_id= takes acks='all' and idempotence")
-    for option, size in (
-        ("batch_bytes", batch_bytes),
-        ("message_bytes", message_bytes),
-        ("queue_bytes", queue_bytes),
-    ):
-        whole_of(option, size, least=1)
-    seconds_of("linger", linger, zero=True)
-    seconds_of("timeout", timeout, zero=True)
-    seconds_of("transaction_timeout", transaction_timeout)
+    check_counts(batch_bytes=batch_bytes, message_bytes=message_bytes, queue_bytes=queue_bytes)
+    check_seconds(zero=True, most=SECONDS_MAX, linger=linger, timeout=timeout)
+    check_seconds(most=SECONDS_MAX, transaction_timeout=transaction_timeout)
     if transactional_id is not None:
         text_of("transactional_id", transactional_id)
     made: dict[str, Any] = {
@@ -114,9 +109,8 @@ def settings_of(
     if not addresses:
         raise ValueError("no brokers; name at least one address, for example 127.0.0.1:9092")
     text_of("client", client)
-    seconds_of("connect_timeout", connect_timeout)
-    seconds_of("request_timeout", request_timeout)
-    seconds_of("metadata_age", metadata_age)
+    check_seconds(connect_timeout=connect_timeout, metadata_age=metadata_age)
+    check_seconds(most=SECONDS_MAX, request_timeout=request_timeout)
     if sasl and sasl not in MECHANISMS:
         raise ValueError(f"sasl={sasl!r}; write one of {', '.join(MECHANISMS)}")
     if bool(user or password) != bool(sasl):

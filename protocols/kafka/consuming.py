@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
-from .arguments import offset_of, partition_of, seconds_of, text_of, whole_of
+from actors.options import check_counts, check_seconds
+
+from .arguments import SECONDS_MAX, offset_of, partition_of, text_of
 from .assignors import assignor_named
 from .client import settings_of
 from .consumer import Consumer
@@ -57,22 +59,13 @@ def consumer(
         raise ValueError(f"auto_offset_reset={auto_offset_reset!r}; write one of {', '.join(RESETS)}")
     if isolation not in ISOLATIONS:
         raise ValueError(f"isolation={isolation!r}; write one of {', '.join(ISOLATIONS)}")
-    for option, seconds in (
-        ("auto_commit", auto_commit),
-        ("session_timeout", session_timeout),
-        ("heartbeat", heartbeat),
-        ("rebalance_timeout", rebalance_timeout),
-    ):
-        if seconds is not None:
-            seconds_of(option, seconds)
-    seconds_of("fetch_wait", fetch_wait, zero=True)
-    for option, size in (
-        ("fetch_bytes", fetch_bytes),
-        ("partition_bytes", partition_bytes),
-        ("buffer_bytes", buffer_bytes),
-    ):
-        whole_of(option, size, least=1)
-    whole_of("fetch_min_bytes", fetch_min_bytes, least=0)
+    if auto_commit is not None:
+        check_seconds(auto_commit=auto_commit)
+    check_seconds(heartbeat=heartbeat)
+    check_seconds(most=SECONDS_MAX, session_timeout=session_timeout, rebalance_timeout=rebalance_timeout)
+    check_seconds(zero=True, most=SECONDS_MAX, fetch_wait=fetch_wait)
+    check_counts(fetch_bytes=fetch_bytes, partition_bytes=partition_bytes, buffer_bytes=buffer_bytes)
+    check_counts(least=0, fetch_min_bytes=fetch_min_bytes)
     for option, text in (("group", group), ("instance", instance), *(("topic", topic) for topic in topics)):
         if text is not None:
             text_of(option, text)

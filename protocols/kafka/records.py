@@ -292,6 +292,8 @@ def record_pieces(batch: Batch, topic: str, partition: int, first: int = 0) -> I
 def _read(
     batch: Batch, data: bytes, topic: str, partition: int, at: int, start: int, stop: int
 ) -> tuple[list[Record], int]:
+    """Records `start` to `stop` of a batch, from `at` on, and where they end. The hot path of a consumer: one
+    long function, on purpose, in which a number of one or two bytes costs no call."""
     make, long = Record, _varint
     base, base_ms = batch.base_offset, batch.base_timestamp
     out: list[Record] = []

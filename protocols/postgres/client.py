@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from actors import Address, TcpAddress, UnixAddress
+from actors.options import check_counts
 from pools import Backend, Pool
 
 from .handshake import Settings
@@ -45,10 +46,8 @@ def pool(
     `result_bytes` bounds one unit's rows. The other options are those of `pools.Pool`; `pipeline` units may
     be in flight on one connection. Raises `ValueError` for a URL that is not of that form.
     """
-    if statements < 0:
-        raise ValueError(f"statements={statements}; write 0 or more")
-    if result_bytes < 1:
-        raise ValueError(f"result_bytes={result_bytes}; write 1 or more")
+    check_counts(least=0, statements=statements)
+    check_counts(result_bytes=result_bytes)
     address, made = settings_of(url, user, password, database, settings, tls)
     shared = Statements(statements)
     return Pool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)

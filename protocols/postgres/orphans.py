@@ -8,7 +8,8 @@ Rules:
 3. From a CancelRequest on the connection takes nothing new: it may come late, and would hit whatever runs
    then.
 4. The connection stays open until the server has heard and answered, `LINGER_SECONDS` per answer at most.
-   Until then it is one of the pool's.
+   Until then it is one of the pool's. A request that reaches the server between two messages, before it has
+   read the one that executes, cancels nothing: it is made again, after twice as long each time.
 5. Of a copy that comes out, what is left goes by if it is little; else it is cut off.
 """
 
@@ -49,6 +50,7 @@ class OrphansWire(Wire):
     """A wire that knows what its server executes, and has it end what is nobody's."""
 
     __slots__ = (
+        "_again",
         "_backlog",
         "_cancelled",
         "_cancelling",
@@ -58,6 +60,7 @@ class OrphansWire(Wire):
         "_orphaned",
         "_process",
         "_secret",
+        "_until",
     )
 
     def __init__(self) -> None:
@@ -69,6 +72,7 @@ class OrphansWire(Wire):
         self._orphaned = 0  # answers to come of which somebody may have gone
         self._cancelled: Work[Any] | None = None  # what the last CancelRequest was about
         self._cancelling = False  # it is on its way
+        self._until = self._again = 0.0  # when the server has had its time; how long to the next request
         self._cut = False  # what is left of a copy is not read any more
 
     def _put_off(self, work: Work[Any], unit: Any) -> None:
@@ -120,11 +124,16 @@ class OrphansWire(Wire):
         current = self.member.current
         if self._process and not self._cancelling and current is not self._cancelled:
             self._cancelled = current
-            self._cancelling = self.lingers = True
-            self.deadline = self.transport.scope.now + LINGER_SECONDS * len(self._jobs)
-            loop = self.transport.scope.loop
-            cancel(loop, self.member.backend.address, self._process, self._secret, self._heard)
-            self.member.wake()
+            self._until = self.transport.scope.now + LINGER_SECONDS * len(self._jobs)
+            self._again = CANCEL_AFTER
+            self._request()
+
+    def _request(self) -> None:
+        self._cancelling = self.lingers = True
+        self.deadline = self._until
+        loop = self.transport.scope.loop
+        cancel(loop, self.member.backend.address, self._process, self._secret, self._heard)
+        self.member.wake()
 
     def _heard(self) -> None:
         """The server has been told, or cannot be. What it does about it is still to be read, but not of a
@@ -137,14 +146,24 @@ class OrphansWire(Wire):
             self.lingers = False
         else:
             self._look_at_orphans()
+            if self.lingers and not self._cancelling:
+                self.deadline = min(self._until, self.transport.scope.now + self._again)
+                self._again *= 2
         self.member.wake()
 
     def _look_at_time(self) -> None:
         """What was to be done by now?"""
-        if self._cancelled is not None:  # the server has had its time
-            self.lingers = False
+        if self._cancelled is not None:
+            current = self.member.current
+            if self.transport.scope.now < self._until and not self._cancelling and not self._cut:
+                if current is self._cancelled:
+                    self._request()
+                return
+            self.lingers = False  # the server has had its time
             if self._cut:
                 self._end_cut()
+            elif current is not None and current.stage == EXCHANGE:
+                self.member.close(TimeoutError("the server did not end a statement that nobody waits for"))
         elif self._orphaned:
             self._cancel()
             self.member.retire()

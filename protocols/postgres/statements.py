@@ -18,6 +18,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakSet
 
 from . import messages
 from .messages import Column
@@ -81,6 +82,7 @@ class Statement:
         "_packed_head",
         "_packed_tail",
         "_tail",
+        "added",
         "codecs",
         "columns",
         "confirmed",
@@ -112,7 +114,7 @@ class Statement:
         self.confirmed = confirmed  # when a doubt about its types was unfounded (monotonic seconds)
         self.types = tuple(types)
         self.codecs = codecs
-        self.used = 0  # when, by the clock of the store that keeps it
+        self.added = self.used = 0  # when, by the clock of the store that keeps it
         self._introduction = b""
         self._set_columns(tuple(columns))
         count = len(self.types)
@@ -255,13 +257,13 @@ def make_statement(
 class Store:
     """Statements by their SQL: at most `limit`, and `PREPARED_BYTES_MAX` in all."""
 
-    __slots__ = ("_clock", "_statements", "bytes", "limit")
+    __slots__ = ("__weakref__", "_statements", "bytes", "clock", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bytes = 0
         self._statements: dict[str, Statement] = {}
-        self._clock = 0
+        self.clock = 0  # one more with each use
 
     def __len__(self) -> int:
         return len(self._statements)
@@ -273,7 +275,7 @@ class Store:
         """The statement, if it is known; it counts as used."""
         statement = self._statements.get(sql)
         if statement is not None:
-            statement.used = self._clock = self._clock + 1
+            statement.used = self.clock = self.clock + 1
         return statement
 
     def add(self, statement: Statement) -> list[Statement]:
@@ -284,7 +286,7 @@ class Store:
         while kept and (len(kept) >= self.limit or self.bytes > PREPARED_BYTES_MAX):
             gone.append(self._pop(min(kept, key=lambda sql: kept[sql].used)))
         kept[statement.sql] = statement
-        statement.used = self._clock = self._clock + 1
+        statement.added = statement.used = self.clock = self.clock + 1
         return gone
 
     def drop(self, statement: Statement) -> bool:
@@ -314,21 +316,28 @@ class Statements:
     `guesses`: what such a server may give, by what another has said; its own answer is what counts.
     """
 
-    __slots__ = ("_fickle", "_vanished", "guesses", "limit")
+    __slots__ = ("_fickle", "_stores", "_vanished", "guesses", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.guesses = Store(GUESSES_MAX)
         self._fickle: dict[str, None] = {}
+        self._stores: WeakSet[Store] = WeakSet()  # of the connections that there are
         self._vanished = 0
+
+    def store(self) -> Store:
+        """For what one connection's server holds."""
+        store = Store(self.limit)
+        self._stores.add(store)
+        return store
 
     def keeps(self, sql: str) -> bool:
         """Whether a text is to stay prepared."""
         return self.limit > 0 and len(sql) <= KEPT_MAX and sql not in self._fickle
 
     def turned(self, sql: str) -> None:
-        """A text has changed its result inside of a transaction, which it has ended: it is described at each
-        use from now on.
+        """A text has changed its result inside of the transaction in which it was described, and ended it: it
+        is described at each use from now on.
         """
         self._fickle[sql] = None
         if len(self._fickle) > FICKLE_MAX:
@@ -336,10 +345,12 @@ class Statements:
 
     def vanished(self) -> bool:
         """A server did not have what was prepared; whether that shows that there is another server each time,
-        and nothing stays prepared any more.
+        and nothing stays prepared any more, nor is relied upon anywhere.
         """
         self._vanished += 1
         if not self.limit or self._vanished < VANISHED_MAX:
             return False
         self.limit = 0
+        for store in self._stores:
+            store.clear()
         return True

@@ -44,6 +44,7 @@ from actors import (
     Timeout,
     Transport,
 )
+from actors.options import check_counts, check_seconds
 from pools import BackendError, ConnectionLost, PoolClosed, Unit
 
 from . import messages, names
@@ -114,6 +115,8 @@ class Subscription(Machine["Subscription"]):
     ) -> None:
         if overflow not in ("drop_oldest", "pause"):
             raise ValueError(f"overflow={overflow!r}; write drop_oldest or pause")
+        check_counts(capacity=capacity)
+        check_seconds(ping=ping, connect_timeout=connect_timeout)
         self._address, self.settings = settings_of(url, **options)
         self.channels = dict.fromkeys(map(names.channel, channels))
         self.messages: Channel[Notification] = Channel(capacity)

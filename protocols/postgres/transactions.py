@@ -194,8 +194,8 @@ def transaction(
     """Make an `async def` whose first parameter is a `Transaction` a maker of units.
 
     `isolation`: the server's default if None. `read_only` is enforced by the server, and makes the unit
-    idempotent. `attempts`: how often the body is run at most when serialization fails. Raises `ValueError`
-    for a level that there is not.
+    idempotent. `attempts`: how often the body is run at most, when serialization fails or a statement is not
+    what it was when it was prepared. Raises `ValueError` for a level that there is not.
     """
     if isolation is not None and isolation not in LEVELS:
         raise ValueError(f"isolation={isolation!r}; write one of {', '.join(LEVELS)}")

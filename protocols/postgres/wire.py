@@ -8,9 +8,9 @@ Rules:
    nothing else is sent. Where nothing stays prepared it is introduced in the same write that uses it, by
    what another server has said of it; its rows are read by what its own server says of them.
 4. A statement that the server has forgotten, or that no longer fits the tables and types that it is about,
-   has not been executed if it was not bound: the unit goes back to the queue and is described anew. Inside a
-   transaction, which such an error ends, it is the unit's error.
-   So it is described anew when a parameter does not fit, but not all the time.
+   has not been executed if it was not bound: the unit goes back to the queue. Whatever connection gets it,
+   the last time it is described anew. Inside a transaction, which such an error ends, it is the unit's error.
+   It is described anew when a parameter does not fit as well, but not all the time.
 5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). A neighbour that it hits was
    not executed either, and goes back to the queue.
 6. A COPY goes by the simple protocol. From its statement to the end of its data nothing else is sent; what
@@ -635,13 +635,12 @@ class PostgresWire(OrphansWire):
     def _doubt(self, work: Work[Any], statement: Statement, error: PostgresError, bound: bool) -> None:
         """What was known of it is true no more."""
         error.stale = True
-        kept = self._session.forget(statement)
+        session = self._session
+        kept = session.forget(statement)
         if error.sqlstate == INVALID_NAME and kept and not bound:
-            if self._session.vanished():
-                pool = self.member.pool
-                pool.loop.log.warning("statements vanish", pool=pool.name, why=self._session.why)
-        elif is_invalid(error) and work.stage == EXCHANGE:
-            self._session.shared.turned(statement.sql)
+            session.vanished(self.member.pool)
+        elif work.stage == EXCHANGE and not bound:
+            session.turned(statement, is_invalid(error))
 
     # -- what else happens -------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from actors import Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
+from actors.options import check_counts
 from pools import Backend, Pool, Unit, Wire
 
 from .codec import REPLY_BYTES_MAX
@@ -64,6 +65,7 @@ class RedisPool(Pool[Redis]):
         blocking: int,
         **options: Any,
     ) -> None:
+        check_counts(transactions=transactions, blocking=blocking)
         super().__init__(wire, [backend], **options)
         self._lanes: dict[str, Pool] = {}
         shared = {**options, "pipeline": 1, "warm": 0}
@@ -130,10 +132,7 @@ def pool(
     `tls`: instead of the system's trust. The other options are those of `pools.Pool`. Raises `ValueError` for
     a URL that is not of that form.
     """
-    limits = {"transactions": transactions, "blocking": blocking, "reply_bytes": reply_bytes}
-    for option, value in limits.items():
-        if value < 1:
-            raise ValueError(f"{option}={value}; write 1 or more")
+    check_counts(reply_bytes=reply_bytes)
     backend, login = parse_url(url, tls, Login(username, password, 0, name))
     return RedisPool(
         partial(RedisWire, login, reply_bytes),

@@ -20,6 +20,8 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from actors import NEVER, ActorError, Backoff, Misuse, Reply, TcpAddress
+from actors.callbacks import one_turn
+from actors.options import check_counts
 from pools import (
     Backend,
     BackendDown,
@@ -400,11 +402,12 @@ class _Everywhere(Routed[Any]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest in every node's answer."""
-        if not super().cancel(error):
-            return False
-        for _, asked in getattr(self, "_asked", ()):
-            asked.cancel()
-        return True
+        with one_turn():
+            if not super().cancel(error):
+                return False
+            for _, asked in getattr(self, "_asked", ()):
+                asked.cancel()
+            return True
 
 
 class _Whole(Routed[list[Any]]):
@@ -431,10 +434,11 @@ class _Whole(Routed[list[Any]]):
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest in every part."""
-        if not super().cancel(error):
-            return False
-        self._cancel_parts()
-        return True
+        with one_turn():
+            if not super().cancel(error):
+                return False
+            self._cancel_parts()
+            return True
 
     def _cancel_parts(self) -> None:
         parts, self._parts = self._parts, []
@@ -551,14 +555,11 @@ def cluster(
         if login != parsed[0][1] or (backend.tls is None) != (parsed[0][0].tls is None):
             raise ValueError("the URLs differ in user, password or scheme; all nodes must have the same")
         seeds.append(backend.address)
+    check_counts(reply_bytes=reply_bytes)
+    check_counts(least=0, redirects=redirects)
     first, login = parsed[0]
     wire = partial(_ClusterWire, login, reply_bytes)
     own = {"connections": connections, "pipeline": pipeline, "transactions": transactions}
-    return Cluster(
-        seeds,
-        first.tls,
-        redirects=redirects,
-        queue=queue,
-        timeout=timeout,
-        options={**own, "blocking": blocking, "wire": wire, **options},
-    )
+    each = {**own, "blocking": blocking, "wire": wire, **options}
+    _NodePool(backend=first, **each)  # what is wrong is said here, not when a node is known
+    return Cluster(seeds, first.tls, redirects=redirects, queue=queue, timeout=timeout, options=each)

@@ -42,6 +42,7 @@ from actors import (
     Timeout,
     Transport,
 )
+from actors.options import check_counts, check_seconds
 from pools import Backend, BackendError, ConnectionLost, PoolClosed
 
 from .client import parse_url
@@ -127,6 +128,8 @@ class Subscription(Machine["Subscription"]):
             raise ValueError("nothing to subscribe to; name a channel or a pattern")
         if not urls:
             raise ValueError("no server; give its URL, or those of several that have the same to say")
+        check_counts(capacity=capacity, reply_bytes=reply_bytes)
+        check_seconds(ping=ping, connect_timeout=connect_timeout)
         parsed = [parse_url(url, tls, login) for url in urls]
         self._backends = [backend for backend, _ in parsed]
         self._login = parsed[0][1]

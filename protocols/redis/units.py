@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from actors import NEVER, Reply
+from actors.telling import told
 from pools import Cancelled, Unit
 
 from .codec import Arg, encode
@@ -208,7 +209,7 @@ def command(*arguments: Arg, idempotent: bool | None = None) -> Command[Any]:
 
 def unexpected(unit: Command[Any], value: Any, error: Exception) -> BadReply:
     """What a unit fails with whose answer could not be converted."""
-    failure = BadReply(f"{unit!r} was answered with {value!r:.100}, which it does not expect: {error!r}")
+    failure = BadReply(f"{unit!r} was answered with {value!r:.100}, which it does not expect: {told(error)}")
     failure.__cause__ = error
     return failure
 

@@ -12,7 +12,7 @@ import pytest
 from actors import Loop, SystemKernel
 
 ROOT = Path(__file__).parents[2]
-SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
 
 BEFORE = """
 import os, signal, socket, sys

@@ -351,7 +351,7 @@ def test_misuse_is_told(loop):
     loop.close()
     with pytest.raises(Misuse, match="closed"):
         loop.spawn(Noting())
-    assert "closed" in repr(loop)
+    assert repr(loop).startswith("<Loop closed, 0 machines, ")
     before = enter_loop(None)
     with pytest.raises(Misuse, match="make one first"):
         current_loop()
@@ -506,7 +506,7 @@ print("left", loop.machines, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
 @pytest.mark.parametrize(("times", "left"), [("once", "0"), ("twice", "1")])
 def test_a_first_signal_drains_and_a_second_one_stops(times, left):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, times], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", PROGRAM, times], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines()[-1] == f"left {left} True"
     assert "asked" in done.stdout

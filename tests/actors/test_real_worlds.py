@@ -25,7 +25,7 @@ from actors.kernel import SystemKernel
 from actors.simulation import Faults, Host, RealWorld, rehearse
 
 DATA = b"0123456789" * 10
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 
 
 class Echo(StreamProtocol):

@@ -13,7 +13,7 @@ from actors import ResolveError, TcpAddress, resolver
 from actors.resolver import ThreadedResolver, look_up
 from actors.testing import ManualClock
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 60.0
 
 
 class System:

@@ -178,16 +178,15 @@ def frames(driver):
 
 
 @pytest.mark.parametrize(
-    "data", [b"3\r\nabc0\r\n10\r\n0123456789", b"2\r\nab1\r\nc", b"1\r\n\r\r\n1\r\nx1\r\n\n"[0:4]]
+    ("data", "whole"),
+    [
+        (b"3\r\nabc0\r\n10\r\n0123456789", [b"abc", b"", b"0123456789"]),
+        (b"2\r\nab1\r\nc", [b"ab", b"c"]),
+        (b"1\r\n\r", [b"\r"]),
+    ],
 )
-def test_expectations_are_met_at_every_split(data):
-    at_every_split(lambda: Driver(Framed()), data, frames)
-
-
-def test_frames_come_out_whole():
-    driver = Driver(Framed())
-    driver.receive(b"3\r\nabc0\r\n10\r\n0123456789")
-    assert frames(driver) == [b"abc", b"", b"0123456789"]
+def test_expectations_are_met_at_every_split(data, whole):
+    assert at_every_split(lambda: Driver(Framed()), data, frames) == whole
 
 
 def test_a_delimiter_past_its_limit_stops_the_stream():

@@ -18,7 +18,7 @@ __all__ = ["SECONDS_MAX", "Service", "Upload", "ask"]
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = Path(__file__).parent / "workers_program.py"
-SECONDS_MAX = 20.0  # for anything that is waited for
+SECONDS_MAX = 60.0  # for anything that is waited for
 TRIES_MAX = 400
 
 

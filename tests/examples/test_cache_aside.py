@@ -201,7 +201,7 @@ def test_without_the_database_what_is_kept_is_served(
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The program, which ends by itself for a wrong argument."""
     command = [sys.executable, "-m", "examples.cache_aside", "--listen", "127.0.0.1:0", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_what_is_wrong_is_said_in_one_line(free_port: Callable[[], int]) -> None:

@@ -20,7 +20,7 @@ from tests.protocols.postgres.servers import Server
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
-SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
 Start = Callable[..., int]
 
 

@@ -24,7 +24,7 @@ from protocols import kafka
 from tests.kafka_server import KafkaCluster, MockKafka, read_all
 
 ROOT = Path(__file__).parents[2]
-SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
 LINES = {"Content-Type": "application/x-ndjson; charset=utf-8"}
 
 
@@ -348,6 +348,8 @@ def test_what_is_wrong_is_said_in_one_line() -> None:
         (("--timeout", "nan"), "more than 0"),
     ]:
         command = [sys.executable, "-m", "examples.ingest", "--listen", "127.0.0.1:0", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+        )
         assert done.returncode in (1, 2)
         assert said in done.stderr.splitlines()[-1]

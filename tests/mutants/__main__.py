@@ -104,7 +104,8 @@ class Mutants:
     def last(self) -> list[Outcome]:
         """What the last run has found."""
         lines = self.kept.read_text().splitlines() if self.kept.exists() else []
-        return [Outcome(**json.loads(line)) for line in lines]
+        outcomes = [Outcome(**json.loads(line)) for line in lines]
+        return list({each.key: each for each in outcomes}.values())
 
     def try_all(self, mutants: list[Mutant], modules: dict[str, Module], found: Survey) -> None:
         """Fork for each, and gather what they say."""
@@ -177,23 +178,13 @@ class Mutants:
         return "failed" if self.failed else "skipped" if self.skipped else "passed"
 
     def outcome(self, mutant: Mutant, what: str, by: str, seconds: float = 0.0) -> None:
-        """One more is known."""
-        self.outcomes.append(
-            Outcome(mutant.key, mutant.lines[0], mutant.operator, what, by, round(seconds, 2))
-        )
-        if what in ("survived", "no test"):
-            told(f"{what}: {mutant}")
-        elif len(self.outcomes) % 100 == 0:
-            told(f"… {len(self.outcomes)}")
-
-    def keep(self) -> None:
-        """For the next run, and for whoever reads."""
-        tried = {each.key for each in self.outcomes}
-        others = [each for each in self.last() if each.key not in tried]
-        KEPT.mkdir(exist_ok=True)
-        with self.kept.open("w") as kept:
-            for each in [*others, *self.outcomes]:
-                kept.write(f"{json.dumps(asdict(each))}\n")
+        """One more is known; it is written down at once, for the next run and for whoever reads."""
+        known = Outcome(mutant.key, mutant.lines[0], mutant.operator, what, by, round(seconds, 2))
+        self.outcomes.append(known)
+        with self.kept.open("a") as kept:
+            kept.write(f"{json.dumps(asdict(known))}\n")
+        if not known.found:
+            told(f"[{len(self.outcomes)}] {what}: {mutant}")
 
 
 def told(what: str) -> None:
@@ -231,7 +222,6 @@ def main() -> int:
     status = pytest.main([*arguments, *plugin.target.tests], plugins=[plugin])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return int(status)
-    plugin.keep()
     told(f"{time.monotonic() - begun:.0f} s")
     return report(plugin.outcomes, plugin.target.least, told)
 

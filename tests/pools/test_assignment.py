@@ -105,6 +105,47 @@ CASES = {
         {},
         ("", {0: 1, 1: 1}),
     ),
+    "no more than the depth, though more wait": (
+        (".....", backend("a")),
+        {"depth": 3, "limit": 1},
+        ("aaa", {}),
+    ),
+    "nor on those that are shared": (
+        ("......", backend(sharing="a1b2")),
+        {"depth": 3, "limit": 2},
+        ("aab", {}),
+    ),
+    "one that was idle has one in flight then": (
+        ("....", backend("a", "b1")),
+        {"depth": 3, "limit": 2},
+        ("abab", {}),
+    ),
+    "an exclusive one's member is left with it": (
+        ("x...", backend("ab")),
+        {"depth": 2, "limit": 2},
+        ("baa", {}),
+    ),
+    "shared ones of two backends in turns": (
+        ("....", backend(sharing="a1"), backend(sharing="b1")),
+        {"depth": 4, "limit": 1},
+        ("abab", {}),
+    ),
+    "where none may be opened none is wanted": (
+        ("..", backend(full=1, retry_at=11.0), backend(full=2)),
+        {},
+        ("", {1: 2}),
+    ),
+    "a backend may be tried again at the very moment": (("..", backend(retry_at=10.0)), {}, ("", {0: 2})),
+    "and is avoided no longer": (
+        ("..", backend("a", avoid_until=10.0), backend("b", full=1)),
+        {},
+        ("ab", {0: 1}),
+    ),
+    "what is avoided serves what would wait, and grows only alone": (
+        ("...", backend("ab", avoid_until=11.0), backend(full=4), backend(full=4)),
+        {},
+        ("ba", {}),
+    ),
     "all are down": (("..", backend(retry_at=11.0), backend(retry_at=12.0)), {}, ("", {})),
     "nothing waits": (("", backend("a")), {}, ("", {})),
 }

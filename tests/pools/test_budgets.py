@@ -53,5 +53,5 @@ def test_it_looks_once_in_a_second_and_by_itself_if_nobody_else_does() -> None:
 
 @pytest.mark.parametrize(("share", "per_second"), [(-0.1, 1.0), (0.1, -1.0)])
 def test_less_than_nothing_is_refused(share: float, per_second: float) -> None:
-    with pytest.raises(ValueError, match="write 0 or more for each"):
+    with pytest.raises(ValueError, match="write 0 or more"):
         RetryBudget(share, per_second)

@@ -10,10 +10,11 @@ from actors import Listener, Outcome, StreamProtocol, Transport
 from actors.outcomes import UNCHANGED
 from actors.simulation import Broken, Host, World
 from pools import Pool
+from pools.invariants import check_pool
 from pools.members import Member, State
-from pools.simulation import check_pool, watch
+from pools.simulation import watch
 from pools.testing import Ask, LineWire
-from pools.units import Work
+from pools.units import ABANDONED, Work
 
 
 class Silent(StreamProtocol):
@@ -97,6 +98,14 @@ def be_late(pool: Pool) -> None:
     busy(pool)._fifo[0].deadline = pool.loop.now - 1
 
 
+def offer_the_idle(pool: Pool) -> None:
+    pool.backends[0].sharing[idle(pool)] = None
+
+
+def miss_an_orphan(pool: Pool) -> None:
+    busy(pool)._fifo[0].stage = ABANDONED
+
+
 def share_a_connection(pool: Pool) -> None:
     idle(pool).transport = busy(pool).transport
 
@@ -114,6 +123,8 @@ def share_a_connection(pool: Pool) -> None:
         (keep_the_dead, "is over, and its slot is not free"),
         (drive_nobody, "nothing drives it"),
         (forget_the_idle, "not on its backend's idle list"),
+        (offer_the_idle, "on its backend's list of those with room"),
+        (miss_an_orphan, "has 1 orphans"),
         (be_late, "s late"),
         (share_a_connection, "one connection is used by"),
     ],

@@ -26,7 +26,7 @@ from .backend import expected
 
 __all__ = ["Asker", "Question", "Tally", "Vanisher", "questions"]
 
-PAUSE_SECONDS = 0.01  # after a refusal, so that a dead backend does not use up all questions
+PAUSE_SECONDS = 0.05  # after a refusal, so that a dead backend does not use up all questions
 _head = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r]*\r\n((?:[^\r]+\r\n)*)\r\n").match
 _length = re.compile(rb"(?i)content-length: ([0-9]+)\r\n").search
 

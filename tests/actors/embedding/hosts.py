@@ -16,7 +16,7 @@ from protocols.http.responders import StreamingResponse
 
 __all__ = ["HOSTS", "Backend", "CountingKernel", "backend_and_pool", "descriptors", "pump", "run_in"]
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 HOSTS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},
     "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},
@@ -80,6 +80,11 @@ class Backend:
         held, self.held = self.held, []
         for reply in held:
             reply.settle(None)
+
+    async def until_asked(self, path: str) -> None:
+        """Wait until a request for it has arrived."""
+        while path not in self.asked:
+            await anyio.lowlevel.checkpoint()
 
     async def until_held(self, count: int) -> None:
         """Wait until so many requests have arrived that are held back."""

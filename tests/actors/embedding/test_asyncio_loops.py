@@ -46,12 +46,15 @@ def test_gather_wait_wait_for_and_task_groups(run):
                 tasks = [group.create_task(ask(f"/{n}")) for n in range(8)]
             assert [task.result() for task in tasks] == [f"/{n}" for n in range(8)]
             held = pool.submit(http.get("/held"))
+            await backend.until_held(1)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(held, 0.01)
             assert isinstance(held.error, Cancelled)
+            second = asyncio.ensure_future(ask("/held"))
+            await backend.until_held(2)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
-                    await ask("/held")
+                    await second
             waiting = asyncio.ensure_future(pool.submit(http.get("/queued")))
             done, _ = await asyncio.wait([waiting], timeout=0.01)
             assert not done
@@ -179,7 +182,7 @@ def test_ctrl_c_ends_the_program():
         while "ready" not in program.stdout.readline():
             assert program.poll() is None
         program.send_signal(signal.SIGINT)
-        errors = program.communicate(timeout=20)[1]
+        errors = program.communicate(timeout=60)[1]
     assert program.returncode == -signal.SIGINT, errors
     assert errors.strip().endswith("KeyboardInterrupt")
     assert "Warning" not in errors

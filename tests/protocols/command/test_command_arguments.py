@@ -19,6 +19,10 @@ BACKEND = "proxy --backend http://a "
         ("proxy", "no backend to forward to; write --backend http://HOST:PORT"),
         ("proxy http://a:1", "'http://a:1' stands alone; write --backend http://a:1"),
         ("proxy 8080", "'8080' stands alone; every value follows its option"),
+        (
+            "proxy 127.0.0.1:9001",
+            "stands alone; write --backend http://127.0.0.1:9001, or --listen 127.0.0.1:9001",
+        ),
         ("proxy --backend", "--backend needs a value; write --backend URL"),
         ("proxy --backend localhost:9001", "'localhost:9001' has no scheme; write http://localhost:9001"),
         ("proxy --backend 9001", "write http://127.0.0.1:9001"),

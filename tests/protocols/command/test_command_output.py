@@ -48,8 +48,9 @@ def test_the_demo_ends_quietly_and_leaves_no_process_behind(tmp_path):
     assert (status, said) == (1, "")
 
 
-def test_a_full_disk_is_named():
-    status, said = run("--help", stdout=os.open("/dev/full", os.O_WRONLY))
+@pytest.mark.parametrize("asked", [["--help"], ["proxy", "--help"], ["sim", "--help"], ["demo", "--help"]])
+def test_a_full_disk_is_named(asked):
+    status, said = run(*asked, stdout=os.open("/dev/full", os.O_WRONLY))
     assert (status, said) == (1, "windlass: cannot write to standard output: No space left on device\n")
 
 

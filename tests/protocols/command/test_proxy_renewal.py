@@ -109,6 +109,86 @@ def test_a_hangup_reads_the_certificate_anew(
     ends(running)
 
 
+class Authority:
+    """One of those whose certificates count, in turn: each time it is `write`n, the one before is revoked."""
+
+    def __init__(self, openssl: str, folder: Path) -> None:
+        self._openssl = openssl
+        self._folder = folder
+        self._count = 0
+        self.trusted = folder / "trusted.pem"
+
+    def write(self) -> Path:
+        """A new authority takes the place of the one before. Returns a certificate of localhost by it, with
+        its key."""
+        self._count += 1
+        pem, key = self._folder / f"own{self._count}.pem", self._folder / "key.pem"
+        command = f"{self._openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        command += f" -subj /CN=localhost{self._count} -addext subjectAltName=DNS:localhost"
+        subprocess.run(
+            f"{command} -keyout {key} -out {self.trusted}".split(), check=True, capture_output=True
+        )
+        pem.write_bytes(key.read_bytes() + self.trusted.read_bytes())
+        return pem
+
+
+@pytest.fixture
+def authority(tmp_path: Path, require_program: Callable[[str, str], str]) -> Authority:
+    return Authority(require_program("openssl", "apt-get install openssl"), tmp_path)
+
+
+def status_with(port: int, certificate: Path) -> int | str:
+    """What a client gets that shows this certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(certificate)
+    client = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+    try:
+        client.request("GET", "/")
+        return client.getresponse().status
+    except ssl.SSLError as error:
+        return error.reason
+    finally:
+        client.close()
+
+
+def test_a_hangup_takes_trust_from_the_authorities_of_clients_that_are_no_longer_named(
+    start: Start, authority: Authority
+) -> None:
+    old = authority.write()
+    secured = ("--tls-certificate", os.fspath(old), "--client-ca", os.fspath(authority.trusted))
+    running = start(*START, "--backend", "http://127.0.0.1:1", *secured)
+    port = port_of(running)
+    assert status_with(port, old) == 502
+    new = authority.write()
+    assert status_with(port, new) == "TLSV1_ALERT_UNKNOWN_CA"
+    running.process.send_signal(signal.SIGHUP)
+    running.line('"renewed"')
+    assert status_with(port, new) == 502
+    assert status_with(port, old) == "TLSV1_ALERT_UNKNOWN_CA"
+
+
+def test_a_hangup_takes_trust_from_the_authorities_of_backends_that_are_no_longer_named(
+    start: Start, authority: Authority
+) -> None:
+    """The backend is a proxy, too: what it says goes `Via` it, and one that is not trusted is not asked."""
+    old = authority.write()
+    backend = start(*START, "--backend", "http://127.0.0.1:1", "--tls-certificate", os.fspath(old))
+    url = f"https://localhost:{port_of(backend)}"
+    running = start(*START, "--backend", url, "--backend-ca", os.fspath(authority.trusted))
+    port = port_of(running)
+    authority.write()
+    running.process.send_signal(signal.SIGHUP)
+    running.line('"renewed"')
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    client.request("GET", "/")
+    response = client.getresponse()
+    assert response.read().startswith(b"the backend could not be reached")
+    assert "Via" not in response.headers
+    client.close()
+    assert "trust its authority with --backend-ca" in running.line('"cannot connect"')
+
+
 EARLY = """
 import os, signal, sys
 from actors import Loop

@@ -20,7 +20,7 @@ from protocols.http.limits import DEFAULT_LIMITS
 
 __all__ = ["Answer", "Client", "Served", "Simulated", "get", "read_answers"]
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 60.0
 
 
 def get(target: str = "/", lines: str = "", method: str = "GET", minor: int = 1) -> bytes:
@@ -152,8 +152,15 @@ class Client:
     def answers(self, count: int, methods: str = "") -> list[Answer]:
         """Wait for so many complete final answers."""
         found: list[Answer] = []
+        looked = read = -1  # how many bytes there were when it was looked, and when they were read
 
         def met() -> bool:
+            nonlocal looked, read
+            size = len(self.received)
+            grows, looked = size > looked, size
+            if self.closed is None and (size == read or (grows and size < 2 * read)):
+                return False  # nothing new, or more is coming: to read all at each turn would take too long
+            read = size
             found[:] = []
             try:
                 found[:] = read_answers(self.received, methods)

@@ -18,7 +18,7 @@ from actors import Loop
 from protocols import http
 from tests.protocols.http.harness import Client, until
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 60.0
 
 
 @pytest.fixture

@@ -50,9 +50,33 @@ def test_no_spelling_of_what_the_proxy_says_itself_comes_through(name: bytes, op
     assert b"X_Other-Thing: 1\r\n" in sent
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "x-forwarded-ssl",
+        "X-Forwarded_User",
+        "X-Real-IP",
+        "X_Real_Ip",
+    ],
+)
+def test_a_strangers_word_about_forwarding_is_not_passed_on_whatever_it_tells(name: str) -> None:
+    """Frameworks behind a proxy believe these, too; a trusted proxy's are passed on as they are."""
+    asked = b"GET / HTTP/1.1\r\nHost: a\r\n%b: 6.6.6.6\r\nX-Forwarding: 1\r\n\r\n" % name.encode()
+    bench = ProxyBench()
+    bench.ask(asked)
+    sent = bench.got()
+    assert b"6.6.6.6" not in sent
+    assert b"X-Forwarding: 1\r\n" in sent
+    trusting = ProxyBench(proxy=TRUSTING)
+    trusting.ask(asked)
+    assert b"%b: 6.6.6.6\r\n" % name.encode() in trusting.got()
+
+
 TRAILERS = (
     b"X-Hop: 1\r\nX-Fine: 2\r\nContent_Length: 3\r\nContent.Type: x\r\nX_Forwarded_For: 6.6.6.6\r\n"
-    b"Content-Length: 4\r\n"
+    b"X-Forwarded_Port: 7\r\nContent-Length: 4\r\n"
 )
 
 
@@ -242,3 +266,21 @@ def test_a_backend_that_speaks_tls_is_told_apart() -> None:
     assert isinstance(reply.error, http.BadResponse)
     assert "192.0.2.7:80 speaks TLS" in str(reply.error)
     assert "write https://192.0.2.7:80" in str(reply.error)
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
+)
+def test_content_of_a_205_is_not_taken_for_the_next_answer(framing: bytes) -> None:
+    """There may be none (RFC 9110 section 15.3.6); what there is ends here."""
+    bench = ProxyBench()
+    client = bench.ask(GET)
+    for _ in range(2):  # the second time its head is known
+        bench.say(b"HTTP/1.1 205 Reset Content\r\n" + framing)
+        answer = bench.heard(client)
+        assert answer.startswith(b"HTTP/1.1 205 ")
+        assert answer.endswith(b"\r\n\r\n")
+        assert answer.count(b"Content-Length: 0\r\n") == 1
+        bench.tell(client, GET)
+    bench.say(OK)
+    assert bench.heard(client).startswith(b"HTTP/1.1 200 ")

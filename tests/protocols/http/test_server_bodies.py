@@ -304,6 +304,7 @@ class TestStreamingResponse:
 
             served.until(noticed)
             served.until(lambda: not served.server.connections)
+            assert channel.ended
 
     def test_64_mebibytes_to_a_slow_reader(self) -> None:
         """No more than the watermark and the channel hold is ever in memory."""
@@ -475,6 +476,7 @@ class TestStreamingRequest:
             served.until(lambda: served.server.requests)
             client.close()
             served.until(lambda: errors)
+            assert [str(error) for error in errors] == ["the client has gone"]
 
 
 def test_flows_compose() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.protocols.http.benches import Client, ProxyBench
 
@@ -122,6 +123,18 @@ def test_no_more_tunnels_than_the_bound_though_they_were_asked_for_before() -> N
     assert heard[1].startswith(b"HTTP/1.1 503 ")
     assert [sock.closed for sock in bench.sockets] == [False, True]
     assert bench.add_up()
+
+
+def test_a_backend_that_grants_one_tunnel_too_many_is_not_to_blame() -> None:
+    bench = ProxyBench(tunnels=1, connections=20)
+    for _ in range(10):
+        bench.ask(UPGRADE)
+    with capture_logs() as logs:
+        for index in range(10):
+            bench.say(SWITCHING + b"\r\n", index)
+    assert bench.pool.statistics().tunnels == 1
+    assert {log["event"] for log in logs} == {"tunnels full", "connection lost"}
+    assert all("tunnels" in log.get("error", "tunnels") for log in logs)
 
 
 def test_without_tunnels_an_upgrade_is_refused() -> None:

@@ -96,6 +96,58 @@ def test_a_cancel_that_cannot_be_sent_holds_nothing_up() -> None:
     assert bench.sockets[0].closed
 
 
+def test_a_cancel_that_has_hit_nothing_is_made_again() -> None:
+    bench = Played(timeout=60.0).ready()
+    gone = bench.submit(UNIT)
+    bench.run()
+    gone.cancel()
+    bench.advance(0.11)
+    for number in range(1, 4):
+        assert cancels(bench) == [*[b""] * (number - 1), CANCEL]
+        bench.end(number)  # heard, before it had read what to execute
+        bench.advance(0.1 * 2 ** (number - 1) + 0.001)
+    bench.sockets[4].end()
+    bench.say(CANCELED, index=0)
+    assert bench.sockets[0].closed
+    bench.advance(10.0)
+    assert len(bench.sockets) == 5
+    assert bench.add_up()
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_cancelled_transaction_does_not_wait_for_a_server_that_does_nothing(heard: bool) -> None:
+    bench = Played().ready()
+    told: list[BaseException] = []
+
+    @postgres.transaction
+    async def slow(tx: postgres.Transaction) -> None:
+        try:
+            await tx.submit(UNIT)
+        except BaseException as failure:
+            told.append(failure)
+            raise
+
+    reply = bench.submit(slow())
+    bench.run()
+    bench.say(m(b"C", b"BEGIN\0") + m(b"Z", b"T"))
+    reply.cancel()
+    bench.advance(0.11)
+    for _ in range(6):
+        bench.accept()
+        for sock in bench.sockets[1:] if heard else []:
+            if not sock.closed:
+                sock.end()
+        bench.run()
+        assert not bench.sockets[0].closed
+        bench.advance(0.15)
+    bench.advance(1.1)
+    assert bench.sockets[0].closed
+    assert isinstance(reply.error, Cancelled)
+    assert len(told) == 1
+    assert bench.pool.statistics().in_flight == 0
+    assert bench.add_up()
+
+
 def test_each_of_several_is_cancelled_when_its_turn_comes_and_none_that_is_wanted() -> None:
     bench = Played(pipeline=8, timeout=60.0).ready()
     units = [bench.submit(UNIT) for _ in range(5)]

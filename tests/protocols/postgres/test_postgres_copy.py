@@ -18,6 +18,7 @@ from pools import Cancelled, ConnectionLost, DeadlineExceeded, HeldAcrossBackend
 from protocols import postgres
 from protocols.postgres import PostgresError, Range, UnreadableValue
 from tests.protocols.postgres.servers import Server
+from tests.still_time import StillLoop
 
 Ask = Callable[..., Any]
 T = TypeVar("T")
@@ -139,9 +140,7 @@ def test_threads_give_what_they_have(server: Server) -> None:
         )
 
 
-def test_memory_is_bounded_while_the_server_takes_nothing(
-    boxes: Ask, db: Pool, server: Server, run: Any
-) -> None:
+def test_memory_is_bounded_while_the_server_takes_nothing(boxes: Ask, server: Server) -> None:
     taken = 0
 
     def endless() -> Iterator[bytes]:
@@ -150,11 +149,18 @@ def test_memory_is_bounded_while_the_server_takes_nothing(
             taken += 1
             yield b"%d\t%s\n" % (taken, b"x" * 1000)
 
-    async def stuck() -> BaseException | None:
+    looks: list[int] = []
+
+    def stands_still() -> bool:
+        looks.append(taken)
+        return taken > 0 and len(looks) > 20 and looks[-20] == taken
+
+    with StillLoop() as loop:
+        db = loop.spawn(postgres.pool(server.url, connections=1, pipeline=8))
         with psycopg.connect(server.url) as connection:
             connection.execute("lock table boxes")
             reply = db.submit(postgres.copy_in("boxes", endless()), timeout=0.1)
-            await settle_all(reply)
+            loop.until(lambda: reply.settled, step=0.01)
             assert taken == 0  # the server has not asked for it yet
             connection.execute(
                 "create function slow() returns trigger language plpgsql as "
@@ -164,10 +170,11 @@ def test_memory_is_bounded_while_the_server_takes_nothing(
                 "create trigger slow before insert on boxes for each row execute function slow()"
             )
         reply = db.submit(postgres.copy_in("boxes", endless()), timeout=0.4)
-        await settle_all(reply)
-        return reply.error
-
-    assert isinstance(run(stuck()), DeadlineExceeded)
+        loop.until(stands_still)
+        assert not reply.settled
+        loop.advance(0.5)
+        assert isinstance(reply.error, DeadlineExceeded)
+        loop.until(lambda: not db.statistics().in_flight)
     assert 0 < taken < 16_000  # what the sockets' buffers hold, and a quarter of a megabyte
     boxes(postgres.execute("drop function slow cascade"))
     assert count(boxes) == 0
@@ -303,26 +310,37 @@ def test_data_that_was_used_up(boxes: Ask) -> None:
         boxes(again)
 
 
-def test_a_cancelled_copy_leaves_nothing(boxes: Ask, db: Pool, run: Any) -> None:
-    async def cancel() -> None:
-        rows: Channel[bytes] = Channel(4)
-        reply = db.submit(postgres.copy_in("boxes", rows))
-        await rows.send(b"1\ta\n")
-        await sleep(0.005)
-        reply.cancel()
-        with pytest.raises(ChannelClosed):
-            await feed_on(rows)
-        endless = db.submit(postgres.copy_in("boxes", (b"%d\tx\n" % n for n in range(1 << 40))))
-        await sleep(0.005)
-        endless.cancel()
-        with pytest.raises(Cancelled):
-            await endless
+def test_a_cancelled_copy_leaves_nothing(boxes: Ask, server: Server) -> None:
+    taken = 0
 
-    run(cancel())
-    assert count(boxes) == 0
-    assert (
-        db.statistics().lost == 0
-    )  # a server that took its time got a CancelRequest, and its connection was closed
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        for taken in range(1 << 40):
+            yield b"%d\tx\n" % taken
+
+    async def feed(rows: Channel[bytes]) -> None:
+        for row in endless():
+            await rows.send(row)
+
+    with StillLoop() as loop:
+        db = loop.spawn(postgres.pool(server.url, connections=1, pipeline=8))
+        rows: Channel[bytes] = Channel(4)
+        fed = db.submit(postgres.copy_in("boxes", rows))
+        feeding = loop.spawn(feed(rows))
+        loop.until(lambda: taken > 4)  # more than waits in the channel
+        fed.cancel()
+        loop.until(lambda: feeding.settled)
+        assert isinstance(feeding.error, ChannelClosed)
+        taken = 0
+        drawn = db.submit(postgres.copy_in("boxes", endless()))
+        loop.until(lambda: taken)
+        drawn.cancel()
+        found = db.submit(postgres.fetch_value("select count(*) from boxes"))
+        loop.until(lambda: found.settled)
+        assert isinstance(fed.error, Cancelled)
+        assert isinstance(drawn.error, Cancelled)
+        assert found.result() == 0
+        assert db.statistics().closed == 0
 
 
 def test_a_copy_that_never_begins_lets_its_feeder_go(loop: Loop, server: Server, run: Any) -> None:
@@ -337,13 +355,13 @@ def test_a_copy_that_never_begins_lets_its_feeder_go(loop: Loop, server: Server,
         return reply.error
 
     async def both() -> list[BaseException | None]:
-        blocker = db.submit(postgres.execute("select pg_sleep(0.2)"))
-        await sleep(0.05)
         late, refused = await gather(loop.spawn(feed(0.05)), loop.spawn(feed(1.0)))
-        await blocker
         return [late, refused]
 
+    blocker = db.submit(postgres.execute("select pg_sleep(60)"))
+    run_until(loop, lambda: db.statistics().in_flight == 1)
     late, refused = run(both())
+    blocker.cancel()
     assert isinstance(late, DeadlineExceeded)
     assert isinstance(refused, QueueFull)
 
@@ -497,26 +515,28 @@ def test_a_slow_reader_stops_the_reading(db: Pool, run: Any) -> None:
     assert 0 < first + waiting < 2 << 20
 
 
-def test_a_reader_that_leaves_early(loop: Loop, db: Pool, ask: Ask, run: Any) -> None:
-    async def leave(sql: str) -> None:
-        stream = await db.submit(postgres.copy_out(sql))
-        stream.cancel()
+def test_a_reader_that_leaves_early(server: Server) -> None:
+    with StillLoop() as loop:
+        db = loop.spawn(postgres.pool(server.url, connections=2, pipeline=8))
 
-    run(leave("copy (select * from generate_series(1, 3000)) to stdout"))
-    assert ask(postgres.fetch_value("select 7")) == 7
-    assert db.statistics().closed == 0  # the little that was left went by
-    run(leave(MANY))
-    assert ask(postgres.fetch_value("select 8")) == 8
-    for _ in range(200):
-        running = ask(
-            postgres.fetch_value(
-                "select count(*) from pg_stat_activity where query = $1 and state = 'active'", MANY
-            )
-        )
-        if not running:
-            break
-    assert running == 0
-    run_until(loop, lambda: db.statistics().closed == 1)
+        def ask(sql: str, *arguments: Any) -> Any:
+            reply = db.submit(postgres.fetch_value(sql, *arguments))
+            loop.until(lambda: reply.settled)
+            return reply.result()
+
+        def leave(sql: str) -> None:
+            reply = db.submit(postgres.copy_out(sql))
+            loop.until(lambda: reply.settled)
+            reply.result().cancel()
+
+        leave("copy (select * from generate_series(1, 3000)) to stdout")
+        assert ask("select 7") == 7
+        assert db.statistics().closed == 0  # the little that was left went by
+        leave(MANY)
+        assert ask("select 8") == 8
+        active = "select count(*) from pg_stat_activity where query = $1 and state = 'active'"
+        loop.until(lambda: not ask(active, MANY))
+        loop.until(lambda: db.statistics().closed == 1)
 
 
 def test_a_cancelled_copy_out_is_cut_off(db: Pool, ask: Ask, run: Any) -> None:

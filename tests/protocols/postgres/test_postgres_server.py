@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -15,10 +14,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors import ANYTHING, Continue, Listener, Loop, Outcome, StreamProtocol, Transport, settle_all
+from actors.testing import run_until
 from pools import BackendDown, ConnectionLost, DeadlineExceeded, Pool, Unit
 from protocols import postgres
 from protocols.postgres import BadMessage, LeftOpen, PostgresError, UnreadableValue
 from tests.protocols.postgres.servers import PASSWORD, Server
+from tests.still_time import StillLoop
 
 Ask = Callable[..., Any]
 
@@ -273,18 +274,19 @@ def running(server: Server, what: str) -> int:
     return int(out.stdout)
 
 
-def test_a_deadline_in_mid_query_cancels_it_and_discards_the_connection(loop: Loop, server: Server) -> None:
-    db = spawn(loop, server.url, connections=1, pipeline=4)
-    wait(loop, db, postgres.fetch_value("select pg_sleep(0)"))
-    with pytest.raises(DeadlineExceeded) as caught:
-        wait(loop, db, postgres.fetch_value("select pg_sleep($1), 'deadline'", 60.0), timeout=0.2)
-    assert caught.value.stage == "sent"
-    assert wait(loop, db, postgres.fetch_value("select 1")) == 1
-    assert db.statistics().opened == 2
-    until = time.monotonic() + 5
-    while running(server, "''deadline''") and time.monotonic() < until:
-        loop.tick(0.01)
-    assert not running(server, "''deadline''")
+def test_a_deadline_in_mid_query_cancels_it_and_discards_the_connection(server: Server) -> None:
+    with StillLoop() as loop:
+        db = spawn(loop, server.url, connections=1, pipeline=4)
+        late = db.submit(postgres.fetch_value("select pg_sleep($1), 'deadline'", 60.0), timeout=20)
+        loop.until(lambda: running(server, "''deadline''"))
+        loop.advance(21)
+        assert isinstance(late.error, DeadlineExceeded)
+        assert late.error.stage == "sent"
+        after = db.submit(postgres.fetch_value("select 1"))
+        loop.until(lambda: after.settled)
+        assert after.result() == 1
+        assert db.statistics().opened == 2
+        loop.until(lambda: not running(server, "''deadline''"))
 
 
 def test_neighbours_of_a_cancelled_query_get_their_answers(loop: Loop, server: Server) -> None:
@@ -308,10 +310,7 @@ def test_a_transaction_past_its_deadline_is_cancelled(loop: Loop, server: Server
     with pytest.raises(DeadlineExceeded):
         wait(loop, db, slow(), timeout=0.3)
     assert wait(loop, db, postgres.fetch_value("select 1")) == 1
-    until = time.monotonic() + 5
-    while running(server, "''held''") and time.monotonic() < until:
-        loop.tick(0.01)
-    assert not running(server, "''held''")
+    run_until(loop, lambda: not running(server, "''held''"), seconds=30)
 
 
 def test_a_cancelled_unit_harms_nobody(loop: Loop, server: Server) -> None:
@@ -354,18 +353,18 @@ def test_a_killed_backend(loop: Loop, server: Server) -> None:
     kill = postgres.fetch_value("select pg_terminate_backend($1, 2000)", pid)
     assert wait(loop, other, kill) is True
     pid = wait(loop, db, postgres.fetch_value("select pg_backend_pid()"))
-    lost = db.submit(postgres.fetch_value("select pg_sleep(30)"))
-    for _ in range(20):
-        loop.tick(0.02)
+    lost = db.submit(postgres.fetch_value("select pg_sleep(30), 'killed'"))
+    run_until(loop, lambda: running(server, "''killed''"))
     wait(loop, other, postgres.fetch_value("select pg_terminate_backend($1, 2000)", pid))
     with pytest.raises(ConnectionLost, match="may have been executed") as caught:
         loop.run_until(lost)
     assert isinstance(caught.value.__cause__, PostgresError)
     pid = wait(loop, db, postgres.fetch_value("select pg_backend_pid()"))
-    again = db.submit(postgres.fetch_value("select pg_sleep(0.3), 5", idempotent=True))
-    for _ in range(5):
-        loop.tick(0.02)
-    wait(loop, other, postgres.fetch_value("select pg_terminate_backend($1, 2000)", pid))
+    with psycopg.connect(server.url) as connection:
+        connection.execute("select pg_advisory_xact_lock(77)")
+        again = db.submit(postgres.fetch_value("select pg_advisory_xact_lock(77), 'again'", idempotent=True))
+        run_until(loop, lambda: running(server, "''again''"))
+        wait(loop, other, postgres.fetch_value("select pg_terminate_backend($1, 2000)", pid))
     assert loop.run_until(again) is None
     assert db.statistics().retried == 1
 
@@ -462,9 +461,7 @@ def test_notices_and_notifications_are_let_by(loop: Loop, server: Server) -> Non
 def test_the_end_is_said(loop: Loop, server: Server) -> None:
     db = spawn(loop, server.url, connections=1, idle_timeout=0.01)
     wait(loop, db, postgres.fetch_value("select 1"))
-    for _ in range(20):
-        loop.tick(0.01)
-    assert db.statistics().connections == 0
+    run_until(loop, lambda: db.statistics().connections == 0)
 
 
 @pytest.mark.parametrize(

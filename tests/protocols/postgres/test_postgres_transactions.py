@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors import Channel, Loop, Misuse, Reply, gather, settle_all, sleep
+from actors.testing import run_until
 from examples import transfers
 from pools import Cancelled, ConnectionLost, HeldAcrossBackends, Pool
 from protocols import postgres
@@ -186,19 +187,18 @@ def test_a_cancelled_transaction_rolls_back(ledger: Ask, loop: Loop, db: Pool) -
     async def long(tx: Transaction) -> None:
         try:
             await tx.execute("update ledger set n = 7")
-            await tx.execute("select pg_sleep(0.2)")
+            await tx.execute("select pg_sleep(60), 'cancelled'")
             await tx.execute("select 1")
         except Cancelled as error:
             seen.append(error)
             raise
 
     reply = db.submit(long())
-    for _ in range(4):
-        loop.tick(0.02)
+    active = "select count(*) from pg_stat_activity where state = 'active' and query = $1"
+    run_until(loop, lambda: ledger(postgres.fetch_value(active, "select pg_sleep(60), 'cancelled'")))
     reply.cancel()
     assert value(ledger) == 0
-    while not seen:
-        loop.tick(0.05)
+    run_until(loop, lambda: seen)
     assert value(ledger) == 0
 
 

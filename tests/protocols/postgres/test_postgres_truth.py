@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from actors import Loop, settle_all
+from actors.testing import run_until
 from pools import Pool, Unit
 from protocols import postgres
 from protocols.postgres import PostgresError
@@ -297,15 +298,13 @@ def test_statements_that_are_deallocated(loop: Loop, server: Server, gone: str, 
 
 def test_names_are_nobody_elses(loop: Loop, server: Server) -> None:
     names: set[str] = set()
-    for _ in range(2):
-        db = spawn(loop, server, connections=3)
-        rows = [
-            db.submit(postgres.query("select name, pg_sleep(0.02) from pg_prepared_statements"))
-            for _ in "123"
-        ]
+    pools = [spawn(loop, server, connections=3, warm=3) for _ in range(2)]
+    run_until(loop, lambda: all(db.statistics().backends[0].idle == 3 for db in pools))
+    for db in pools:
+        rows = [db.submit(postgres.query("select name from pg_prepared_statements")) for _ in "123"]
         for answer in [*loop.run_until(settle_all(*rows))]:
-            assert not names & {name for name, _ in answer}  # type: ignore[misc, union-attr]
-            names |= {name for name, _ in answer}  # type: ignore[misc, union-attr]
+            assert not names & {name for (name,) in answer}  # type: ignore[misc, union-attr]
+            names |= {name for (name,) in answer}  # type: ignore[misc, union-attr]
     assert len(names) == 6
     assert all(name.startswith("windlass_") for name in names)
 

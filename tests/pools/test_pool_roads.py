@@ -1,0 +1,426 @@
+"""The rarer roads through a pool: units that go another way, connections that end in the middle of something,
+and what a unit is told then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import actors
+from actors import Reply, StreamProtocol
+from actors.simulation import Broken
+from pools import (
+    BackendDown,
+    ConnectionLost,
+    DeadlineExceeded,
+    Exchanges,
+    Held,
+    Pool,
+    PoolClosed,
+    Unit,
+    Work,
+)
+from pools.pool import BACKOFF_ALONE, BACKOFF_SEVERAL
+from pools.testing import Ask, Bench, LineWire, Refused
+
+
+class Body(Exchanges[Any]):
+    """Runs a function's coroutine."""
+
+    __slots__ = ("function", "idempotent")
+
+    def __init__(self, function: Callable[[Held], Any], idempotent: bool = False) -> None:
+        self.function = function
+        self.idempotent = idempotent
+
+    def body(self, held: Held) -> Any:
+        return self.function(held)
+
+
+def connected(wire: Callable[[], LineWire] = LineWire, **options: Any) -> Bench:
+    """With one idle connection that has answered."""
+    bench = Bench(wire, **{"connections": 1, **options})
+    bench.submit("first")
+    bench.accept()
+    bench.sent()
+    bench.answer("ok")
+    return bench
+
+
+# -- another way in ------------------------------------------------------------------------------------------
+
+
+class Apart(Unit[bytes]):
+    """Goes another way while there is one."""
+
+    asked: tuple[Any, ...] = ()
+    way: Reply[bytes] | None = None
+
+    def detour(self, pool: Any, timeout: float | None, priority: int) -> Reply[bytes] | None:
+        self.asked = (pool, timeout, priority)
+        return self.way
+
+
+def test_a_unit_may_go_another_way() -> None:
+    bench = connected()
+    unit = Apart()
+    unit.way = bench.submit("its way")
+    assert bench.pool.submit(unit, 3.0, 2) is unit.way
+    assert unit.asked == (bench.pool, 3.0, 2)
+    assert bench.pool.statistics().submitted == 2
+
+
+def test_or_go_the_usual_way_after_all() -> None:
+    bench = connected()
+    unit = Apart()
+    reply = bench.pool.submit(unit)
+    assert bench.pool.statistics().queued == 1
+    assert unit.asked == (bench.pool, None, 0)
+    bench.run()
+    assert isinstance(reply.error, AssertionError)  # the toy wire cannot send it
+    assert bench.pool.submit_apart("a lane", unit, None, 0) is None
+
+
+# -- how a pool is named, paced and numbered -----------------------------------------------------------------
+
+
+def test_a_pool_is_named_after_its_first_backends() -> None:
+    addresses = tuple(f"192.0.2.{number}:7" for number in range(1, 6))
+    pool: Pool = Pool(LineWire, addresses)
+    assert pool.name == "192.0.2.1:7, 192.0.2.2:7, 192.0.2.3:7"
+    assert Pool(LineWire, addresses, name="cache").name == "cache"
+    assert pool.token == -1
+    assert repr(pool).startswith(f"<Pool {pool.name} not spawned, 0 queued")
+    bench = Bench(backends=addresses)
+    assert bench.pool.token > 0
+    assert bench.pool.handle(bench.loop) is bench.pool  # type: ignore[arg-type]
+
+
+def test_the_only_backend_is_asked_again_sooner() -> None:
+    assert Bench().pool.backoff is BACKOFF_ALONE
+    assert Bench(backends=("192.0.2.1:7", "192.0.2.2:7")).pool.backoff is BACKOFF_SEVERAL
+
+
+@pytest.mark.parametrize(
+    "options", [{"connections": 1, "pipeline": 1, "queue": 1, "attempts": 1}, {"warm": 10}, {"tunnels": 0}]
+)
+def test_the_least_and_the_most_are_taken(options: dict[str, int]) -> None:
+    assert Bench(**options).add_up()
+
+
+def test_where_a_unit_was_late_is_told() -> None:
+    bench = connected(name="cache")
+    bench.submit("busy", timeout=9.0)
+    reply = bench.submit("late", timeout=0.5)
+    bench.advance(0.5)
+    assert "(pool cache, backend 192.0.2.7:7000, stage queued); it was not sent" in str(reply.error)
+    bench = connected()
+    reply = bench.submit("late", timeout=0.5)
+    bench.run()
+    bench.advance(0.5)
+    assert "(pool 192.0.2.7:7000, stage sent); it may have been executed" in str(reply.error)
+
+
+def test_a_wire_may_take_several_kinds_of_units() -> None:
+    class One(Unit[Any]):
+        pass
+
+    class Other(Unit[Any]):
+        pass
+
+    class Strict(LineWire):
+        __slots__ = ()
+        takes = (One, Other)
+
+        def send(self, work: Work[Any]) -> None:
+            raise TypeError("cannot")
+
+    bench = Bench(Strict, pipeline=2)
+    foreign, own = bench.submit("neither"), bench.submit(One())
+    bench.accept()
+    with pytest.raises(actors.Misuse, match=r"is a Ask, and the pool of .* takes One or Other"):
+        foreign.result()
+    assert isinstance(own.error, TypeError)
+    assert "Strict.send could not send" in own.error.__notes__[0]
+
+
+def test_a_pool_that_has_stopped_says_so() -> None:
+    bench = connected()
+    bench.pool.drain()
+    assert "drains" in str(bench.pool.submit(Ask("a")).error)
+    bench.run()
+    assert "has stopped" in str(bench.pool.submit(Ask("a")).error)
+    assert repr(bench.pool) == "<Pool 192.0.2.7:7000 stopped, 0 queued, 0 in flight on 0 connections>"
+
+
+# -- connections that end ------------------------------------------------------------------------------------
+
+
+class Ending(LineWire):
+    """`error, bye` is the backend's error and its last."""
+
+    __slots__ = ()
+
+    def received(self) -> actors.Expectation | None:
+        if self.transport.input.startswith(b"error, bye\n"):
+            self.transport.consume(len(b"error, bye\n"))
+            self.member.fail(Refused("error, bye"), reusable=False)
+            return None
+        return super().received()
+
+
+def test_an_error_may_be_the_last_answer() -> None:
+    bench = connected(Ending, pipeline=3)
+    first, behind = bench.submit("a"), bench.submit("b")
+    assert bench.sent() == ["a", "b"]
+    bench.answer("error, bye")
+    assert isinstance(first.error, Refused)
+    assert bench.sockets[0].closed
+    bench.accept()
+    assert bench.sent() == ["b"]
+    bench.answer("B")
+    assert behind.result() == b"B"
+    assert bench.pool.statistics().taken_back == 1
+
+
+def test_what_stands_unsent_behind_the_last_answer_was_not_executed() -> None:
+    class Unpromising(LineWire):
+        __slots__ = ()
+        spares_behind = False
+
+    bench = connected(Unpromising, pipeline=3)
+    first = bench.submit("a")
+    assert bench.sent() == ["a"]
+    bench.sockets[0].room = 0
+    behind = bench.submit("b")
+    bench.run()
+    bench.answer("bye")
+    assert first.result() == b"bye"
+    bench.accept()
+    assert bench.sent() == ["b"]
+    bench.answer("B")
+    assert behind.result() == b"B"
+
+
+def test_what_was_taken_back_has_not_been_tried() -> None:
+    bench = Bench(lambda: LineWire(b"welcome"), connections=1, attempts=2)
+    reply: Any = bench.submit(Ask("a", idempotent=True))
+    for _ in range(3):
+        bench.accept()
+        bench.sockets[-1].room = 0
+        bench.answer("welcome")
+        assert reply.attempts == 1
+        bench.reset()
+        assert reply.attempts == 0
+        bench.advance(1.0)  # it was closed before it was asked, which is a reason to wait a moment
+    for _ in range(2):
+        bench.accept()
+        bench.answer("welcome")
+        assert bench.sent() == ["a"]
+        bench.reset()
+        bench.advance(0.1)
+    assert isinstance(reply.error, ConnectionLost)
+    now = bench.pool.statistics()
+    assert (now.taken_back, now.retried) == (3, 1)
+
+
+class NotMe(LineWire):
+    """`not me` is about the server."""
+
+    __slots__ = ()
+
+    def received(self) -> actors.Expectation | None:
+        if self.transport.input.startswith(b"not me\n"):
+            self.transport.consume(len(b"not me\n"))
+            self.member.elsewhere(Refused("not me"))
+            return None
+        return super().received()
+
+
+def test_a_server_that_is_never_the_right_one_has_so_many_attempts() -> None:
+    bench = connected(NotMe, attempts=3, timeout=100.0)
+    reply = bench.submit("write")
+    for _ in range(3):
+        assert not reply.settled
+        bench.accept()
+        bench.advance(1.0)
+        assert bench.sent() == ["write"]
+        bench.answer("not me")
+    assert isinstance(reply.error, Refused)
+    assert len(bench.sockets) == 3
+
+
+def test_of_connections_that_were_never_heard_one_that_is_silent_tells_of_the_others() -> None:
+    class Pinged(LineWire):
+        __slots__ = ()
+
+        def probe(self) -> Unit[Any]:
+            return Ask("PING")
+
+    bench = Bench(Pinged, connections=2, warm=2)
+    bench.accept()
+    bench.advance(5.0)
+    late = bench.submit("late", timeout=2.0)
+    bench.run()
+    bench.advance(2.0)
+    assert isinstance(late.error, DeadlineExceeded)
+    assert bench.sent(0) == ["PING"]
+
+
+def test_a_connection_that_was_handed_over_has_no_room_for_anybody() -> None:
+    class Upgrading(LineWire):
+        __slots__ = ()
+
+        def received(self) -> actors.Expectation | None:
+            if self.transport.input.startswith(b"upgrade\n"):
+                self.transport.consume(8)
+                self.member.answer(b"upgrade")
+                self.member.hand_over(StreamProtocol())
+                return None
+            return super().received()
+
+    bench = connected(Upgrading, pipeline=4)
+    reply = bench.submit("a")
+    bench.run()
+    bench.sent()
+    bench.answer("upgrade")
+    assert reply.result() == b"upgrade"
+    other = bench.submit("other")
+    bench.accept()
+    assert (bench.sent(0), bench.sent(1)) == ([], ["other"])
+    bench.answer("ok")
+    assert other.result() == b"ok"
+
+
+# -- units of several exchanges ------------------------------------------------------------------------------
+
+
+class Lingering(LineWire):
+    """Its work goes on being stopped when nobody waits any more."""
+
+    __slots__ = ()
+
+    def abandoned(self, work: Work[Any]) -> None:
+        self.lingers = True
+
+    def stopped(self) -> None:
+        self.lingers = False
+        self.member.wake()
+
+
+def test_a_late_one_may_linger_until_it_is_stopped() -> None:
+    heard: list[BaseException] = []
+
+    async def body(held: Held) -> None:
+        exchanges = [held.submit(Ask("one")), held.submit(Ask("two"))]
+        for exchange in exchanges:
+            try:
+                await exchange
+            except DeadlineExceeded as error:
+                heard.append(error)
+        with pytest.raises(DeadlineExceeded):
+            await held.submit(Ask("three"))
+
+    bench = connected(Lingering)
+    (member,) = bench.pool.backends[0].members
+    reply = bench.submit(Body(body), timeout=0.5)
+    assert bench.sent() == ["one", "two"]
+    bench.advance(0.5)
+    assert isinstance(reply.error, DeadlineExceeded)
+    assert heard == [reply.error] * 2
+    assert not bench.sockets[0].closed
+    now = bench.pool.statistics()
+    assert (now.orphans, now.in_flight, now.backends[0].in_flight) == (2, 0, 2)
+    bench.answer("1")
+    assert bench.pool.statistics().orphans == 1
+    assert not bench.sockets[0].closed
+    member.wire.stopped()
+    bench.run()
+    assert bench.sockets[0].closed
+    assert bench.pool.statistics().backends[0].in_flight == 0
+    assert bench.add_up()
+
+
+def test_what_ended_it_is_what_its_next_exchange_gets() -> None:
+    heard: list[BaseException] = []
+
+    async def body(held: Held) -> None:
+        for text in ("one", "two"):
+            try:
+                await held.submit(Ask(text))
+            except (DeadlineExceeded, PoolClosed, ConnectionLost) as error:
+                heard.append(error)
+
+    bench = connected()
+    reply = bench.submit(Body(body), timeout=0.5)
+    bench.run()
+    bench.advance(0.5)
+    assert heard == [reply.error, reply.error]
+
+    heard.clear()
+    bench = connected()
+    bench.submit(Body(body))
+    bench.run()
+    bench.loop.kill(bench.pool.token)
+    assert [type(error) for error in heard] == [PoolClosed, PoolClosed]
+
+
+def test_a_loss_names_its_cause() -> None:
+    heard: list[BaseException] = []
+
+    async def body(held: Held) -> None:
+        answer = held.submit(Ask("a"))
+        await answer
+        try:
+            await held.submit(Ask("b"))
+        except ConnectionLost as error:
+            heard.append(error)
+            raise
+
+    bench = connected()
+    reply = bench.submit(Body(body))
+    bench.run()
+    bench.answer("A")
+    bench.reset()
+    assert isinstance(reply.error, ConnectionLost)
+    assert isinstance(heard[0].__cause__, OSError)
+
+
+def test_one_that_waits_to_be_run_anew_may_be_cancelled() -> None:
+    async def body(held: Held) -> None:
+        await held.submit(Ask("a"))
+
+    bench = connected(timeout=100.0)
+    reply = bench.submit(Body(body, idempotent=True))
+    bench.run()
+    bench.reset()
+    assert bench.pool.statistics().queued == 1
+    reply.cancel()
+    assert bench.pool.statistics().queued == 0
+    assert bench.pool.statistics().retried == 1
+    assert bench.add_up()
+
+
+def test_a_lost_unit_that_may_not_be_sent_again_is_told_when_all_are_down() -> None:
+    bench = connected(backends=("192.0.2.7:7000",), attempts=3)
+    tried = bench.submit(Ask("tried", idempotent=True))
+    bench.run()
+    bench.reset()
+    fresh = bench.submit("fresh")
+    bench.refuse()
+    assert isinstance(tried.error, ConnectionLost)
+    assert "may have been executed" in str(tried.error)
+    assert tried.error.__cause__ is not None
+    assert isinstance(fresh.error, BackendDown)
+    assert "the unit was not sent" in str(fresh.error)
+    assert isinstance(fresh.error.__cause__, OSError)
+
+
+def test_a_bench_notices_books_that_are_wrong() -> None:
+    bench = connected()
+    bench.pool.backends[0].opening += 1
+    with pytest.raises(Broken, match=r"bench: .* counts 0 in flight and 1 opening"):
+        bench.run()
