@@ -16,12 +16,16 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 demo: $(VENV)/run.stamp
 	@$(VENV)/bin/windlass demo
 
-# Several at a time, a file's tests in one process. The summary says in a line each what was skipped and why.
+# Several at a time, a file's tests in one process (tests/scheduling.py). The summary says in a line each what was
+# skipped and why.
 PYTEST = $(VENV)/bin/python -m pytest --quiet -n auto --dist loadfile -r fEs
+
+# From 3.12 on the interpreter tells a line once, instead of each time.
+MEASURING = $$($(VENV)/bin/python -c 'import sys; print("env COVERAGE_CORE=sysmon" * (sys.version_info >= (3, 12)))')
 
 test: $(VENV)/dev.stamp
 	@echo "running every test; those whose server is not installed are skipped and listed at the end"
-	@$(PYTEST) --cov --cov-report=term
+	@$(MEASURING) $(PYTEST) --cov --cov-report=term
 
 quick: $(VENV)/dev.stamp
 	@echo "running the tests that need no server and little time"

@@ -81,6 +81,5 @@ def doubtful(pool: Pool, backend: Backend, error: BaseException | None, asked: b
         delay = pool.backoff.delay(doubts - DOUBTS_MAX + 1, random)
         backend.avoid_until = now + delay
         if doubts & (doubts - 1) == 0 or doubts == DOUBTS_MAX:
-            preferred = round(delay, 3)
-            event = "backend closes without an answer"
-            pool.warn(event, backend, error, in_a_row=doubts, others_preferred_for=preferred)
+            preferred = {"in_a_row": doubts, "others_preferred_for": round(delay, 3)}
+            pool.warn("backend closes without an answer", backend, error, **preferred)

@@ -96,8 +96,8 @@ def _check_member(member: Member, backend: Backend, host: Place) -> None:
     idle = member.state is State.READY and not member.in_flight and member.wire.writable
     if (member in backend.idle) != idle:
         raise Broken(f"{host.name}: {member!r} is {'not ' if idle else ''}on its backend's idle list")
-    has_room = 0 < member.in_flight < member.pool.pipeline and member.wire.writable
-    if member in backend.sharing and not has_room:
+    may_share = member.state is State.READY and member.wire.writable
+    if member in backend.sharing and not (may_share and 0 < member.in_flight < member.pool.pipeline):
         raise Broken(f"{host.name}: {member!r} is on its backend's list of those with room")
     orphans = sum(work.stage == ABANDONED for work in member._fifo)
     if member.orphans != orphans:

@@ -311,6 +311,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if self.queue.live:
             self._dispatch(now)
         if self.draining_now and not self._busy:
+            for backend in self.backends:
+                for member in list(backend.idle):
+                    member.retire()  # in good order, with what its protocol says at the end
             return Stop()
         return Timeout(self, self._next)
 

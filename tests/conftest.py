@@ -11,15 +11,20 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import scheduling
 from tests.kafka_server import KafkaCluster, MockKafka, require_kafka
 from tests.redis_server import RedisCluster, RedisServer
+
+ASKED_FOR = "PYTEST_XDIST_AUTO_NUM_WORKERS"
+MEASURED = "COVERAGE_PROCESS_CONFIG"  # in the environment of a process that is to measure itself
 
 # How long an example takes, and how long it takes to think of one, depends on what else the machine does.
 settings.register_profile("windlass", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +54,40 @@ http {{
     }}
 }}
 """
+
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """How many processes `-n auto` is, unless the environment says it."""
+    return None if os.environ.get(ASKED_FOR) else scheduling.process_count()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.Shares:
+    """With `-n`: who runs what."""
+    return scheduling.Shares(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-n`: what begins first. By itself a run keeps the order of the files."""
+    if hasattr(config, "workerinput"):
+        items[:] = scheduling.in_order(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test that is not measured starts processes that are not either."""
+    measured = item.get_closest_marker("no_cover") is None
+    kept = None if measured else os.environ.pop(MEASURED, None)
+    try:
+        return (yield)
+    finally:
+        if kept is not None:
+            os.environ[MEASURED] = kept
 
 
 def pytest_configure() -> None:
@@ -144,8 +183,8 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
 
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """A real Kafka of one broker for the whole session."""
-    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka")) as cluster:
+    """A real Kafka of one broker for the whole session, which also listens with SASL and with TLS."""
+    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka"), secured=True) as cluster:
         yield cluster
 
 
@@ -153,13 +192,6 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaClus
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """A real Kafka of three brokers for the whole session. A test that stops one starts it again."""
     with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafka3"), 3) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="session")
-def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """A real Kafka of one broker that also listens with SASL and with TLS."""
-    with KafkaCluster(require_kafka(), tmp_path_factory.mktemp("kafkas"), secured=True) as cluster:
         yield cluster
 
 

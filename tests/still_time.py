@@ -5,11 +5,13 @@ is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from actors import Loop
+from actors import Address, Loop, TcpAddress
 from actors.kernel import SystemKernel
 from actors.testing import ManualClock
+from tests.relay import Relay
 
 __all__ = ["StillLoop"]
 
@@ -17,11 +19,21 @@ TICKS_MAX = 100_000
 LOOK_SECONDS = 0.01  # of real time, for what happens elsewhere
 
 
+def connect(straight: Callable[[Address], Any], through: Relay, address: Address) -> Any:
+    """To the relay in place of its target."""
+    if isinstance(address, TcpAddress) and address.port == through.target:
+        address = TcpAddress("127.0.0.1", through.port)
+    return straight(address)
+
+
 class StillLoop(Loop):
     """A loop on the system's kernel, but for its clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, through: Relay | None = None) -> None:
+        """`through`: what connects to its target goes through it, as through a NAT."""
         kernel = SystemKernel()
+        if through is not None:
+            kernel.connect = partial(connect, kernel.connect, through)  # type: ignore[method-assign]
         self.clock = kernel.monotonic = ManualClock()  # type: ignore[assignment]
         super().__init__(kernel=kernel)
 

@@ -134,7 +134,8 @@ def check_events(name: str | None, rows: list[list[str]]) -> None:
     logged = {
         argument.value
         for call in calls
-        if isinstance(call.func, ast.Attribute) and call.func.attr in ("info", "warning", "error", "_say")
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("info", "warning", "error", "warn", "_say")
         for argument in call.args[:2]
         if isinstance(argument, ast.Constant)
     }

@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,12 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """What a module is, read once for all that is asked about it."""
+    return ast.parse(path.read_text())
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_are_there_and_typed(package: str) -> None:
     folder = ROOT / package
@@ -69,9 +76,10 @@ def test_packages_are_there_and_typed(package: str) -> None:
     assert (folder / "py.typed").is_file()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_open_with_their_theory_and_name_what_is_public(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     assert ast.get_docstring(tree), "say in a few lines what the module is for and which rules it keeps"
     assigned = {
         ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
@@ -97,12 +105,13 @@ def repeats_a_group_possessively(pattern: str) -> bool:
     return POSSESSIVE_GROUP.search(CHARACTER.sub("x", pattern)) is not None
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_pattern_repeats_a_group_possessively(path: Path) -> None:
     # Python before 3.11.5 keeps half an item of such a repeat, and takes what it should refuse.
     literals = [
         node.value if isinstance(node.value, str) else node.value.decode("latin-1")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
     ]
     if path.name != "__main__.py":  # and put together from parts

@@ -67,6 +67,7 @@ def test_what_follows_from_a_knob_follows_from_it_now() -> None:
                 assert made(own) == value_of(place), place
 
 
+@pytest.mark.no_cover
 def test_every_number_is_a_knob_or_fixed_for_a_reason() -> None:
     undecided = []
     for module, tree, _ in modules():
@@ -104,6 +105,7 @@ def test_what_is_fixed_is_there() -> None:
         assert not {f"{module}.{name}" for name in names} & PLACES
 
 
+@pytest.mark.no_cover
 def test_every_knob_is_read_where_it_is_used() -> None:
     """No module keeps a copy that turning would not reach: imported by name, as a default argument, or made
     into something else when the module is loaded; unless the knob names the copy."""

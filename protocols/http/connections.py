@@ -166,7 +166,7 @@ class ServerConnection(StreamProtocol):
                 answer = server.failed(request, error)
                 write_response(transport, answer, lines, head.method, head.minor)
             if server.access_log is not None:
-                server.access_log.add(transport, request, answer.status, len(answer.body), 0.0)
+                server.report(transport, request, answer.status, len(answer.body), 0.0)
             if start == size:
                 transport.input = b""
             if not staying or transport.unsent > SENDING_MIN:
@@ -229,7 +229,7 @@ class ServerConnection(StreamProtocol):
         response = text_response(f"{refusal.reason}\n", refusal.status)
         write_response(transport, response, self.server.date_line() + CLOSE_LINE)
         if self.server.access_log is not None:
-            self.server.access_log.add(transport, request, refusal.status, len(response.body), 0.0)
+            self.server.report(transport, request, refusal.status, len(response.body), 0.0)
         transport.linger = True
         return Stop()
 

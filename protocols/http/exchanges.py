@@ -235,7 +235,7 @@ class Exchange:
         self._answered = True
         if connection.server.access_log is not None:
             size = 0 if self._bodiless else max(length, -1)
-            connection.server.access_log.add(self.transport, self.request, status, size, self._taken())
+            connection.server.report(self.transport, self.request, status, size, self._taken())
 
     def send(self, data: bytes) -> None:
         """A piece of the body; nothing is sent where there is none (HEAD, 204, 304). Raises `ValueError` for
@@ -275,7 +275,7 @@ class Exchange:
         self._answered = self._finished = True
         if server.access_log is not None:
             size = len(response.body)
-            server.access_log.add(self.transport, self.request, response.status, size, self._taken())
+            server.report(self.transport, self.request, response.status, size, self._taken())
 
     def relay(self, status: int, head: bytes, body: bytes, *, dated: bool = False) -> None:
         """A whole final answer in one write: `send_head`, `send` and `finish`. `head`: what
@@ -298,7 +298,7 @@ class Exchange:
             self.transport.write(body)
         self._answered = self._finished = True
         if server.access_log is not None:
-            server.access_log.add(self.transport, self.request, status, len(body), self._taken())
+            server.report(self.transport, self.request, status, len(body), self._taken())
 
     def _taken(self) -> float:
         """Seconds from the request to its answer's head."""

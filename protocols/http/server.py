@@ -177,6 +177,15 @@ class Server(Listener):
             return self.timeouts
         return found
 
+    def report(
+        self, transport: Transport, request: Request | None, status: int, size: int, seconds: float
+    ) -> None:
+        """To the access log, which there is. What it raises is logged, and reaches nobody else."""
+        try:
+            self.access_log.add(transport, request, status, size, seconds)  # type: ignore[union-attr]
+        except Exception as error:
+            self._scope.loop.log.error("access log failed", error=told(error), exc_info=error)
+
     def timed_out(self, name: str) -> None:
         """Count a timeout of this class."""
         self._timed_out[name] += 1

@@ -25,6 +25,7 @@ from .fetching import NoOffset
 from .group import Membership
 from .member import Rebalance
 from .messages import Push, RecordMetadata, message
+from .offsets import Offset
 from .producer import KafkaPool, ProducerStatistics
 from .records import Record
 from .transactions import Transaction, TransactionalPool
@@ -41,6 +42,7 @@ __all__ = [
     "MessageTooLarge",
     "NoOffset",
     "NoSuchTopic",
+    "Offset",
     "ProducerFenced",
     "ProducerStatistics",
     "Push",

@@ -10,6 +10,7 @@ from typing import Any, Final
 from actors.options import check_counts
 
 from .assignors import TopicPartition
+from .offsets import Offset, epoch_of
 
 __all__ = ["OFFSET_MAX", "offset_of", "offsets_of", "partition_of", "text_of", "whole_of"]
 
@@ -32,11 +33,11 @@ def offset_of(value: Any) -> int:
     return whole_of("offset", value, least=0, most=OFFSET_MAX)
 
 
-def offsets_of(value: Any) -> dict[TopicPartition, int]:
+def offsets_of(value: Any) -> dict[TopicPartition, Offset]:
     """Offsets by partition. Raises `TypeError`, `ValueError`."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{value!r:.60} is no mapping; write {{TopicPartition(topic, number): offset}}")
-    return {partition_of(key): offset_of(offset) for key, offset in value.items()}
+    return {partition_of(key): Offset(offset_of(offset), epoch_of(offset)) for key, offset in value.items()}
 
 
 def whole_of(name: str, value: Any, *, least: int, most: int = OFFSET_MAX) -> int:

@@ -7,9 +7,10 @@
 Made by `consumer`, in `protocols.kafka.consuming`.
 
 Rules:
-1. Whoever asks for the next messages has finished those before. That is what is stored with the group, every
-   `auto_commit` seconds, before partitions are given back, and at the end; so a message that was begun and
-   not finished is read again (at least once). With `auto_commit` None nothing is stored but by `commit`.
+1. Whoever asks for the next messages has finished those before, so there is one reader: a second one that
+   waits gets `Misuse`. What is finished is stored with the group, every `auto_commit` seconds, before
+   partitions are given back, and at the end; so a message that was begun and not finished is read again (at
+   least once). With `auto_commit` None nothing is stored but by `commit`.
 2. A reader that is slow stops the fetching, never the heartbeats. What is read ahead has a limit.
 3. Of a partition that the group takes away nothing is delivered any more. `on_rebalance` is told.
 4. Brokers that restart and leaders that move are ridden out. What needs a person (no right to read, a topic
@@ -37,6 +38,7 @@ from .errors import error_of
 from .fetching import Asks, Fetcher, FetchSettings
 from .group import GroupSettings, Membership
 from .member import Member, Rebalance
+from .offsets import Offset
 from .reading import Position
 from .records import Record
 from .verdicts import fatal_cause
@@ -46,6 +48,10 @@ __all__ = ["Consumer", "ConsumerStatistics"]
 STRANGE_MAX: Final = 4  # times in a row that nobody answers as a broker does; one that restarts hangs up, too
 MISSING_SECONDS: Final = 1.0  # between two looks for a topic that is not there
 FINISH_SECONDS: Final = 1.0  # that a drain grants the reader for the messages it is at
+TWO_READERS: Final = (
+    "another flow waits for this consumer's messages, and whoever asks for the next has finished those "
+    "before: give each flow a consumer of its own, or let one reader hand the messages on"
+)
 MANY: Final = 500  # messages, as max.poll.records of Java's client
 
 
@@ -94,6 +100,7 @@ class Consumer(Machine["Consumer"]):
         "_scope",
         "_start",
         "_strange",
+        "_waited_for",
         "auto_commit",
         "closed",
         "fetch",
@@ -133,6 +140,7 @@ class Consumer(Machine["Consumer"]):
         self._fetcher: Fetcher = None  # type: ignore[assignment]  # likewise
         self._member: Member | None = None
         self._receiver: Any = None  # a scope, or what a host wakes in its place
+        self._waited_for = False  # by a reader
         self._position: Position | None = None  # where the messages in `_ready` come from
         self._ready: list[Record] = []
         self._start = self._index = (
@@ -140,7 +148,7 @@ class Consumer(Machine["Consumer"]):
         )
         self._behind = 0  # the offset behind all of `_ready`
         self._loaded_as: Membership | None = None  # who we were when these were loaded
-        self._held_over: dict[TopicPartition, int] = {}  # given back or lost while the reader is at it
+        self._held_over: dict[TopicPartition, Offset] = {}  # given back or lost while the reader is at it
         self._delivered = 0
         self._ended = False
         self._error: BaseException | None = None
@@ -163,8 +171,8 @@ class Consumer(Machine["Consumer"]):
     # -- for the reader --------------------------------------------------------------------------------------
 
     async def receive(self) -> Record:
-        """The next message; those before it are finished. Raises what ended the consumer, or `ChannelClosed`
-        at the end.
+        """The next message; those before it are finished. Raises what ended the consumer, `ChannelClosed` at
+        the end, or `Misuse` while another flow waits.
         """
         if self._index >= len(self._ready):
             await self._refill()
@@ -197,7 +205,13 @@ class Consumer(Machine["Consumer"]):
         while not self._load():
             if self._ended:
                 raise self._error or ChannelClosed("the consumer has ended")
-            await _Readable(self)
+            if self._waited_for:
+                raise Misuse(TWO_READERS)
+            self._waited_for = True
+            try:
+                await _Readable(self)
+            finally:
+                self._waited_for = False
 
     @property
     def readable(self) -> bool:
@@ -266,17 +280,18 @@ class Consumer(Machine["Consumer"]):
             offsets[key] = max(offsets.get(key, 0), record.offset + 1)
         return self._store(offsets)
 
-    def positions(self) -> dict[TopicPartition, int]:
+    def positions(self) -> dict[TopicPartition, Offset]:
         """By partition, the offset behind all that was delivered; also of a partition that the group has
-        taken away while the reader is at its messages.
+        taken away while the reader is at its messages. Each is an `Offset`, which a transaction stores with
+        its leader epoch.
         """
         self._check_spawned()
         return self._positions() | self._held_over
 
-    def _positions(self) -> dict[TopicPartition, int]:
+    def _positions(self) -> dict[TopicPartition, Offset]:
         self._mark()
         positions = self._fetcher.positions.items()
-        return {key: position.delivered for key, position in positions if position.delivered >= 0}
+        return {key: position.reached for key, position in positions if position.delivered >= 0}
 
     @property
     def membership(self) -> Membership:
@@ -531,7 +546,7 @@ class Consumer(Machine["Consumer"]):
                 self._drop(position)
                 position.paused = position.given_back = True
                 if at_it:
-                    self._held_over[key] = position.delivered
+                    self._held_over[key] = position.reached
 
     def _done(self, keys: Iterable[TopicPartition]) -> Offsets:
         """What is finished and not stored, if it is to be stored without being asked."""

@@ -1,4 +1,4 @@
-"""The consumer's options."""
+"""The consumer's options: one function, as long as there are options to be named and checked."""
 
 from __future__ import annotations
 

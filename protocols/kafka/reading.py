@@ -24,6 +24,7 @@ from typing import Final
 
 from .assignors import TopicPartition
 from .fetch_api import AbortedTransaction
+from .offsets import Offset
 from .records import ABORT, Batch, Record, batches, control_type, record_pieces, whole_batches
 
 __all__ = ["Position", "ReadAhead"]
@@ -101,6 +102,11 @@ class Position:
             if first < offset:
                 return epoch
         return self.believed
+
+    @property
+    def reached(self) -> Offset:
+        """Where to go on behind all that was delivered."""
+        return Offset(self.delivered, self.epoch_before(self.delivered))
 
     def doubtful(self, leader_epoch: int) -> bool:
         """Whether a leader of this epoch may not have what was read."""

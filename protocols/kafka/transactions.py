@@ -43,6 +43,7 @@ from .arguments import offsets_of
 from .batches import Partition
 from .errors import CODES, KafkaError, ProducerFenced, TransactionAborted, error_of, twin
 from .messages import Push, RecordMetadata
+from .offsets import epoch_of
 from .producer import KafkaPool
 from .schema import Message, Request
 from .verdicts import fatal_cause
@@ -223,7 +224,7 @@ class TransactionalPool(KafkaPool):
         topics: dict[str, TxnOffsets] = {}
         for (topic, partition), offset in read.items():
             named = topics.setdefault(topic, TxnOffsets(topic, []))
-            named.partitions.append(TxnOffset(partition, offset, -1, None))
+            named.partitions.append(TxnOffset(partition, offset, epoch_of(offset), None))
         commit = TxnOffsetCommit(
             self._name,
             member.group,

@@ -38,7 +38,7 @@ def installed(tmp_path: Path) -> Path:
         shutil.copytree(
             HOME / name,
             folder / name,
-            ignore=shutil.ignore_patterns("__pycache__", "http", "redis", "postgres", "kafka", "scenarios"),
+            ignore=shutil.ignore_patterns("http", "redis", "postgres", "kafka", "scenarios"),
         )
     return folder
 

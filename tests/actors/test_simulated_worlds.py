@@ -365,6 +365,7 @@ for name in sorted(SCENARIOS):
 """
 
 
+@pytest.mark.no_cover
 def test_the_same_in_every_process_whatever_was_run_before() -> None:
     def hashes(hash_seed: str) -> list[str]:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}

@@ -1,4 +1,4 @@
-"""What the type checker must say of what is awaited. Never run: `test_awaiting_is_typed` checks it."""
+"""What the type checker must say of what is awaited. Never run: `test_docs_types` has it checked."""
 
 from __future__ import annotations
 

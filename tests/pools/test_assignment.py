@@ -184,6 +184,7 @@ def addresses(draw: st.DrawFn, depth: int, limit: int) -> Address:
     )
 
 
+@pytest.mark.no_cover
 @given(st.data(), st.integers(1, 4), st.integers(1, 6), st.text(".x", max_size=30))
 def test_whatever_the_situation(data: st.DataObject, depth: int, limit: int, waiting: str) -> None:
     backends = data.draw(st.lists(addresses(depth, limit), min_size=1, max_size=3))

@@ -339,4 +339,4 @@ class PoolModel(RuleBasedStateMachine):
 
 TestPoolModel = PoolModel.TestCase
 TestPoolModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestPoolModel.pytestmark = [pytest.mark.filterwarnings("ignore")]
+TestPoolModel.pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.no_cover]

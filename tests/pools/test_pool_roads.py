@@ -156,6 +156,21 @@ def test_a_pool_that_has_stopped_says_so() -> None:
     assert repr(bench.pool) == "<Pool 192.0.2.7:7000 stopped, 0 queued, 0 in flight on 0 connections>"
 
 
+def test_a_drain_ends_idle_connections_in_good_order() -> None:
+    class Polite(LineWire):
+        __slots__ = ()
+
+        def goodbye(self) -> None:
+            self.transport.write(b"goodbye\n")
+
+    bench = connected(Polite)
+    bench.pool.drain()
+    assert bench.sent() == ["goodbye"]
+    assert bench.sockets[0].closed
+    assert not bench.loop.alive(bench.pool.token)
+    assert bench.pool.statistics().closed == 1
+
+
 # -- connections that end ------------------------------------------------------------------------------------
 
 
@@ -225,6 +240,64 @@ def test_what_was_taken_back_has_not_been_tried() -> None:
     assert isinstance(reply.error, ConnectionLost)
     now = bench.pool.statistics()
     assert (now.taken_back, now.retried) == (3, 1)
+
+
+def test_a_neighbour_of_a_late_unit_keeps_its_own_deadline() -> None:
+    bench = connected(pipeline=2)
+    late, neighbour = bench.submit("late", timeout=1.0), bench.submit("neighbour", timeout=3.0)
+    bench.run()
+    bench.advance(1.0)
+    assert isinstance(late.error, DeadlineExceeded)
+    assert not neighbour.settled
+    bench.advance(2.0)
+    assert isinstance(neighbour.error, DeadlineExceeded)
+    assert bench.sockets[0].closed
+
+
+def test_connections_that_are_closed_unasked_are_doubtful_until_one_has_answered() -> None:
+    bench = Bench(warm=1, timeout=500.0)
+    for number in range(1, 4):
+        bench.accept()
+        assert bench.pool.statistics().backends[0].idle == 1
+        bench.end()
+        assert bench.pool.backends[0].doubts == number
+        bench.advance(1.0)
+    bench.accept()
+    bench.submit("a")
+    bench.run()
+    bench.answer("A")
+    assert bench.pool.backends[0].doubts == 0
+
+
+class ByThree(LineWire):
+    """Answers have three bytes, and the rest is left for the next."""
+
+    __slots__ = ("seen",)
+
+    def start(self) -> actors.Expectation | None:
+        self.seen: list[int] = []
+        self.member.ready()
+        return actors.Bytes(3)
+
+    def received(self) -> actors.Expectation | None:
+        self.seen.append(len(self.transport.input))
+        if len(self.seen) % 2:
+            self.member.settle(self.transport.take(3))
+            return actors.Bytes(5)
+        self.member.settle(self.transport.take(5))
+        return actors.Bytes(3)
+
+
+def test_what_a_wire_expects_next_is_what_it_is_called_for() -> None:
+    bench = Bench(ByThree, connections=1, pipeline=4)
+    replies = [bench.submit(f"{number}") for number in range(3)]
+    bench.accept()
+    (member,) = bench.pool.backends[0].members
+    for part in (b"a", b"bcd", b"ef", b"gh", b"i", b"jk"):
+        bench.sockets[0].arrive(part)
+        bench.run()
+    assert [reply.result() for reply in replies] == [b"abc", b"defgh", b"ijk"]
+    assert member.wire.seen == [4, 5, 3]
 
 
 class NotMe(LineWire):

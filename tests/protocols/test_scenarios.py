@@ -17,6 +17,7 @@ SEEDS = 200 if SOAK else 4
 LOST = {"ConnectionLost", "BackendDown"}  # what only faults can cause
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("faults", [None, STORM], ids=["own", "storm"])
 def test_whatever_happens_nothing_is_wrong(name: str, faults: Faults | None) -> None:

@@ -7,8 +7,7 @@ import random
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,18 +15,12 @@ import pytest
 from actors import Loop
 from actors.testing import run_until
 from protocols import kafka
-from tests.kafka_server import KafkaBroker, KafkaCluster, read_all, require_kafka
+from tests.kafka_server import KafkaBroker, KafkaCluster, read_all
 
 KEYS = 50
 PARTITIONS = 6
 HANG_SECONDS = 4.0  # longer than the controller is patient with a broker
 SECONDS_MAX = 900.0
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
-    with KafkaCluster(require_kafka(), tmp_path, 3) as cluster:
-        yield cluster
 
 
 def restart(broker: KafkaBroker) -> None:
@@ -116,10 +109,11 @@ def produce_through(loop: Loop, work: Producing, messages: int, troubles: list[A
 
 
 def test_nothing_is_lost_and_nothing_doubled(
-    cluster: KafkaCluster, rng: random.Random, full_size: bool
+    kafka_cluster: KafkaCluster, rng: random.Random, full_size: bool
 ) -> None:
     messages = 200_000 if full_size else 2_000
     rounds = 5 if full_size else 1
+    cluster = kafka_cluster
     topic = cluster.create_topic("soak", PARTITIONS)
     with Loop() as loop:
         pool = loop.spawn(kafka.pool(cluster.bootstrap(), timeout=120.0, request_timeout=2.0))
@@ -150,9 +144,10 @@ def held_against_what_is_read(cluster: KafkaCluster, topic: str, work: Producing
 
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_idempotence_is_what_keeps_messages_from_being_doubled(
-    cluster: KafkaCluster, rng: random.Random, idempotent: bool
+    kafka_cluster: KafkaCluster, rng: random.Random, idempotent: bool
 ) -> None:
-    topic = cluster.create_topic("doubled", 1, 1)
+    cluster = kafka_cluster
+    topic = cluster.create_topic(f"doubled-{idempotent}", 1, 1)
     with Loop() as loop:
         pool = loop.spawn(
             kafka.pool(cluster.bootstrap(), timeout=60.0, request_timeout=0.3, idempotent=idempotent)

@@ -68,6 +68,7 @@ def served_by(handler: Any) -> Callable[[], StreamProtocol]:
     return connection
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("handler", [answer, answer_later])
 def test_a_connection_keeps_the_kits_rules(handler: Any, story: str) -> None:
@@ -106,6 +107,7 @@ def bodies(sent: bytes) -> list[tuple[int, bytes, bool]]:
     return [(answer.status, answer.body, answer.complete) for answer in read_answers(sent, ended=True)]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("told", [[POST, GET, CHUNKED], [GET, POST], [CHUNKED, LAST]])
 def test_bodies_that_are_streamed_both_ways(told: list[bytes]) -> None:
     tally = check_protocol(

@@ -185,6 +185,7 @@ class TestPipelining:
             for _ in range(200):
                 served.loop.tick(0)
             assert served.server.requests < 1000
+            client.until(lambda: len(client.received) > 1000 * len(body))  # to parse it once only
             answers = client.answers(1000)
         assert [answer.headers.get("x") for answer in answers] == [f"/{number}" for number in range(1000)]
         assert peak < 400_000

@@ -36,12 +36,14 @@ EXCHANGES = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("pipeline", [4, 1])
 def test_answers_however_they_come_and_whatever_happens(pipeline: int) -> None:
     tally = check_wire(wire, EXCHANGES, look=look, pipeline=pipeline)
     assert tally["cut"] > 200
 
 
+@pytest.mark.no_cover
 def test_a_post_is_not_sent_twice() -> None:
     post = (
         http.post("/e", body=b"hello"),

@@ -102,6 +102,7 @@ topics = st.lists(st.sampled_from("tuv"), min_size=1, unique=True).map(tuple)
 counts = st.fixed_dictionaries({"t": st.integers(0, 9), "u": st.integers(0, 5), "v": st.integers(0, 2)})
 
 
+@pytest.mark.no_cover
 @given(wanted=st.lists(topics, min_size=1, max_size=5), counts=counts, later=st.lists(topics, max_size=3))
 def test_everything_wanted_is_given_once_balanced_and_moves_little(
     wanted: list[tuple[str, ...]], counts: dict[str, int], later: list[tuple[str, ...]]

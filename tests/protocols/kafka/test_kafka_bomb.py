@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tracemalloc
+from functools import cache
+
+import pytest
 
 from protocols.kafka.assignors import TopicPartition
 from protocols.kafka.compression import codec_named
@@ -12,6 +15,7 @@ from protocols.kafka.records import append_record, batches, read_records, seal
 MESSAGES = 200_000
 
 
+@cache
 def bomb() -> bytes:
     """A batch of `MESSAGES` empty messages, in some kilobytes."""
     records = bytearray()
@@ -21,6 +25,7 @@ def bomb() -> bytes:
     return seal(codec.compress(records), codec.code, MESSAGES, 0, 0)
 
 
+@pytest.mark.no_cover
 def test_it_is_read_piece_by_piece() -> None:
     ahead = ReadAhead()
     position = Position(TopicPartition("t", 0), 5)
@@ -40,6 +45,7 @@ def test_it_is_read_piece_by_piece() -> None:
     assert (len(ahead), ahead.weight) == (0, 0)
 
 
+@pytest.mark.no_cover
 def test_it_is_the_same_at_once() -> None:
     (batch,) = batches(bomb())
     assert [record.offset for record in read_records(batch, "t", 0)] == list(range(MESSAGES))

@@ -142,20 +142,20 @@ def test_inside_asyncio_and_from_threads(kafka_broker: KafkaCluster) -> None:
 
 @pytest.mark.parametrize("listener", ["SASL", "SASL_TLS"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_sasl(secured_kafka: KafkaCluster, loop: Loop, listener: str, mechanism: str) -> None:
-    topic = secured_kafka.create_topic(f"produce-{listener}-{mechanism}")
-    tls = ssl.create_default_context(cafile=secured_kafka.authority) if "TLS" in listener else False
+def test_sasl(kafka_broker: KafkaCluster, loop: Loop, listener: str, mechanism: str) -> None:
+    topic = kafka_broker.create_topic(f"produce-{listener}-{mechanism}")
+    tls = ssl.create_default_context(cafile=kafka_broker.authority) if "TLS" in listener else False
     pool = loop.spawn(
-        kafka.pool(secured_kafka.bootstrap(listener), sasl=mechanism, user=USER, password=PASSWORD, tls=tls)
+        kafka.pool(kafka_broker.bootstrap(listener), sasl=mechanism, user=USER, password=PASSWORD, tls=tls)
     )
     assert ask(loop, pool.submit(kafka.message(topic, b"x"))) is None
-    assert read_all(secured_kafka.bootstrap(), topic) == [b"x"]
+    assert read_all(kafka_broker.bootstrap(), topic) == [b"x"]
 
 
-def test_tls(secured_kafka: KafkaCluster, loop: Loop) -> None:
-    topic = secured_kafka.create_topic("produce-tls")
-    context = ssl.create_default_context(cafile=secured_kafka.authority)
-    pool = loop.spawn(kafka.pool(secured_kafka.bootstrap("TLS"), tls=context))
+def test_tls(kafka_broker: KafkaCluster, loop: Loop) -> None:
+    topic = kafka_broker.create_topic("produce-tls")
+    context = ssl.create_default_context(cafile=kafka_broker.authority)
+    pool = loop.spawn(kafka.pool(kafka_broker.bootstrap("TLS"), tls=context))
     assert ask(loop, pool.submit(kafka.message(topic, b"x"))) is None
 
 
@@ -164,11 +164,9 @@ def test_tls(secured_kafka: KafkaCluster, loop: Loop) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
 def test_wrong_credentials(
-    secured_kafka: KafkaCluster, loop: Loop, mechanism: str, capsys: pytest.CaptureFixture[str]
+    kafka_broker: KafkaCluster, loop: Loop, mechanism: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pool = loop.spawn(
-        kafka.pool(secured_kafka.bootstrap("SASL"), sasl=mechanism, user=USER, password="wrong")
-    )
+    pool = loop.spawn(kafka.pool(kafka_broker.bootstrap("SASL"), sasl=mechanism, user=USER, password="wrong"))
     replies = [pool.submit(kafka.message("any", b"x")) for _ in range(50)]
     error = ask(loop, replies[-1])
     assert isinstance(error, kafka.AuthenticationFailed)
@@ -179,18 +177,18 @@ def test_wrong_credentials(
     assert "wrong" not in told
 
 
-def test_no_credentials_where_some_are_wanted(secured_kafka: KafkaCluster, loop: Loop) -> None:
-    pool = loop.spawn(kafka.pool(secured_kafka.bootstrap("SASL")))
+def test_no_credentials_where_some_are_wanted(kafka_broker: KafkaCluster, loop: Loop) -> None:
+    pool = loop.spawn(kafka.pool(kafka_broker.bootstrap("SASL")))
     error = ask(loop, pool.submit(kafka.message("any", b"x")))
     assert isinstance(error, kafka.AuthenticationFailed)
     assert "SCRAM-SHA-512" in str(error)
 
 
-def test_tls_where_none_is_given_and_the_other_way_round(secured_kafka: KafkaCluster, loop: Loop) -> None:
-    plain = loop.spawn(kafka.pool(secured_kafka.bootstrap("TLS"), timeout=1.5))
-    context = ssl.create_default_context(cafile=secured_kafka.authority)
-    sealed = loop.spawn(kafka.pool(secured_kafka.bootstrap(), tls=context, timeout=1.5, connect_timeout=0.5))
-    unknown = loop.spawn(kafka.pool(secured_kafka.bootstrap("TLS"), tls=True, timeout=1.5))
+def test_tls_where_none_is_given_and_the_other_way_round(kafka_broker: KafkaCluster, loop: Loop) -> None:
+    plain = loop.spawn(kafka.pool(kafka_broker.bootstrap("TLS"), timeout=1.5))
+    context = ssl.create_default_context(cafile=kafka_broker.authority)
+    sealed = loop.spawn(kafka.pool(kafka_broker.bootstrap(), tls=context, timeout=1.5, connect_timeout=0.5))
+    unknown = loop.spawn(kafka.pool(kafka_broker.bootstrap("TLS"), tls=True, timeout=1.5))
     replies = [pool.submit(kafka.message("any", b"x")) for pool in (plain, sealed, unknown)]
     errors = [ask(loop, reply) for reply in replies]
     assert all(isinstance(error, pools.DeadlineExceeded) for error in errors)

@@ -483,17 +483,17 @@ def test_a_topic_that_is_not_there_yet(loop: Loop, kafka_broker: KafkaCluster) -
 
 
 def test_a_wrong_address_a_wrong_password_and_a_listener_that_wants_one(
-    loop: Loop, secured_kafka: KafkaCluster, free_port: Callable[[], int]
+    loop: Loop, kafka_broker: KafkaCluster, free_port: Callable[[], int]
 ) -> None:
     with structlog.testing.capture_logs() as logs:
         nobody = loop.spawn(kafka.consumer(f"127.0.0.1:{free_port()}", "t"))
         run_until(loop, lambda: logs)
         assert "Connection refused" in logs[0]["error"]
         nobody.close()
-    topic = secured_kafka.create_topic(fresh("secured"))
+    topic = kafka_broker.create_topic(fresh("secured"))
     wrong: Any = {"sasl": "PLAIN", "user": "walter", "password": "wrong"}
     with structlog.testing.capture_logs() as logs:
-        refused = loop.spawn(kafka.consumer(secured_kafka.bootstrap("SASL"), topic, **wrong))
+        refused = loop.spawn(kafka.consumer(kafka_broker.bootstrap("SASL"), topic, **wrong))
         with pytest.raises(kafka.AuthenticationFailed):
             receive(loop, refused, 1)
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["consumer failed"]

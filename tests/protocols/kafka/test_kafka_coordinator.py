@@ -182,7 +182,8 @@ def test_offsets_are_committed_with_it() -> None:
 
     async def steps() -> None:
         async with cluster.pool.transaction() as tx:
-            await tx.commit_offsets(MEMBER, {TopicPartition("in", 0): 5, TopicPartition("in", 1): 7})
+            reached = kafka.Offset(7, leader_epoch=3)
+            await tx.commit_offsets(MEMBER, {TopicPartition("in", 0): 5, TopicPartition("in", 1): reached})
             tx.commit_offsets(MEMBER, {TopicPartition("in", 0): 6})
 
     done = cluster.loop.spawn(steps())
@@ -196,7 +197,8 @@ def test_offsets_are_committed_with_it() -> None:
         "member-1",
         None,
     )
-    assert [(part.partition, part.offset) for part in first.topics[0].partitions] == [(0, 5), (1, 7)]
+    parts = first.topics[0].partitions
+    assert [(part.partition, part.offset, part.leader_epoch) for part in parts] == [(0, 5, -1), (1, 7, 3)]
     assert [(part.partition, part.offset) for part in second.topics[0].partitions] == [(0, 6)]
     assert ends(cluster) == [True]
 

@@ -88,6 +88,7 @@ def garbling(data: st.DataObject, victims: Any) -> Answerer:
     return twist
 
 
+@pytest.mark.no_cover
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_garbled_answers(data: st.DataObject) -> None:
@@ -107,6 +108,7 @@ class HostileGroup(Hostile, FakeGroup):
     """The same, with a consumer in a group."""
 
 
+@pytest.mark.no_cover
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_garbled_answers_for_a_consumer(data: st.DataObject) -> None:
@@ -202,6 +204,7 @@ def test_a_topic_that_is_made_anew_with_fewer_partitions() -> None:
     assert fake.add_up()
 
 
+@pytest.mark.no_cover
 def test_a_topic_of_a_hundred_thousand_partitions() -> None:
     fake = FakeKafka(nodes=2, topics={"t": [1 + number % 2 for number in range(100_000)]})
     replies = (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from actors import ChannelClosed, DeadlineExceeded
+from actors import ChannelClosed, DeadlineExceeded, Misuse
 from pools import PoolClosed
 from protocols import kafka
 from protocols.kafka import TopicPartition, api
@@ -420,3 +420,31 @@ def test_a_reader_that_waits_hears_of_a_kill() -> None:
     fake.loop.kill(fake.consumer._scope.token)
     fake.run()
     assert isinstance(reply.error, PoolClosed)
+
+
+def test_there_is_one_reader() -> None:
+    fake = FakeGroup(messages=3)
+    fake.receive(3)
+    first, second = fake.reading(), fake.reading()
+    fake.run()
+    assert not first.settled
+    assert isinstance(second.error, Misuse)
+    assert "a consumer of its own" in str(second.error)
+    first.cancel()
+    fake.run()
+    third = fake.reading()
+    fake.run()
+    assert not third.settled  # it waits in place of the first
+    fake.consumer.seek(T0, 1)
+    fake.advance(PATIENCE)
+    assert offsets(third.result()) == [1]
+    assert offsets(fake.receive(1)) == [2]
+
+
+def test_positions_know_their_leader_epochs() -> None:
+    fake = FakeGroup()
+    fake.receive(4)
+    position = fake.consumer.positions()[T0]
+    assert (position, position.leader_epoch) == (4, 0)
+    fake.consumer.seek(T0, 2)
+    assert fake.consumer.positions()[T0].leader_epoch == -1  # nobody has told

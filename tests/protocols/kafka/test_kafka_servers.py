@@ -25,17 +25,17 @@ def test_a_broker_of_three_is_killed_and_comes_back(kafka_cluster: KafkaCluster)
     assert read_all(kafka_cluster.bootstrap(), topic) == [b"one"]
 
 
-def test_sasl_and_tls(secured_kafka: KafkaCluster, tmp_path: Path) -> None:
-    topic = secured_kafka.create_topic("secured")
+def test_sasl_and_tls(kafka_broker: KafkaCluster, tmp_path: Path) -> None:
+    topic = kafka_broker.create_topic("secured")
     who = ("-X", f"sasl.username={USER}", "-X", f"sasl.password={PASSWORD}")
-    tls = ("-X", f"ssl.ca.location={secured_kafka.authority}")
+    tls = ("-X", f"ssl.ca.location={kafka_broker.authority}")
     for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
         for listener, protocol in (("SASL", "sasl_plaintext"), ("SASL_TLS", "sasl_ssl")):
             how = ("-X", f"security.protocol={protocol}", "-X", f"sasl.mechanism={mechanism}")
-            kcat("-b", secured_kafka.bootstrap(listener), "-P", "-t", topic, *who, *tls, *how, data=b"x\n")
+            kcat("-b", kafka_broker.bootstrap(listener), "-P", "-t", topic, *who, *tls, *how, data=b"x\n")
     kcat(
         "-b",
-        secured_kafka.bootstrap("TLS"),
+        kafka_broker.bootstrap("TLS"),
         "-P",
         "-t",
         topic,
@@ -44,4 +44,4 @@ def test_sasl_and_tls(secured_kafka: KafkaCluster, tmp_path: Path) -> None:
         "security.protocol=ssl",
         data=b"x\n",
     )
-    assert len(read_all(secured_kafka.bootstrap(), topic)) == 7
+    assert len(read_all(kafka_broker.bootstrap(), topic)) == 7

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
 
 from actors import Loop, Misuse
 from protocols import kafka
@@ -132,3 +133,26 @@ def test_an_empty_one_and_what_is_misuse(kafka_broker: KafkaCluster, loop: Loop)
 
     run(loop, steps())
     assert committed(kafka_broker, topic) == ["by the pool"]
+
+
+def test_offsets_are_stored_with_the_epoch_of_their_leader(kafka_broker: KafkaCluster, loop: Loop) -> None:
+    topic = kafka_broker.create_topic("tx-epochs", 1)
+    kcat("-b", kafka_broker.bootstrap(), "-P", "-t", topic, data=b"1\n2\n3\n")
+    options: Any = {"auto_offset_reset": "earliest", "auto_commit": None}
+    reader = loop.spawn(kafka.consumer(kafka_broker.bootstrap(), topic, group="epochs", **options))
+    pool = loop.spawn(kafka.pool(kafka_broker.bootstrap(), transactional_id="epochs"))
+
+    async def steps() -> None:
+        read = 0
+        while read < 3:
+            read += len(await reader.receive_many())
+        async with pool.transaction() as tx:
+            tx.commit_offsets(reader.membership, reader.positions())
+
+    run(loop, steps())
+    found: list[Any] = []
+    while not found:  # until the coordinator has completed the transaction
+        asked = kafka_broker.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions("epochs")])
+        found = asked["epochs"].result(30).topic_partitions
+    (stored,) = found
+    assert (stored.topic, stored.offset, stored.leader_epoch) == (topic, 3, 0)

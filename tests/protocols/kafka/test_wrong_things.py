@@ -133,7 +133,7 @@ def find(request: pytest.FixtureRequest) -> Callable[[str], str]:
     def found(where: str) -> str:
         if where not in ("PLAINTEXT", "SASL", "TLS"):
             return str(request.getfixturevalue(where))
-        cluster: KafkaCluster = request.getfixturevalue("secured_kafka")
+        cluster: KafkaCluster = request.getfixturevalue("kafka_broker")
         if "small" not in cluster.admin.list_topics(timeout=10).topics:
             cluster.create_topic("small", **{"max.message.bytes": "1000"})
         return cluster.bootstrap(where)

@@ -31,6 +31,7 @@ timezone = 'UTC'
 """
 HBA = """
 local all postgres trust
+local replication postgres trust
 host all postgres 127.0.0.1/32 trust
 host all scram 127.0.0.1/32 scram-sha-256
 host all hashed 127.0.0.1/32 md5
@@ -134,6 +135,46 @@ def running_server() -> Iterator[Server]:
     finally:
         if process is not None:
             process.send_signal(2)  # fast shutdown
+            process.wait(START_SECONDS_MAX)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_standby(primary: Server) -> Iterator[Server]:
+    """A copy of it that is in recovery: a hot standby, which answers and takes no writes."""
+    programs = find_programs()
+    folder = Path(tempfile.mkdtemp(prefix="windlass-pg-"))
+    user = as_user(folder)
+    data = folder / "data"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    source = ["-h", str(primary.folder), "-p", str(primary.port), "-U", "postgres"]
+    process = None
+    try:
+        subprocess.run(
+            [programs / "pg_basebackup", *source, "-D", data, "-R", "-X", "stream", "-c", "fast"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **user,
+        )
+        with (data / "postgresql.conf").open("a") as config:
+            config.write(f"unix_socket_directories = '{folder}'\n")
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [programs / "postgres", "-D", data, "-p", str(port)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                **user,
+            )
+        if not accepts(programs, port, process):
+            pytest.fail(f"the standby did not start: {(folder / 'log').read_text()}")
+        yield Server(port, folder, primary.command)
+    finally:
+        if process is not None:
+            process.send_signal(3)  # at once
             process.wait(START_SECONDS_MAX)
         shutil.rmtree(folder, ignore_errors=True)
 

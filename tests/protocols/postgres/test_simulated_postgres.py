@@ -211,6 +211,7 @@ def kinds(data: bytes) -> str:
     return found
 
 
+@pytest.mark.no_cover
 def test_a_session_keeps_the_kits_rules() -> None:
     sleeps = messages.parse(b"s", "select pg_sleep($1)") + messages.message(
         b"B", b"\0s\0" + struct.pack("!hhhid", 1, 1, 1, 8, 5.0) + struct.pack("!hh", 1, 1)
@@ -299,6 +300,7 @@ async def report(tx: postgres.Transaction) -> tuple[int, list[int]]:
     return balance, [await reply for reply in [tx.fetch_value("select $1::int", n) for n in range(2)]]
 
 
+@pytest.mark.no_cover
 def test_transactions_under_the_kit() -> None:
     settings = Settings("me", None, "db", {}, {})
 
@@ -316,6 +318,7 @@ def test_transactions_under_the_kit() -> None:
     check_wire(lambda: PostgresWire(settings, statements, 1 << 20), units, server=prepared)
 
 
+@pytest.mark.no_cover
 def test_the_wire_against_it() -> None:
     settings = Settings("me", None, "db", {}, {})
 

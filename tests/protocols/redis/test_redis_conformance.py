@@ -32,6 +32,7 @@ EXCHANGES = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("server", [HELLO, OLD], ids=["RESP3", "RESP2"])
 @pytest.mark.parametrize("pipeline", [5, 1])
 def test_answers_however_they_come_and_whatever_happens(server: dict[bytes, bytes], pipeline: int) -> None:
