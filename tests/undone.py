@@ -29,7 +29,8 @@ from protocols.scenarios import SCENARIOS
 
 assert Path(actors.__file__).is_relative_to(Path(sys.argv[1])), f"it is another tree: {actors.__file__}"
 story = load_scenario(sys.argv[2], SCENARIOS)
-reports = (simulate(story, seed) for seed in range(int(sys.argv[3])))
+seeds = [*map(int, sys.argv[4:]), *range(int(sys.argv[3]))]
+reports = (simulate(story, seed) for seed in seeds)
 found = next((report for report in reports if report.failure is not None), None)
 print(json.dumps(None if found is None else [found.seed + 1, found.failure]))
 """
@@ -62,11 +63,16 @@ def plant(edits: tuple[Edit, ...], tree: Path) -> Path:
     return tree
 
 
-def hunt(edits: tuple[Edit, ...], scenario: str, runs: int, tree: Path) -> Found | None:
-    """The first of so many runs that finds what these edits have undone."""
+def hunt(
+    edits: tuple[Edit, ...], scenario: str, runs: int, tree: Path, known: int | None = None
+) -> Found | None:
+    """The first of so many runs that finds what these edits have undone; `known`: the run that is tried
+    before all others.
+    """
     plant(edits, tree)
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", HUNT, str(tree), scenario, str(runs)]
+    command += [] if known is None else [str(known - 1)]
     done = subprocess.run(
         command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
     )

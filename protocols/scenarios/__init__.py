@@ -13,6 +13,7 @@ SCENARIOS: Final = {
     "postgres": "protocols.scenarios.bank:bank",
     "schema": "protocols.scenarios.schema:schema",
     "kafka": "protocols.scenarios.log:events",
+    "topics": "protocols.scenarios.topics:topics",
     "redis": "protocols.scenarios.store:store",
     "primaries": "protocols.scenarios.primaries:primaries",
     "pool": "protocols.scenarios.flapping:flapping",

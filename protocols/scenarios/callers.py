@@ -28,13 +28,15 @@ from protocols.http.errors import BadResponse
 from protocols.http.head import ResponseHead, parse_response_head
 from protocols.http.limits import DEFAULT_LIMITS
 
-__all__ = ["PROTOCOL", "SWITCHING", "Caller", "Visitor", "body_for", "client"]
+__all__ = ["AGAIN", "PROTOCOL", "SWITCHING", "Caller", "Visitor", "body_for", "client"]
 
 CONNECTIONS: Final = 5  # of each client, one after the other
 PATIENCE: Final = 3.0  # seconds, that a client waits for an answer
 OVER_SECONDS: Final = 20.0  # in which a connection is over, however slowly all of its answers come
 DRIP_SECONDS: Final = 0.01  # between the pieces of a request that is sent slowly
 DRIP_PIECES: Final = 8
+SIZES: Final = (1, 100, 3000, 20_000, 150_000)  # bytes of an answer
+AGAIN: Final = "/again/"  # asked for by everybody: heads that are the same, byte for byte
 REFUSALS: Final = (408, 502, 503, 504)
 PROTOCOL: Final = "echo"  # what tunnels are asked for
 ASK_TUNNEL: Final = b"GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
@@ -229,7 +231,10 @@ def questions(number: int, turn: int, random: Stream) -> list[Asked]:
     asked = []
     for count in range(random.randrange(1, 5)):
         method = random.choice(("GET", "GET", "GET", "HEAD", "PUT", "POST"))
-        target = f"/{number}.{turn}.{count}/{random.choice((1, 100, 3000, 20_000, 150_000))}"
+        if method[0] != "P" and random.random() < 0.4:
+            target = f"{AGAIN}{random.choice(SIZES)}"
+        else:
+            target = f"/{number}.{turn}.{count}/{random.choice(SIZES)}"
         body = random.randbytes(random.choice((0, 5, 30_000, 100_000))) if method[0] == "P" else b""
         head = f"{method} {target} HTTP/1.1\r\nHost: a\r\n"
         if method[0] != "P":
