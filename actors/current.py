@@ -33,6 +33,7 @@ __all__ = [
     "outside_deadline",
     "running_here",
     "several_hosts",
+    "ticking_here",
 ]
 
 ANY_THREAD: Final = 0
@@ -71,6 +72,12 @@ def loop_here() -> Loop | None:
         if hosted is not None:
             return hosted[0]()
     return loop
+
+
+def ticking_here() -> Loop | None:
+    """The loop whose tick is on in this thread."""
+    loop = _current.loop
+    return loop if loop is not None and loop.ticking else None
 
 
 def enter_loop(loop: Loop | None) -> Loop | None:

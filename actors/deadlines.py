@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .current import current_loop, loop_here, outside_deadline
+from .current import current_loop, loop_here, outside_deadline, ticking_here
 from .errors import DeadlineExceeded
 from .kernel import SystemKernel
 from .machine import Machine
@@ -58,8 +58,8 @@ class deadline:  # noqa: N801 - reads as a statement: `with deadline(0.5):`
 def due_here() -> float:
     """When what is begun here must end, for whoever has it done by a loop in another thread: by this system's
     clock (monotonic seconds)."""
-    loop = loop_here()
-    if loop is None or not loop.ticking:
+    loop = ticking_here()
+    if loop is None:
         return outside_deadline.get()
     inherited = loop.inherited_deadline
     return inherited if inherited == NEVER else SystemKernel.monotonic() + inherited - loop.time()

@@ -40,7 +40,7 @@ from actors.scope import Scope, Waker
 from actors.seconds import seconds_of
 from actors.telling import told
 
-__all__ = ["GRACE", "LOST", "HostedLoop", "Watch", "due_of", "give_up", "remaining"]
+__all__ = ["GRACE", "LOST", "NO_THREAD", "HostedLoop", "Watch", "due_of", "give_up", "remaining"]
 
 NO_THREAD = -1
 GRACE: Final = 1.0  # seconds after its deadline that a reply may take to settle, before it counts as lost

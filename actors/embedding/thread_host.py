@@ -24,11 +24,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
+
+import msgspec
 
 from actors.deadlines import due_here
-from actors.embedding.hosted import GRACE, LOST
+from actors.embedding.hosted import GRACE, LOST, NO_THREAD
 from actors.errors import DeadlineExceeded, MachineStopped, MailboxFull, Misuse, NotSettled
 from actors.forks import tell_of_forks
 from actors.kernel import Kernel, SystemKernel
@@ -159,7 +162,7 @@ class ThreadReply(Waker, Generic[T]):
             self._lock.release()
 
 
-class Post(NamedTuple):
+class Post(msgspec.Struct, frozen=True):
     """What a thread has the loop do."""
 
     reply: ThreadReply[Any] | None
@@ -258,6 +261,7 @@ class ThreadLoop:
         self._loop: Loop | None = None
         self._mailman: _Mailman | None = None
         self._thread: threading.Thread | None = None
+        self._number = NO_THREAD  # the thread's, from when it runs
         self._ended = False
         self.forked = False  # set in the child of a fork
 
@@ -288,6 +292,7 @@ class ThreadLoop:
         return self
 
     def _run(self, begun: ThreadReply[None]) -> None:
+        self._number = get_ident()
         try:
             with Loop(kernel=self._kernel, slots=self._slots) as loop:
                 loop.quiet_drain = True
@@ -338,7 +343,7 @@ class ThreadLoop:
     @property
     def here(self) -> bool:
         """Whether the calling code runs on the loop's thread."""
-        return self._thread is not None and threading.get_ident() == self._thread.ident and not self._ended
+        return get_ident() == self._number and not self._ended
 
     def spawn(self, machine: Any) -> Any:
         """As `Loop.spawn`, from any thread. A pool comes back as a `ThreadPool`, a coroutine's reply as a
