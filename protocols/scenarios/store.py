@@ -137,11 +137,11 @@ async def client(host: Host, asks: Account, told: Told, number: int) -> None:
         written = asks.submit(redis.set(key, f"{key}={turn}"), f"set {key}", timeout=patience, value=True)
         read = asks.submit(redis.get(key), f"get {key}", partial(of, key), timeout=patience)
         if random.random() < 0.5:  # at a place which others move
-            there = f"line {mark.decode()}"
+            line = f"line {mark.decode()}"
             first = random.random() < 0.6
-            unit = redis.command("LSET", "line", 0, there) if first else redis.lpush("line", there)
-            placed = asks.submit(unit, there, timeout=patience)
-            placed.when_settled(partial(told.answered, there.encode()))
+            unit = redis.command("LSET", "line", 0, line) if first else redis.lpush("line", line)
+            placed = asks.submit(unit, line, timeout=patience)
+            placed.when_settled(partial(told.answered, line.encode()))
         if random.random() < 0.3:  # the first that fails has the others cancelled
             host.expect(gather(pushed, written, read), f"all of {mark.decode()}")
         if random.random() < 0.5:
