@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable
@@ -26,11 +27,12 @@ from actors import (
     TcpAddress,
     Timeout,
     Transport,
+    deadline,
     parse_address,
 )
 from actors.simulation import Act, Broken, Faults, Host, Scenario, World, shrink, simulate
 from actors.testing import Driver, FakeTransport, ManualClock, Promises, run_until, same
-from actors.testing.conformance import NotConformant, check_protocol
+from actors.testing.conformance import NotConformant, check_protocol, evenly
 from actors.testing.events import EXPIRE, receive
 
 
@@ -323,3 +325,43 @@ def test_one_that_is_stopped_by_another_due_together_keeps_nobody_back() -> None
         tokens += [host.loop.spawn_with_token(machine)[0] for machine in machines]
         world.run(3.0)
     assert told == ["a", "c"]
+
+
+# -- clocks, places, forks -----------------------------------------------------------------------------------
+
+
+def test_a_hosts_calendar_goes_as_time_does() -> None:
+    with closing(World(seed=1)) as world:
+        kernel = world.host("here", idle).kernel
+        before, begun = kernel.wall_clock(), world.now
+        world.run(60.0)
+        assert kernel.wall_clock() - before == pytest.approx(world.now - begun) == pytest.approx(60.0)
+
+
+def test_places_are_spread_evenly_from_the_first_to_the_last() -> None:
+    assert list(evenly(range(1, 102), 5)) == [1, 26, 51, 76, 101]
+    assert list(evenly(range(10), 2)) == [0, 9]
+    assert list(evenly(range(5), 5)) == [0, 1, 2, 3, 4]
+    assert list(evenly(range(0), 5)) == []
+
+
+def test_a_loop_that_is_another_processs_now_is_woken_in_vain() -> None:
+    with Loop() as loop:
+        machine = LaterSpinning()
+        token, _ = loop.spawn_with_token(machine)
+        loop.tick(0)
+        loop.notifier.forked_away()
+        loop.notifier.wake(token)  # its descriptor may be anybody's by now
+        assert repr(loop.notifier) == "<Notifier 1 wakeups pending>"
+
+
+def test_a_unit_asked_for_by_a_flow_of_a_hosted_loop_has_the_flows_deadline() -> None:
+    async def flow(loop: Loop) -> float:
+        with deadline(1.0):
+            return loop.deadline_in(100.0) - loop.now
+
+    async def main() -> float:
+        async with Loop.in_asyncio() as loop:
+            return await loop.spawn(flow(loop))
+
+    assert asyncio.run(main()) <= 1.0
