@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from actors import (
     ANYTHING,
@@ -31,7 +33,7 @@ from actors import (
     parse_address,
 )
 from actors.simulation import Act, Broken, Faults, Host, Scenario, World, shrink, simulate
-from actors.testing import Driver, FakeTransport, ManualClock, Promises, run_until, same
+from actors.testing import Driver, FakeTransport, ManualClock, ManualKernel, Promises, run_until, same, settle
 from actors.testing.conformance import NotConformant, check_protocol, evenly
 from actors.testing.events import EXPIRE, receive
 
@@ -365,3 +367,22 @@ def test_a_unit_asked_for_by_a_flow_of_a_hosted_loop_has_the_flows_deadline() ->
             return await loop.spawn(flow(loop))
 
     assert asyncio.run(main()) <= 1.0
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_the_traceback_of_a_flow_that_failed_begins_in_the_flow(heard: bool) -> None:
+    async def fails() -> None:
+        raise LookupError("x")
+
+    async def asks() -> None:
+        await fails()
+
+    with Loop(kernel=ManualKernel()) as loop, capture_logs():
+        reply = loop.spawn(asks())
+        if heard:
+            reply.when_settled(lambda _: None)
+        settle(loop)
+        error = reply.error
+    assert error is not None
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert names == ["asks", "fails"]
