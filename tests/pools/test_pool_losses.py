@@ -452,3 +452,21 @@ def test_a_unit_of_another_kind_is_refused_by_name() -> None:
     with pytest.raises(Misuse, match=r"<Foreign> is a Foreign, and the pool of .*takes Ask"):
         reply.result()
     assert bench.add_up()
+
+
+def test_of_two_the_second_of_which_has_left_in_part_neither_is_sent_again() -> None:
+    bench = Bench(connections=1, pipeline=2)
+    bench.accept()
+    first = bench.submit("warm")
+    bench.accept()
+    bench.answer("ok")
+    assert first.result() == b"ok"
+    bench.sent()
+    replies = [bench.submit("abc"), bench.submit("a longer line")]
+    bench.sockets[0].room = 6
+    assert bench.sent() == ["abc", "a "]
+    bench.reset()
+    bench.advance(1.0)
+    bench.accept()
+    assert all(isinstance(reply.error, ConnectionLost) for reply in replies)
+    assert bench.pool.statistics().taken_back == 0

@@ -269,3 +269,15 @@ def test_a_wire_that_is_not_told_of_its_end_is_found() -> None:
 
     with pytest.raises(NotConformant, match=r"closed\(\) was called 2 times for 1 connections"):
         check_wire(Twice, ONE, only=("stop", 4))
+
+
+def test_books_that_a_wire_upsets_are_found() -> None:
+    class Cheating(LineWire):
+        __slots__ = ()
+
+        def received(self) -> Any:
+            self.member.pool.ledger.submitted += 1
+            return super().received()
+
+    with pytest.raises(NotConformant, match=r"the pool's figures do not add up: .*submitted=2"):
+        check_wire(Cheating, ONE, only=("cut", 4))
