@@ -238,7 +238,7 @@ def test_who_hears_of_a_message_may_cancel_its_neighbours(how: str) -> None:
     assert all(isinstance(reply.error, ended) for reply in replies[1:])
     assert fake.add_up()
     told = fake.pool.statistics()
-    assert told.failed["Cancelled"] == 2
+    assert told.failed[ended.__name__] >= 2
     assert told.succeeded == 1 + (how == "written")
 
 
