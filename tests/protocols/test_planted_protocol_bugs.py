@@ -6,6 +6,7 @@ The last ones are Windlass's own, which these scenarios have found; they are men
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -144,15 +145,15 @@ def a_restart_does_not_wait_for_those_before(patch: Patch) -> None:
 PLANTED: list[tuple[str, Callable[[Patch], None], int, str]] = [
     ("redis", every_command_is_sent_twice, 3, "was pushed twice"),
     ("redis", nothing_is_watched, 21, "which is not its answer"),
-    ("postgres", a_transaction_is_run_again_after_a_loss, 38, "said not to be done, and there"),
-    ("postgres", a_maybe_is_told_as_a_no, 38, "said not to be done, and there"),
-    ("postgres", an_answer_is_skipped_with_its_asker, 105, "which is not its answer"),
+    ("postgres", a_transaction_is_run_again_after_a_loss, 55, "was executed twice"),
+    ("postgres", a_maybe_is_told_as_a_no, 55, "said not to be done, and there"),
+    ("postgres", an_answer_is_skipped_with_its_asker, 8, "not its answer|a row that nothing had asked for"),
     ("flows", the_deadline_around_it_is_ignored, 0, "may take longer than the deadline around it"),
     ("tree", those_after_it_go_on, 0, "which need it"),
     ("flows", what_was_cancelled_meanwhile_is_queued, 9, "not every unit is accounted for"),
     ("tree", a_restart_does_not_wait_for_those_before, 29, "which it needs"),
 ]
-"""The scenario, the bug, the seed that finds it, and what the simulation must say of it."""
+"""The scenario, the bug, the seed that finds it, and what the simulation must say of it (a pattern)."""
 
 
 # It wants many units in one connection's pipeline, and small knobs keep them few.
@@ -172,7 +173,7 @@ def test_a_planted_bug_is_found_by_a_short_script(
         plant(patch)
         knobs: dict[str, Any] | None = {} if plant in SOONER_WITH_OWN_KNOBS else None
         report = first_failure(story, known, RUNS_MAX, knobs)
-        assert finding in (report.failure or ""), report.failure
+        assert re.search(finding, report.failure or ""), report.failure
         shrunk = shrink(story, report, runs_max=SHRINK_RUNS_MAX)
     assert shrunk is not None
     told = f"run {report.seed + 1}, {len(report.acts)} faults shrunk to {len(shrunk.acts)}"

@@ -433,10 +433,9 @@ def test_a_static_member_comes_back_to_what_it_had(loop: Loop, kafka_broker: Kaf
     back = shared.join(3, instance="one")
     run_until(loop, lambda: back.assignment == had)
     assert two.statistics().generation == generation  # nobody else noticed
-    imposter = shared.join(4, instance="two")
-    run_until(loop, lambda: len(imposter.assignment) == 1)
     with structlog.testing.capture_logs() as logs:
-        run_until(loop, lambda: two.closed.settled)
+        imposter = shared.join(4, instance="two")
+        run_until(loop, lambda: len(imposter.assignment) == 1 and two.closed.settled)
     assert [entry["event"] for entry in logs].count("consumer failed") == 1
     assert "FENCED_INSTANCE_ID (another member has the same" in str(logs)
 
