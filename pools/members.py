@@ -457,15 +457,14 @@ class Member(StreamProtocol):
             self.pool.clean_up_failed(failure, wire=type(self.wire).__name__)
 
     def expire(self, now: float) -> None:
-        """Fail what is past its deadline, and drain if there was any."""
+        """At `due`: fail what is past its deadline, and drain if there was any."""
         if self.state is State.HANDSHAKING:
-            if self.due <= now:
-                self.close(
-                    TimeoutError(
-                        f"{self.backend.address} did not finish its handshake in time; does it speak this "
-                        "protocol, and TLS or not as was said?"
-                    )
+            self.close(
+                TimeoutError(
+                    f"{self.backend.address} did not finish its handshake in time; does it speak this "
+                    "protocol, and TLS or not as was said?"
                 )
+            )
             return
         driver = self.driver
         if driver is not None and driver.work.deadline <= now:

@@ -484,6 +484,13 @@ def test_ipv6(loop):
     run_until(loop, lambda: b"got hi" in client.log)
 
 
+def test_without_ipv6_everywhere_is_everywhere_by_ipv4(monkeypatch):
+    monkeypatch.setattr("actors.kernel.has_ipv6", lambda: False)
+    for host, where in (("::", "0.0.0.0"), ("127.0.0.1", "127.0.0.1")):
+        with SystemKernel().listen(TcpAddress(host, 0)) as sock:
+            assert sock.getsockname()[0] == where
+
+
 def test_nothing_is_left_open():
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     with Loop() as loop:

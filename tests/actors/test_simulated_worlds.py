@@ -393,8 +393,11 @@ def test_exploring_adds_up_and_stops_at_the_first_failure() -> None:
 
     told = explore(Scenario(rarely, "rarely", 1.0, CALM, 1.0), range(10))
     assert [report.seed for report in told.failed] == [3]
+    sums = [(getattr(tally, name), getattr(told, name)) for name in ("runs", "seconds", "events")]
+    assert sums[0] == (10, 8)
     tally.merge(told)
     assert (tally.seeds, len(tally.failed)) == (9, 1)
+    assert (tally.runs, tally.seconds, tally.events) == tuple(ours + theirs for ours, theirs in sums)
 
 
 def test_two_runs_that_differ_are_a_failure() -> None:

@@ -477,6 +477,16 @@ def test_a_send_that_fails_during_the_handshake_or_later(server, client):
     assert bytes(wire.protocol.got) == b"early answer"
 
 
+def test_a_handshake_that_cannot_be_sent_ends_at_once(server, client):
+    wire = Wire(Collect(), server, client, stream_is_client=True)
+    wire.socket.ended_here = True
+    with capture_logs():
+        for _ in range(3):
+            wire.loop.tick(0)
+    assert isinstance(wire.protocol.error, OSError)
+    assert not wire.loop.alive(wire.token)
+
+
 def test_events_that_mean_nothing_and_a_connection_that_is_reset(server, client):
     wire = Wire(Collect(end=False), server, client)
     assert wire.stream.ready(wire.stream.scope, 1) is UNCHANGED

@@ -10,12 +10,12 @@ import threading
 
 import pytest
 
-from actors import Backoff, Loop, Misuse, SystemKernel, TcpAddress, UnixAddress, workers
+from actors import NEVER, Backoff, Loop, Misuse, SystemKernel, TcpAddress, UnixAddress, workers
 from actors.workers.inheritance import WorkerKernel, bind, close
 from actors.workers.pipe import Drain, Failed, Order, Pipe, Ready, Report, Snapshot, Tell
 from actors.workers.slots import Limits, Process, Slot, explain
 from actors.workers.totals import add_up, done, flat
-from actors.workers.worker import run_worker
+from actors.workers.worker import TELL_SECONDS, run_worker
 
 SECONDS_MAX = 60.0
 
@@ -94,6 +94,56 @@ def test_slots_and_processes_say_what_they_are():
     assert repr(slot) == "<Slot 2: empty>"
     slot.current = Process(slot, 1234, 0.0, 1.0)
     assert repr(slot) == "<Slot 2: <Process 1234 of worker 2, starting>>"
+
+
+def test_a_slot_knows_who_serves_who_comes_and_who_goes():
+    slot = Slot(1, {})
+    first, second, third = (Process(slot, pid, 0.0, 1.0) for pid in (11, 22, 33))
+    assert list(slot.processes()) == []
+    slot.current, slot.successor, slot.due = first, second, 5.0
+    assert list(slot.processes()) == [first, second]
+    slot.promote()
+    assert (slot.current, slot.successor, slot.leaving) == (second, None, first)
+    assert slot.due == NEVER
+    slot.successor = third
+    assert list(slot.processes()) == [second, third, first]
+    slot.forget(first)
+    assert list(slot.processes()) == [second, third]
+    slot.forget(third)
+    assert list(slot.processes()) == [second]
+    slot.forget(second)
+    assert list(slot.processes()) == []
+
+
+def test_what_a_workers_silence_means():
+    process = Process(Slot(1, {}), 11, 100.0, 1.0)
+    assert process.verdict(1000.0, 10.0) == "fine"  # it has until it is due to become ready
+    process.state = "ready"
+    assert process.verdict(109.5, 10.0) == "fine"
+    assert process.verdict(110.0, 10.0) == "replace"
+    process.hears(110.0)
+    assert process.verdict(119.5, 10.0) == "fine"
+    process.suspected, process.reason = True, "silent"
+    assert process.verdict(125.0, 10.0) == "fine"  # its successor is on the way
+    assert process.verdict(130.0, 10.0) == "kill"
+    process.slot.successor = Process(process.slot, 22, 120.0, 1.0)
+    assert process.verdict(130.0, 10.0) == "fine"
+    process.hears(131.0)
+    assert (process.suspected, process.reason) == (False, "")
+    process.state = "draining"
+    assert process.verdict(1000.0, 10.0) == "fine"
+
+
+def test_limits_that_make_no_sense():
+    for wrong in (
+        {"restarts_max": -1},
+        {"window": 0.0},
+        {"silence": TELL_SECONDS},
+        {"silence": float("nan")},
+    ):
+        with pytest.raises(ValueError, match="write"):
+            Limits(**{"restarts_max": 0, "window": 1.0, "backoff": Backoff(), **wrong})
+    Limits(0, 1.0, Backoff(), TELL_SECONDS + 0.1)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +355,7 @@ def test_a_system_that_has_no_processes_left(monkeypatch):
     ) as gave_up:
         workers.serve(lambda loop: None, workers=1, restarts_max=2, backoff=backoff)
     assert "after 2 restarts within 30 s" in str(gave_up.value)
+    assert "worker 1 has ended again" in str(gave_up.value)
 
 
 def test_threads_are_not_forked():

@@ -28,7 +28,7 @@ import pytest
 from .children import FAILED, Children, Tell
 from .explained import explained, stale
 from .operators import Module, Mutant
-from .placing import Functions
+from .placing import Functions, load
 from .report import Outcome, report
 from .survey import Survey, survey
 from .targets import TARGETS, target_of
@@ -71,6 +71,9 @@ class Mutants:
             raise SystemExit("some tests cannot be collected; run them by pytest first")
         sources = self.target.files(ROOT)
         modules = {module.name: module for module in (Module(path, ROOT) for path in sources)}
+        missing = [path.name for path in sources if not load(path)]
+        if missing:
+            told(f"not installed is what these need: {', '.join(missing)}")
         self.functions = Functions()
         self.items = {item.nodeid: item for item in session.items}
         told(f"{len(self.items)} tests")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import gc
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from types import CodeType, FunctionType
 
-__all__ = ["Functions"]
+__all__ = ["Functions", "load"]
 
 Place = tuple[str, int, int]
 
@@ -35,6 +37,21 @@ class Functions:
                 function.__code__ = code
                 changed += 1
         return changed
+
+
+def load(path: Path) -> bool:
+    """Import a source file, so that its functions are there to be changed: some are imported only when they
+    are needed. False if what it needs is not installed."""
+    parts = [] if path.stem == "__init__" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").exists():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    try:
+        import_module(".".join(parts))
+    except ImportError:
+        return False
+    return True
 
 
 def codes(module: CodeType) -> Iterator[tuple[Place, CodeType]]:

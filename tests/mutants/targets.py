@@ -30,19 +30,47 @@ class Target:
         return found
 
 
+def files_of(folder: str, *names: str) -> tuple[str, ...]:
+    """Those files of tests there that look at a codec: the others talk to servers, and take their time."""
+    return tuple(f"{folder}/test_{name}.py" for name in names)
+
+
 TARGETS: Final = {
     "pools": Target(("pools",), ("tests/pools",), 90, left_out=("tests/pools/test_planted_bugs.py",)),
     "actors": Target(("actors",), ("tests/actors",), 85),
     "http": Target(
         tuple(f"protocols/http/{name}.py" for name in ("grammar", "head", "headers", "bodies", "messages")),
-        ("tests/protocols/http",),
+        files_of(
+            "tests/protocols/http",
+            *("grammar", "head", "headers", "bodies", "messages", "codec_against_others", "wire"),
+            *("wire_bodies", "wire_conformance", "server_requests", "server_bodies", "server_conformance"),
+        ),
         85,
     ),
-    "redis": Target(("protocols/redis/codec.py", "protocols/redis/wire.py"), ("tests/protocols/redis",), 85),
-    "postgres": Target(
-        ("protocols/postgres/wire.py", "protocols/postgres/types"), ("tests/protocols/postgres",), 85
+    "redis": Target(
+        ("protocols/redis/codec.py", "protocols/redis/wire.py"),
+        files_of("tests/protocols/redis", "redis_codec", "redis_units", "redis_conformance", "redis_wire"),
+        85,
     ),
-    "kafka": Target(("protocols/kafka/records.py",), ("tests/protocols/kafka",), 85),
+    "postgres": Target(
+        ("protocols/postgres/wire.py", "protocols/postgres/types"),
+        files_of(
+            "tests/protocols/postgres",
+            "postgres_codec",
+            "postgres_types",
+            "postgres_wire",
+            "postgres_copy_wire",
+        ),
+        85,
+    ),
+    "kafka": Target(
+        ("protocols/kafka/records.py",),
+        files_of(
+            "tests/protocols/kafka",
+            *("kafka_records", "kafka_wire", "kafka_compression", "kafka_bomb", "kafka_hostile"),
+        ),
+        85,
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ import pytest
 from .children import FAILED, Children
 from .explained import explained, stale
 from .operators import Module
-from .placing import Functions
+from .placing import Functions, load
 from .report import Outcome, report
 from .targets import TARGETS, target_of
 
@@ -198,3 +199,19 @@ def test_explanations_have_a_reason_and_a_mutant_each() -> None:
     keys = {mutant.key for path in paths for mutant in Module(ROOT / path, ROOT).mutants()}
     assert stale(paths, keys) == []
     assert not [reason for reason, count in Counter(reasons.values()).items() if len(reason) < 15]
+
+
+def test_what_is_imported_when_it_is_needed_is_imported_before(tmp_path: Path) -> None:
+    folder = tmp_path / "lazily_needed"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "part.py").write_text("def one():\n    return 1\n")
+    (folder / "other.py").write_text("import not_installed_anywhere\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        assert load(folder / "part.py")
+        assert load(folder / "__init__.py")
+        assert not load(folder / "other.py")
+        assert {"lazily_needed", "lazily_needed.part"} <= sys.modules.keys()
+    finally:
+        sys.path.remove(str(tmp_path))

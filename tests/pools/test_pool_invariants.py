@@ -145,3 +145,25 @@ def test_it_must_come_to_rest(world: World) -> None:
     with pytest.raises(Broken, match="it is still not so: asker: backend:7000 is at rest"):
         world.settle(1.0)
     world.settle(10.0)  # its deadline has ended the unit
+
+
+def test_what_waits_may_wait_until_the_pool_has_had_its_turn(world: World) -> None:
+    host = world.hosts["asker"]
+    pool = host.disk["pool"]
+    keep_waiting(pool)
+    pool.wake()
+    check_pool(pool, host)
+    pool.loop.woken.clear()
+    pool.loop.wake(idle(pool).token)  # another's turn is none of the pool's
+    with pytest.raises(Broken, match="1 units wait while <Member"):
+        check_pool(pool, host)
+
+
+def test_what_fell_with_its_host_is_at_rest(world: World) -> None:
+    host = world.hosts["asker"]
+    watch(host, host.disk["pool"])
+    assert world.missing() != []
+    assert world.act("kill", "asker", 1.0)
+    world.run(3.0)
+    assert host.boots == 2
+    assert world.missing() == []

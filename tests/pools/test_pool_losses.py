@@ -452,3 +452,57 @@ def test_a_unit_of_another_kind_is_refused_by_name() -> None:
     with pytest.raises(Misuse, match=r"<Foreign> is a Foreign, and the pool of .*takes Ask"):
         reply.result()
     assert bench.add_up()
+
+
+def test_of_two_the_second_of_which_has_left_in_part_neither_is_sent_again() -> None:
+    bench = Bench(connections=1, pipeline=2)
+    bench.accept()
+    first = bench.submit("warm")
+    bench.accept()
+    bench.answer("ok")
+    assert first.result() == b"ok"
+    bench.sent()
+    replies = [bench.submit("abc"), bench.submit("a longer line")]
+    bench.sockets[0].room = 6
+    assert bench.sent() == ["abc", "a "]
+    bench.reset()
+    bench.advance(1.0)
+    bench.accept()
+    assert all(isinstance(reply.error, ConnectionLost) for reply in replies)
+    assert bench.pool.statistics().taken_back == 0
+
+
+@pytest.mark.parametrize("how", ["settle", "fail", "finish"])
+def test_a_wire_may_answer_outside_of_its_handlers(how: str) -> None:
+    bench = Bench(connections=1)
+    replies = [bench.submit("a"), bench.submit("b")]
+    bench.accept()
+    assert bench.sent() == ["a"]
+    (member,) = bench.pool.backends[0].members
+    if how == "settle":
+        member.settle(b"A")
+    elif how == "fail":
+        member.fail(Refused("A"))
+    else:
+        member.answer(b"A")
+        member.finish()
+    assert bench.sent() == ["b"]
+    bench.answer("B")
+    assert replies[1].result() == b"B"
+
+
+def test_a_wire_is_told_whose_answer_comes_next() -> None:
+    told: list[Any] = []
+
+    class Noting(LineWire):
+        __slots__ = ()
+
+        def _line(self, line: bytes) -> bool:
+            told.append(self.member.settle(line))
+            return True
+
+    bench = Bench(Noting, connections=1, pipeline=3)
+    replies = [bench.submit(line) for line in ("a", "b")]
+    bench.accept()
+    bench.answer("A", "B")
+    assert told == [replies[1], None]

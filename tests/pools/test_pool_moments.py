@@ -155,6 +155,18 @@ def test_a_suspect_has_a_second_to_answer() -> None:
     assert bench.pool.statistics().connections == 0
 
 
+def test_a_unit_of_several_exchanges_that_waited_in_vain_makes_suspects_too() -> None:
+    async def body(held: Held) -> None:
+        await held.submit(Ask("one"))
+
+    bench, other = two_idle()
+    late = bench.submit(Body(body), timeout=2.0)
+    bench.run()
+    bench.advance(2.0)
+    assert isinstance(late.error, DeadlineExceeded)
+    assert bench.sent(other) == ["PING"]
+
+
 @pytest.mark.parametrize(("silent_for", "asked"), [(0.25 - JUST, []), (0.25, ["PING"])])
 def test_a_connection_that_has_just_spoken_makes_no_suspects(silent_for: float, asked: list[str]) -> None:
     bench, other = two_idle()

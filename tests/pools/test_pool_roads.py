@@ -23,6 +23,8 @@ from pools import (
     Unit,
     Work,
 )
+from pools.ledger import Entry, Ledger
+from pools.members import Member, State
 from pools.pool import BACKOFF_ALONE, BACKOFF_SEVERAL
 from pools.testing import Ask, Bench, LineWire, Refused
 
@@ -109,6 +111,28 @@ def test_the_only_backend_is_asked_again_sooner() -> None:
 )
 def test_the_least_and_the_most_are_taken(options: dict[str, int]) -> None:
     assert Bench(**options).add_up()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"connect_timeout": 0.0},
+        {"connect_timeout": float("nan")},
+        {"lifetime": 0.0},
+        {"lifetime": -1.0},
+        {"timeout": -1.0},
+        {"idle_timeout": -1.0},
+        {"lost_after": float("nan")},
+    ],
+)
+def test_seconds_that_make_no_sense(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))}=.*; write"):
+        Pool(LineWire, ["192.0.2.7:7000"], **options)  # type: ignore[arg-type]
+
+
+def test_a_pool_needs_a_backend() -> None:
+    with pytest.raises(ValueError, match="a pool without backends; name at least one address"):
+        Pool(LineWire, [])
 
 
 def test_where_a_unit_was_late_is_told() -> None:
@@ -375,11 +399,13 @@ def test_a_connection_that_was_handed_over_has_no_room_for_anybody() -> None:
             return super().received()
 
     bench = connected(Upgrading, pipeline=4)
+    (member,) = bench.pool.backends[0].members
     reply = bench.submit("a")
     bench.run()
     bench.sent()
     bench.answer("upgrade")
     assert reply.result() == b"upgrade"
+    assert member.state is State.HANDED_OVER
     other = bench.submit("other")
     bench.accept()
     assert (bench.sent(0), bench.sent(1)) == ([], ["other"])
@@ -536,3 +562,96 @@ def test_a_bench_notices_books_that_are_wrong() -> None:
     bench.pool.backends[0].opening += 1
     with pytest.raises(Broken, match=r"bench: .* counts 0 in flight and 1 opening"):
         bench.run()
+
+
+class Closing(actors.Machine[int]):
+    """Closes a connection when it is woken."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+
+    def wakeup(self, scope: actors.Scope) -> actors.Outcome:
+        self.member.close(ConnectionResetError("gone"))
+        return actors.UNCHANGED
+
+
+def test_one_that_has_not_sent_anything_is_run_anew_on_the_next_connection() -> None:
+    ran = []
+
+    async def body(held: Held) -> bytes:
+        ran.append(held)
+        return await held.submit(Ask("one"))
+
+    bench = connected()
+    (member,) = bench.pool.backends[0].members
+    token, _ = bench.loop.spawn_with_token(Closing(member))
+    reply = bench.submit(Body(body))  # the pool is woken, then the other, then the connection
+    bench.loop.wake(token)
+    bench.accept()
+    assert bench.sent() == ["one"]
+    bench.answer("ok")
+    assert reply.result() == b"ok"
+    assert len(ran) == 1
+    assert len(bench.sockets) == 2
+
+
+def test_a_wire_is_told_once_of_each_that_nobody_waits_for() -> None:
+    told: list[bytes] = []
+
+    class Noting(LineWire):
+        __slots__ = ()
+
+        def abandoned(self, work: Work[Any]) -> None:
+            told.append(work.unit.line)
+
+    bench = connected(Noting, pipeline=4)
+    gone = bench.submit("gone", timeout=1.0)
+    bench.submit("late", timeout=1.0)
+    bench.run()
+    gone.cancel()
+    bench.advance(1.0)
+    assert told == [b"gone", b"late"]
+
+
+class Asking(actors.Machine[int]):
+    """Counts how often it is woken."""
+
+    turns = 0
+
+    def start(self, scope: actors.Scope) -> actors.Outcome:
+        self.scope = scope
+        return actors.Continue(self)
+
+    def wakeup(self, scope: actors.Scope) -> actors.Outcome:
+        self.turns += 1
+        return actors.UNCHANGED
+
+
+def test_who_waits_for_several_is_woken_once_by_all_that_come_together() -> None:
+    bench = connected(pipeline=4)
+    asking = Asking()
+    bench.loop.spawn(asking)
+    for line in ("a", "b", "c"):
+        bench.submit(line).attach(asking.scope)
+    bench.run()
+    asking.turns = 0
+    bench.answer("A", "B", "C")
+    assert asking.turns == 1
+
+
+def test_a_bench_refuses_only_what_is_connecting() -> None:
+    bench = connected(connections=2)
+    busy, other = bench.submit("busy"), bench.submit("other")
+    bench.run()
+    bench.refuse()
+    bench.answer("ok", index=0)
+    assert busy.result() == b"ok"
+    bench.answer("ok", index=0)
+    assert other.result() == b"ok"
+    assert bench.pool.statistics().lost == 0
+
+
+def test_an_entry_has_a_number() -> None:
+    ledger = Ledger()
+    assert [Entry().enter(ledger) for _ in range(3)] == [1, 2, 3]
+    assert ledger.waiting == 3

@@ -244,3 +244,19 @@ def test_what_must_be_written_says_so() -> None:
         empty.again(Routed(empty, Ask("a"), 1.0, 0), ValueError())
     assert empty.look(5.0) == float("inf")
     assert empty.scope.token == empty.token
+
+
+def test_what_is_sent_on_is_due_when_it_was_to_be() -> None:
+    table = Table()
+    reply = table.router.submit(Ask("a"), timeout=2.0)
+    assert isinstance(reply, Routed)
+    table.run()
+    table.kernel.clock.advance(1.0)
+    table.run()
+    assert reply.inner is not None
+    assert reply.inner.deadline == reply.deadline == 1002.0
+
+
+def test_a_router_that_was_not_spawned_says_so() -> None:
+    with pytest.raises(Misuse, match="the router is not running; spawn it first"):
+        Single().submit(Ask("a"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actors import ANYTHING, UNCHANGED, Continue, Outcome, StreamProtocol, TcpAddress, Transport
 from actors.testing.conformance import NotConformant
 from pools import Unit, Work
 from pools.testing import Ask, LineWire, Refused
@@ -155,3 +156,128 @@ def test_a_fault_of_the_kit_is_made_and_is_not_the_wires() -> None:
 
     check_wire(Hurt, ONE, only=("fault", "received", 0))
     assert any("crash" in each or "made by the kit" in each for each in struck), struck
+
+
+# -- what happens is seen by the wire, or by its server ------------------------------------------------------
+
+
+class Fresh(LineWire):
+    """Answers with what was never answered, in one of its handlers."""
+
+    __slots__ = ()
+
+    def made_up(self) -> None:
+        if self.member.current is not None:
+            self.member.settle(b"made up")
+
+
+class AtItsEnd(Fresh):
+    __slots__ = ()
+
+    def closed(self, error: BaseException | None) -> None:
+        self.made_up()
+
+
+class WhenWoken(Fresh):
+    __slots__ = ()
+
+    def wakeup(self) -> Any:
+        self.made_up()
+
+
+class WhenCancelled(Fresh):
+    __slots__ = ()
+
+    def abandoned(self, work: Work[Any]) -> None:
+        self.member.wake()
+
+    def wakeup(self) -> Any:
+        self.made_up()
+
+
+@pytest.mark.parametrize(
+    ("wire", "case"),
+    [
+        (AtItsEnd, ("fault", "received", 0)),
+        (AtItsEnd, ("reset", 1)),
+        (AtItsEnd, ("end", 1)),
+        (AtItsEnd, ("stop", 1)),
+        (WhenWoken, ("wakeup", 1)),
+        (WhenCancelled, ("cancel", 1, 0)),
+    ],
+)
+def test_each_case_finds_an_answer_that_was_made_up(wire: type[Fresh], case: Case) -> None:
+    with pytest.raises(NotConformant, match=r"instead of its value|neither its value nor a loss"):
+        check_wire(wire, TWO, only=case)
+
+
+class Piecemeal(StreamProtocol):
+    """Notes how much it is sent at a time."""
+
+    def __init__(self, heard: list[int]) -> None:
+        self.heard = heard
+
+    def connected(self, transport: Transport) -> Outcome:
+        return Continue(self, ANYTHING)
+
+    def received(self, transport: Transport) -> Outcome:
+        *lines, rest = bytes(transport.input).split(b"\n")
+        self.heard.append(len(transport.input))
+        transport.input = rest
+        for line in lines:
+            transport.write(line.upper() + b"\n")
+        return UNCHANGED
+
+
+def test_a_slow_server_takes_byte_by_byte() -> None:
+    heard: list[int] = []
+    check_wire(LineWire, [(Ask("one"), b"ONE")], server=lambda: lambda: Piecemeal(heard), only=("slow", 4))
+    assert heard == [4, 1, 2, 3, 4, 4]  # all at once, then a byte at a time, then once more
+
+
+def test_a_probe_that_is_not_answered_costs_nobody_an_answer() -> None:
+    check_wire(Curious, ONE, script=[(b"there?\n", b"")], only=("suspect", 0))
+
+
+def test_the_story_itself_can_be_tried_again() -> None:
+    half: list[Exchange] = [(Ask("one"), b"one\n", b"ON", b"ONE")]
+    with pytest.raises(NotConformant, match=r"again: check_wire\(…, only=\('cut', 0\)\)"):
+        check_wire(LineWire, half)
+
+
+def test_a_connection_that_is_left_open_is_found() -> None:
+    class Leaving(LineWire):
+        """Opens one of its own, and forgets it."""
+
+        __slots__ = ()
+
+        def start(self) -> Any:
+            self.transport.scope.loop.kernel.connect(TcpAddress("192.0.2.9", 9))
+            return super().start()
+
+    with pytest.raises(NotConformant, match="1 connections are left open"):
+        check_wire(Leaving, ONE, only=("stop", 4))
+
+
+def test_a_wire_that_is_not_told_of_its_end_is_found() -> None:
+    class Twice(LineWire):
+        __slots__ = ()
+
+        def received(self) -> Any:
+            super().received()
+            self.closed(None)
+
+    with pytest.raises(NotConformant, match=r"closed\(\) was called 2 times for 1 connections"):
+        check_wire(Twice, ONE, only=("stop", 4))
+
+
+def test_books_that_a_wire_upsets_are_found() -> None:
+    class Cheating(LineWire):
+        __slots__ = ()
+
+        def received(self) -> Any:
+            self.member.pool.ledger.submitted += 1
+            return super().received()
+
+    with pytest.raises(NotConformant, match=r"the pool's figures do not add up: .*submitted=2"):
+        check_wire(Cheating, ONE, only=("cut", 4))

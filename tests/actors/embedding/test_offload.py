@@ -140,3 +140,22 @@ def test_misuse_is_told():
     thread.join()
     assert "no loop in this thread" in str(said[0])
     assert not Reply().settled
+
+
+def test_with_nothing_pending_a_drain_ends_it_at_once(loop):
+    settle(loop, offload(int))
+    offloader = loop.offloader
+    loop.drain(3600)
+    loop.tick(0)
+    assert isinstance(offloader.submit(int).error, MachineStopped)
+
+
+def test_after_its_last_call_a_drain_ends_it(loop):
+    gate = threading.Event()
+    reply, offloader = offload(gate.wait, 10), loop.offloader
+    loop.drain(3600)
+    loop.tick(0)
+    gate.set()
+    settle(loop, reply)
+    assert reply.result() is True
+    assert isinstance(offloader.submit(int).error, MachineStopped)

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from actors import (
     Cancelled,
@@ -155,7 +156,10 @@ def test_cancelling_touches_no_wire(pool, held):
     held.release()
     assert pool.submit(http.get("/next")).result(timeout=10).text() == "/next"
     assert (pool.statistics().lost, pool.statistics().closed) == (0, 0)
-    reply.cancel()
+    with capture_logs() as logs:
+        reply.cancel()
+        assert pool.submit(http.get("/last")).result(timeout=10).text() == "/last"
+    assert logs == []
 
 
 def test_flows_and_handlers_use_the_same_proxies(loop, pool):
