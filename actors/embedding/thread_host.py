@@ -149,10 +149,9 @@ class ThreadReply(Waker, Generic[T]):
 
     def wake(self) -> None:
         """For the reply that it follows, on the loop's thread: that has settled."""
-        reply = self._reply
-        if reply is not None and reply.settled:
-            error = reply.error
-            self._settle(None if error is not None else reply.result(), error)
+        assert self._reply is not None
+        error = self._reply.error
+        self._settle(None if error is not None else self._reply.result(), error)
 
     def _settle(self, value: Any, error: BaseException | None) -> None:
         if not self._settled:
@@ -430,4 +429,6 @@ def run_post(post: Post) -> None:
 
 def seconds_of(timeout: float) -> float:
     """As `Lock.acquire` wants it."""
+    if 0.0 <= timeout <= threading.TIMEOUT_MAX:  # nearly always; min() and max() cost three times that
+        return timeout
     return min(max(0.0, timeout), threading.TIMEOUT_MAX)

@@ -102,9 +102,7 @@ class ServerConnection(StreamProtocol):
         data = transport.input
         size = len(data)
         start = 0
-        now = transport.scope.loop.now
-        date = server.date if now < server.date_until else server.date_line()
-        head = None
+        date = head = None
         if data.__class__ is bytes:  # and so nothing of it has been looked at before
             if data == server.last:
                 head = server.last_head
@@ -154,6 +152,9 @@ class ServerConnection(StreamProtocol):
                 if context is None:
                     return self._begin(transport, head, request, route, answer)
                 return context.run(self._begin, transport, head, request, route, answer)
+            if date is None:  # once for all that are answered now, and not for what a proxy passes on
+                now = transport.scope.loop.now
+                date = server.date if now < server.date_until else server.date_line()
             lines = date
             staying = head.keep_alive and self.left > 0 and not head.length
             if not staying:

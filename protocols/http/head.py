@@ -107,8 +107,9 @@ class RequestHead(msgspec.Struct, gc=False):
     connection: tuple[bytes, ...]
     """Names in Connection that `forwardable` must strip, beside those it always does."""
     _headers: Headers | None = None
-    forwarded: tuple[object, str, bytes] | None = None
-    """A proxy's note, for a head that comes again: who has made what of it, for a client at which address."""
+    forwarded: tuple[object, str, bytes, bool] | None = None
+    """A proxy's note, for a head that comes again: who has made what of it, for a client at which address,
+    and whether that may be sent twice, and before others are answered."""
 
     @property
     def headers(self) -> Headers:

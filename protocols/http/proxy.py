@@ -289,9 +289,9 @@ class ProxyResponder(Responder):
         proxy, head, transport = self._proxy, exchange.head, exchange.transport
         note = head.forwarded
         peer = transport.peer
-        end: TunnelEnd | None = None
         if note is not None and note[0] is proxy.mark and note[1] == peer:
-            raw = note[2]
+            _, _, raw, plain = note
+            unit = Forward(head.method, raw, len(raw), plain, plain, exchange)
         else:
             if self._refused(exchange):
                 return
@@ -300,12 +300,11 @@ class ProxyResponder(Responder):
                 return
             raw = self._make(head, peer, False)
             raw += b"Content-Length: 0\r\n\r\n" if head.method in ANNOUNCED else b"\r\n"
-            if self._client_end is None:
-                head.forwarded = proxy.mark, peer, raw
-            else:
-                end = self._backend_end
-        plain = end is None and head.method in IDEMPOTENT
-        unit = Forward(head.method, raw, len(raw), plain, plain, exchange, None, end)
+            end = None if self._client_end is None else self._backend_end
+            plain = end is None and head.method in IDEMPOTENT
+            if end is None:
+                head.forwarded = proxy.mark, peer, raw, plain
+            unit = Forward(head.method, raw, len(raw), plain, plain, exchange, None, end)
         self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
         reply.attach(transport.scope)
 
