@@ -18,7 +18,9 @@ demo: $(VENV)/run.stamp
 
 # Several at a time, a file's tests in one process (tests/scheduling.py). The summary says in a line each what was
 # skipped and why.
-PYTEST = $(VENV)/bin/python -m pytest --quiet -n auto --dist loadfile -r fEs
+# What is compiled is kept even where the environment says not to: else each of some hundred processes compiles
+# everything, and each of those several rewrites all asserts.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pytest --quiet -n auto --dist loadfile -r fEs
 
 # From 3.12 on the interpreter tells a line once, instead of each time.
 MEASURING = $$($(VENV)/bin/python -c 'import sys; print("env COVERAGE_CORE=sysmon" * (sys.version_info >= (3, 12)))')

@@ -52,8 +52,16 @@ class Found(NamedTuple):
 
 
 def plant(edits: tuple[Edit, ...], tree: Path) -> Path:
-    """Copy the packages to `tree`, and edit them. Raises `AssertionError` for an edit that does not apply."""
-    leave_out = shutil.ignore_patterns("__pycache__", "*.pyc")
+    """Copy the packages to `tree`, and edit them. Raises `AssertionError` for an edit that does not apply.
+
+    What is compiled comes along, else each tree would compile two hundred modules: a copy keeps its time, by
+    which the interpreter knows whether it is the same source still. It does not for what is edited.
+    """
+    edited = {Path(path).stem for path, _, _ in edits}
+
+    def leave_out(_folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name.endswith(".pyc") and name.partition(".")[0] in edited}
+
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=leave_out)
     for path, old, new in edits:

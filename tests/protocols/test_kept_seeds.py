@@ -17,6 +17,7 @@ from protocols.scenarios import SCENARIOS
 KEPT = [json.loads(line) for line in Path(__file__).with_name("kept_seeds.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kept", KEPT, ids=lambda kept: f"{kept['scenario']}-{kept['seed']}")
 def test_what_failed_once_holds(kept: dict[str, Any]) -> None:
     story = load_scenario(kept["scenario"], SCENARIOS)

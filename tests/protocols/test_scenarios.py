@@ -27,6 +27,7 @@ def test_whatever_happens_nothing_is_wrong(name: str, faults: Faults | None) -> 
     assert tally.seeds == SEEDS
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_without_faults_no_connection_is_lost(name: str) -> None:
     report = simulate(load_scenario(name, SCENARIOS), 1, faults=CALM)
