@@ -17,6 +17,7 @@ import ast
 import importlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -67,6 +68,7 @@ class Recording:
                 setattr(module, hook, getattr(self, hook.strip("_")))
         for function, _, told in self._codes:
             function.__code__ = told
+        self._forget()
         return self
 
     def __exit__(
@@ -77,6 +79,14 @@ class Recording:
         for module in self._modules:
             for hook in HOOKS:
                 delattr(module, hook)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What these modules remember may have been made by the other code: functions within functions."""
+        for module in self._modules:
+            for value in list(vars(module).values()):
+                if isinstance(value, _lru_cache_wrapper):
+                    value.cache_clear()
 
     # -- what was seen ---------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from actors.simulation import Recording
 MODULE = '''\
 """Everything that a knob can decide."""
 
-from functools import wraps
+from functools import lru_cache, wraps
 
 from .limits import COPIED
 
@@ -44,6 +44,11 @@ def first(items):
 
 def copied(number):
     return number == COPIED
+
+
+@lru_cache
+def made():
+    return lambda number: number < LIMIT
 
 
 def same(function):
@@ -124,6 +129,14 @@ def test_each_kind_of_decision(sided: ModuleType) -> None:
         assert (sided.over(4), sided.least(2), sided.rounds(9)) == (True, 2, None)
         assert (sided.first([1, 2, 3, 4]), sided.copied(8)) == ([1, 2, 3], False)
     assert len(taken(recording)) == 10
+
+
+def test_what_is_remembered_is_made_again(sided: ModuleType) -> None:
+    assert sided.made()(1)  # with its own code
+    with Recording(["sided"]) as recording:
+        assert sided.made()(1)
+    assert sided.made()(3) is False
+    assert {outcome for place, outcome in taken(recording) if "made" in place} == {True}
 
 
 def test_what_was_set_from_a_knob_decides_for_it(sided: ModuleType) -> None:
