@@ -8,8 +8,8 @@ Rules:
    nothing else is sent. Where nothing stays prepared it is introduced in the same write that uses it, by
    what another server has said of it; its rows are read by what its own server says of them.
 4. A statement that the server has forgotten, or that no longer fits the tables and types that it is about,
-   has not been executed if it was not bound: the unit goes back to the queue. Whatever connection gets it,
-   the last time it is described anew. Inside a transaction, which such an error ends, it is the unit's error.
+   has not been executed if it was not bound: the unit goes back to the queue, and is described anew whichever
+   connection gets it. Inside a transaction, which such an error ends, it is the unit's error.
    It is described anew when a parameter does not fit as well, but not all the time.
 5. What is executed and nobody waits for is ended by a CancelRequest (`orphans`). A neighbour that it hits was
    not executed either, and goes back to the queue.
