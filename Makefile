@@ -45,7 +45,7 @@ mutants: $(VENV)/dev.stamp
 	@$(VENV)/bin/python -m tests.mutants $(OPTIONS)
 
 seeds: $(VENV)/dev.stamp
-	$(VENV)/bin/windlass sim all --kept tests/protocols/kept_seeds.jsonl $(OPTIONS)
+	$(VENV)/bin/windlass sim all --kept tests/windlass/kept_seeds.jsonl $(OPTIONS)
 
 soak: $(VENV)/dev.stamp
 	WINDLASS_SOAK=1 $(VENV)/bin/python -m pytest tests/soak -rP

@@ -6,11 +6,9 @@ Start with `Loop`, `Machine` and the outcomes; `gather`, `sleep` and `deadline` 
 from __future__ import annotations
 
 from ._siblings import check_siblings
-from .addresses import Address, TcpAddress, UnixAddress, parse_address
 from .backoff import Backoff
 from .channels import Channel
 from .composing import first, gather, settle_all
-from .connectors import Connector
 from .current import current_loop
 from .deadlines import deadline, with_deadline
 from .embedding.offload import Offloader, offload
@@ -31,17 +29,15 @@ from .errors import (
 )
 from .flows import Flow, sleep
 from .kernel import ERROR, HANGUP, READABLE, WRITABLE, Kernel, SystemKernel
-from .listeners import Listener
 from .loop import Loop
 from .machine import Machine
 from .mailboxes import Mailbox
-from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
-from .replies import Reply
-from .scope import Scope
-from .streams import Stream, StreamProtocol
-from .supervision import Child, Supervisor, SupervisorGaveUp
-from .tls import TlsStream
-from .transports import (
+from .net.addresses import Address, TcpAddress, UnixAddress, parse_address
+from .net.connectors import Connector
+from .net.listeners import Listener
+from .net.streams import Stream, StreamProtocol
+from .net.tls import TlsStream
+from .net.transports import (
     ANYTHING,
     HIGH_WATERMARK,
     LOW_WATERMARK,
@@ -53,6 +49,10 @@ from .transports import (
     Sleep,
     Transport,
 )
+from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
+from .replies import Reply
+from .scope import Scope
+from .supervision import Child, Supervisor, SupervisorGaveUp
 
 __all__ = [
     "ANYTHING",

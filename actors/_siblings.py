@@ -1,4 +1,4 @@
-"""The packages are called `actors`, `pools` and `protocols`; another installed thing may be called so too.
+"""The packages are called `actors`, `pools`, `protocols` and `windlass`; something else may be called so too.
 
 Each package's `__init__` calls `check_siblings`, so that a mix of ours and somebody else's fails at once and
 says what is in the way, instead of failing later in a way that nobody understands. Two things happen:
@@ -15,7 +15,9 @@ from pathlib import Path
 
 __all__ = ["check_siblings"]
 
-SIBLINGS = ("actors", "pools", "protocols")
+SIBLINGS = ("actors", "pools", "protocols", "windlass")
+PROGRAM = "windlass"
+"""Nothing below imports it, so a program that uses Windlass may be called so."""
 MARK = b"check_siblings("
 """What each of our packages calls in its `__init__`, and nobody else's does."""
 
@@ -31,6 +33,8 @@ def check_siblings(package: str, file: str) -> None:
         if found is None:
             continue
         if found.resolve().parent != home:
+            if name == PROGRAM:
+                continue
             raise ImportError(
                 f"{package} of Windlass is in {home}, but `import {name}` finds {found}, which is not "
                 "Windlass's; rename or remove it, or put Windlass before it in sys.path"

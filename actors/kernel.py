@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from typing import IO, Any, ClassVar, Final, Protocol
 
-from .addresses import Address, TcpAddress, UnixAddress
-from .resolver import ThreadedResolver
+from .net.addresses import Address, TcpAddress, UnixAddress
+from .net.resolver import ThreadedResolver
 
 __all__ = [
     "ERROR",

@@ -43,7 +43,7 @@ from .timers import TimerHeap
 
 if TYPE_CHECKING:
     from .embedding.offload import Offloader
-    from .transports import Transport
+    from .net.transports import Transport
 
 __all__ = ["DeadLetter", "Loop", "LoopStatistics"]
 

@@ -35,7 +35,7 @@ from benchmarks.servers import Absent, Server
 
 __all__ = ["MEASURES", "main"]
 
-PACKAGES = ("actors", "pools", "protocols", "examples")
+PACKAGES = ("actors", "pools", "protocols", "windlass", "examples")
 IDLE = 4000
 SETTLE_SECONDS = 0.3
 CONSUMED = 50_000
@@ -95,7 +95,7 @@ def memory(folder: Path, counter: Counter, address: str) -> float:
 def _proxy(connections: int, pipeline: int) -> Price:
     backend = ("--listen", "127.0.0.1:PORT", "--backend", "http://127.0.0.1:ADDRESS")
     size = ("--connections", str(connections), "--pipeline", str(pipeline))
-    return servers("protocols.command", "proxy", *backend, *size, count=3200)
+    return servers("windlass", "proxy", *backend, *size, count=3200)
 
 
 # -- what stands around a job --------------------------------------------------------------------------------
@@ -167,6 +167,14 @@ MEASURES: Mapping[str, tuple[Callable[[], AbstractContextManager[str]], Price]] 
 }
 
 
+def git(*arguments: str) -> bytes:
+    """What git says. Raises `Absent` with its words if it fails."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        raise Absent(done.stderr.decode().strip())
+    return done.stdout
+
+
 @contextmanager
 def version(commit: str | None) -> Iterator[Path]:
     """A folder with the packages as they are here, at a commit or in another folder, and with these
@@ -176,14 +184,11 @@ def version(commit: str | None) -> Iterator[Path]:
         source = ROOT if commit is None else Path(commit)
         if source.is_dir():
             for package in PACKAGES:
-                shutil.copytree(source / package, folder / package)
+                if (source / package).is_dir():  # an older version may lack one
+                    shutil.copytree(source / package, folder / package)
         else:
-            archive = subprocess.run(
-                ["git", "archive", str(commit), *PACKAGES], cwd=ROOT, capture_output=True, check=False
-            )
-            if archive.returncode:
-                raise Absent(archive.stderr.decode().strip())
-            subprocess.run(["tar", "-x", "-C", name], input=archive.stdout, check=True)
+            there = git("ls-tree", "--name-only", str(commit), *PACKAGES).decode().split()
+            subprocess.run(["tar", "-x", "-C", name], input=git("archive", str(commit), *there), check=True)
         (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
         compile_dir(name, maxlevels=20, quiet=2)  # not in the first of two runs, whose difference counts
         yield folder

@@ -36,8 +36,8 @@ from actors import (
     Stream,
     Timeout,
 )
+from actors.net.streams import StreamOwner
 from actors.options import check_counts, check_seconds
-from actors.streams import StreamOwner
 from actors.telling import told, words_of
 
 from .assignment import Choose, assign, least_in_flight

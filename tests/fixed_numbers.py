@@ -10,8 +10,7 @@ WHOLE_MODULES: dict[str, str] = {
     "pools.testing": "for tests",
     "pools.invariants": "for tests",
     "pools.simulation": "the simulation itself",
-    "protocols.command": "the program, not the library",
-    "protocols.scenarios": "the simulation's own services",
+    "windlass": "the program and its scenarios, not the library",
     "protocols.kafka.simulated": "the simulation's own servers",
     "protocols.postgres.simulated": "the simulation's own servers",
     "protocols.redis.simulated": "the simulation's own servers",
@@ -41,7 +40,7 @@ FIXED: dict[str, dict[str, str]] = {
     "actors.lines": {
         "WRITE_MAX": SYSTEM,
     },
-    "actors.listeners": {
+    "actors.net.listeners": {
         "PAUSE_SECONDS": "only after EMFILE, which is not simulated",
     },
     "actors.loop": {
@@ -55,7 +54,7 @@ FIXED: dict[str, dict[str, str]] = {
         "VALUE": STATE,
         "ERROR": STATE,
     },
-    "actors.resolver": {
+    "actors.net.resolver": {
         "AGAIN_SECONDS": "real threads, which the simulated kernel does without",
         "LOOKUPS_MAX": "real threads, which the simulated kernel does without",
         "SLOW_SECONDS": "real threads, which the simulated kernel does without",
@@ -69,7 +68,7 @@ FIXED: dict[str, dict[str, str]] = {
         "SLOT_BITS": DERIVED,
         "SLOT_MASK": DERIVED,
     },
-    "actors.streams": {
+    "actors.net.streams": {
         "ENDS_MAX": LIMIT,
         "FLUSHED": STATE,
         "DUE": STATE,
@@ -79,7 +78,7 @@ FIXED: dict[str, dict[str, str]] = {
     "actors.supervision": {
         "BACKOFF": OPTION,
     },
-    "actors.tls": {
+    "actors.net.tls": {
         "HANDSHAKE_SECONDS": SEALED,
         "SEALED_MAX": SEALED,
         "CHUNKS_MAX": SEALED,
@@ -98,30 +97,30 @@ FIXED: dict[str, dict[str, str]] = {
         "ABANDONED": STATE,
         "EXCHANGE": STATE,
     },
-    "protocols.http.access_log": {
+    "protocols.http.server.access_log": {
         "INTERVAL": "written by a thread and a real file",
         "BATCH": "written by a thread and a real file",
         "WAITING_MAX": "written by a thread and a real file",
         "WRITE_MAX": "written by a thread and a real file",
     },
-    "protocols.http.bodies": {
+    "protocols.http.codec.bodies": {
         "_TRAILERS": STATE,
     },
-    "protocols.http.exchanges": {
+    "protocols.http.server.exchange": {
         "UNKNOWN": STATE,
     },
-    "protocols.http.head": {
+    "protocols.http.codec.head": {
         "CHUNKED": STATE,
         "UNTIL_CLOSE": STATE,
         "LEADING_BLANK_LINES_MAX": LIMIT,
         "CONNECTION_OPTIONS_MAX": LIMIT,
         "START_LINE_SLACK": LIMIT,
     },
-    "protocols.http.messages": {
+    "protocols.http.codec.messages": {
         "QUERY_FIELDS_MAX": LIMIT,
         "_LENGTHS_KEPT": "a table is made of it when the module is loaded",
     },
-    "protocols.http.proxy": {
+    "protocols.http.proxy.proxy": {
         "GATHER": OPTION,
         "BODY_TIMEOUT_SECONDS": OPTION,
         "SPOOL_MAX": OPTION,
@@ -129,13 +128,13 @@ FIXED: dict[str, dict[str, str]] = {
         "TUNNEL_IDLE_SECONDS": OPTION,
         "UPGRADE_REQUIRED": WIRE,
     },
-    "protocols.http.server": {
+    "protocols.http.server.server": {
         "REQUESTS_MAX": OPTION,
     },
-    "protocols.http.spool": {
+    "protocols.http.proxy.spool": {
         "FILES_MAX": LIMIT,
     },
-    "protocols.http.wire": {
+    "protocols.http.client.wire": {
         "NO_LIMIT": STATE,
         "INTERIM_MAX": LIMIT,
     },
@@ -144,77 +143,77 @@ FIXED: dict[str, dict[str, str]] = {
         "PARTITION_MAX": WIRE,
         "SECONDS_MAX": WIRE,
     },
-    "protocols.kafka.assignors": {
+    "protocols.kafka.group.assignors": {
         "SUBSCRIPTION_VERSION": WIRE,
         "ASSIGNMENT_VERSION": WIRE,
     },
-    "protocols.kafka.batches": {
+    "protocols.kafka.producer.accumulator": {
         "EPOCH_MAX": WIRE,
         "SEQUENCES": WIRE,
     },
-    "protocols.kafka.client": {
+    "protocols.kafka.producer.options": {
         "PORT": WIRE,
     },
     "protocols.kafka.cluster": {
         "IDLE_SECONDS": OPTION,
     },
-    "protocols.kafka.committing": {
+    "protocols.kafka.group.commits": {
         "REBALANCE_IN_PROGRESS": WIRE,
         "ILLEGAL_GENERATION": WIRE,
     },
-    "protocols.kafka.compression": {
+    "protocols.kafka.records.compression": {
         "UNPACKED_BYTES": LIMIT,
         "GZIP": WIRE,
         "SNAPPY_BLOCK": WIRE,
         "FIRST_GUESS": WIRE,
     },
-    "protocols.kafka.consumer": {
+    "protocols.kafka.consumer.consumer": {
         "MANY": OPTION,
     },
-    "protocols.kafka.delivery": {
+    "protocols.kafka.producer.sender": {
         "NO_LEADER": WIRE,
         "ANSWER_SHARE": DERIVED,
     },
-    "protocols.kafka.fetch_api": {
+    "protocols.kafka.protocol.fetch_api": {
         "BY_NAME": WIRE,
     },
-    "protocols.kafka.fetching": {
+    "protocols.kafka.consumer.fetcher": {
         "BEGINNING": WIRE,
         "END": WIRE,
         "OUT_OF_RANGE": WIRE,
     },
-    "protocols.kafka.group": {
+    "protocols.kafka.group.state": {
         "UNKNOWN_MEMBER_ID": WIRE,
     },
-    "protocols.kafka.handshake": {
+    "protocols.kafka.connection.handshake": {
         "UNSUPPORTED_VERSION": WIRE,
         "UNSUPPORTED_MECHANISM": WIRE,
     },
-    "protocols.kafka.member": {
+    "protocols.kafka.group.membership": {
         "GROUP": WIRE,
     },
-    "protocols.kafka.messages": {
+    "protocols.kafka.producer.messages": {
         "RECORD_OVERHEAD": WIRE,
         "PARTITION_MAX": WIRE,
         "TIMESTAMP_MAX": WIRE,
     },
-    "protocols.kafka.partitioner": {
+    "protocols.kafka.producer.partitioner": {
         "SEED": WIRE,
         "MULTIPLIER": WIRE,
         "MASK": WIRE,
         "KEYS_REMEMBERED": "a memo of a pure function",
     },
-    "protocols.kafka.primitives": {
+    "protocols.kafka.protocol.primitives": {
         "VARINT_BYTES_MAX": WIRE,
     },
-    "protocols.kafka.producer": {
+    "protocols.kafka.producer.producer": {
         "OBJECT_BYTES": COST,
         "TOO_LARGE": WIRE,
         "UNKNOWN_TOPIC": WIRE,
         "INVALID_TOPIC": WIRE,
         "ELECTING": WIRE,
     },
-    "protocols.kafka.records": {
+    "protocols.kafka.records.batch": {
         "HEADER_BYTES": WIRE,
         "MAGIC": WIRE,
         "COMPRESSION": WIRE,
@@ -226,10 +225,10 @@ FIXED: dict[str, dict[str, str]] = {
         "BEFORE_CRC": WIRE,
         "CHECKED_FROM": WIRE,
     },
-    "protocols.kafka.schema": {
+    "protocols.kafka.protocol.schema": {
         "NEVER": WIRE,
     },
-    "protocols.kafka.transactions": {
+    "protocols.kafka.producer.transactions": {
         "EPOCH_MAX": WIRE,
         "GROUP": WIRE,
         "TRANSACTION": WIRE,
@@ -238,7 +237,7 @@ FIXED: dict[str, dict[str, str]] = {
         "NOT_ATTEMPTED": WIRE,
         "PRODUCER_FENCED": WIRE,
     },
-    "protocols.kafka.verdicts": {
+    "protocols.kafka.producer.verdicts": {
         "NO_ERROR": WIRE,
         "MESSAGE_TOO_LARGE": WIRE,
         "RECORD_LIST_TOO_LARGE": WIRE,
@@ -247,22 +246,22 @@ FIXED: dict[str, dict[str, str]] = {
         "INVALID_PRODUCER_EPOCH": WIRE,
         "UNKNOWN_PRODUCER_ID": WIRE,
     },
-    "protocols.kafka.wire": {
+    "protocols.kafka.connection.wire": {
         "ANSWER_BYTES": LIMIT,
         "GREETING_BYTES": LIMIT,
         "RENEWED": DERIVED,
     },
-    "protocols.postgres.binary": {
+    "protocols.postgres.copy.binary": {
         "ITEM_COST": COST,
         "FIRST_ADDED": WIRE,
     },
     "protocols.postgres.client": {
         "PORT": WIRE,
     },
-    "protocols.postgres.copying": {
+    "protocols.postgres.copy.transfer": {
         "READER_SECONDS": "an hour: longer than any run",
     },
-    "protocols.postgres.handshake": {
+    "protocols.postgres.startup.handshake": {
         "GREETING_MAX": LIMIT,
     },
     "protocols.postgres.messages": {
@@ -270,10 +269,10 @@ FIXED: dict[str, dict[str, str]] = {
         "DESCRIBE_SIZE_MAX": LIMIT,
         "REASON_MAX": LIMIT,
     },
-    "protocols.postgres.names": {
+    "protocols.postgres.identifiers": {
         "NAME_BYTES_MAX": WIRE,
     },
-    "protocols.postgres.opening": {
+    "protocols.postgres.startup.negotiate": {
         "NEGOTIATING": STATE,
         "SEALING": STATE,
         "GREETING": STATE,
@@ -299,7 +298,7 @@ FIXED: dict[str, dict[str, str]] = {
         "COMMANDS_MAX": LIMIT,
         "MESSAGE_MAX": LIMIT,
     },
-    "protocols.postgres.tls": {
+    "protocols.postgres.startup.tls": {
         "READ_SIZE": SEALED,
     },
     "protocols.postgres.transactions": {

@@ -8,7 +8,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 seconds=${1:-90}
 bin=$PWD/${VENV:-.venv}/bin
-kept=tests/protocols/kept_seeds.jsonl
+kept=tests/windlass/kept_seeds.jsonl
 work=$(mktemp -d) || exit 1
 trap 'git worktree remove --force "$work/before" 2>/dev/null; rm -rf "$work"' EXIT
 
@@ -22,7 +22,7 @@ if ! git worktree add --quiet --detach "$work/before" HEAD~1; then
 fi
 while read -r line; do
     echo "$line" >"$work/before/$kept"
-    if (cd "$work/before" && PYTHONPATH=$PWD "$bin/python" -m pytest --quiet tests/protocols/test_kept_seeds.py) \
+    if (cd "$work/before" && PYTHONPATH=$PWD "$bin/python" -m pytest --quiet tests/windlass/test_kept_seeds.py) \
         >"$work/told" 2>&1; then
         echo "It holds on the commit before: $line"
         echo "This change is the cause, or has led the same seed to another place, where the bug was before."

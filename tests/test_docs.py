@@ -31,10 +31,10 @@ import pytest
 from pools import ConnectionLost, DeadlineExceeded, QueueFull, Work
 from pools.testing import Ask, Bench
 from pools.units import QUEUED, SENT
-from protocols.command import main as command_line
-from protocols.command.proxy import proxy_parser
 from tests.pages import PAGES, ROOT, blocks_of, page_name, prose_of
 from tests.stage import Command, Programs, Stage, commands_of, curl_parser, sections, staged
+from windlass.main import main as command_line
+from windlass.proxy.command import proxy_parser
 
 SERVERS = {  # pages that need real ones: their fixtures, and the port the page writes for each
     "redis": {"redis_server": 6379, "redis_cluster": 7000},

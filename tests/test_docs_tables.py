@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocols.command.proxy import proxy_parser
 from tests.pages import PAGES, ROOT
+from windlass.proxy.command import proxy_parser
 
 UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -122,7 +122,7 @@ def check_events(name: str | None, rows: list[list[str]]) -> None:
     """First column: what a program logs, as the code has it."""
     modules = [
         path.read_text()
-        for package in ("actors", "pools", "protocols")
+        for package in ("actors", "pools", "protocols", "windlass")
         for path in (ROOT / package).rglob("*.py")
     ]
     calls = [

@@ -17,10 +17,10 @@ LINE = '{"scenario": "pool", "seed": 7}'
 def run(tmp_path: Path, require_program: Callable[[str, str], str]) -> Callable[..., tuple[int, str]]:
     """Runs the script in a repository of its own, whose programs only pretend."""
     git = require_program("git", "apt-get install git")
-    (tmp_path / "tests" / "protocols").mkdir(parents=True)
+    (tmp_path / "tests" / "windlass").mkdir(parents=True)
     shutil.copy(SCRIPT, tmp_path / "tests")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    kept = tmp_path / "tests" / "protocols" / "kept_seeds.jsonl"
+    kept = tmp_path / "tests" / "windlass" / "kept_seeds.jsonl"
     kept.write_text("")
 
     def program(name: str, text: str) -> None:
@@ -39,7 +39,7 @@ def run(tmp_path: Path, require_program: Callable[[str, str], str]) -> Callable[
         for last in ("found", "told"):
             assert not (tmp_path / last).exists()
         program("windlass", f"printf '%s' '{found}\n' >\"$8\"; exit 1" if fails else "exit 0")
-        program("python", f"cat tests/protocols/kept_seeds.jsonl; exit {before}")
+        program("python", f"cat tests/windlass/kept_seeds.jsonl; exit {before}")
         commit(commits)
         done = subprocess.run(
             ["sh", "tests/fresh.sh", "1"], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -1,8 +1,9 @@
-"""The house has four floors and imports only go down; what is not deterministic comes in by named doors.
+"""The house has five floors and imports only go down; what is not deterministic comes in by named doors.
 
-`actors` imports nothing of ours, `pools` only `actors`, `protocols` only those two. Clocks, sockets, random
-numbers, threads and other loops are used only by the modules named in `DOORS`, each with its reason; naming a
-type (`socket.socket`) or a constant (`socket.IPPROTO_TCP`) is free. Importing never needs a cycle.
+`actors` imports nothing of ours, `pools` only `actors`, `protocols` only those two, `windlass` all three.
+Clocks, sockets, random numbers, threads and other loops are used only by the modules named in `DOORS`, each
+with its reason; naming a type (`socket.socket`) or a constant (`socket.IPPROTO_TCP`) is free. Importing never
+needs a cycle.
 """
 
 from __future__ import annotations
@@ -17,16 +18,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MAY_IMPORT = {"actors": set(), "pools": {"actors"}, "protocols": {"actors", "pools"}}
+MAY_IMPORT = {
+    "actors": set(),
+    "pools": {"actors"},
+    "protocols": {"actors", "pools"},
+    "windlass": {"actors", "pools", "protocols"},
+}
 OURS = {*MAY_IMPORT, "examples", "tests", "benchmarks"}
 NOT_IMPORTED = {"asyncio", "trio", "threading", "_thread", "concurrent", "multiprocessing", "queue"}
 NOT_USED = {"time", "random", "secrets", "socket", "select", "selectors"}
+PROGRAM = (
+    {"asyncio", "threading", "concurrent", "multiprocessing", "time", "random", "socket"},
+    "programs, not the runtime",
+)
 DOORS = {
     "actors.kernel*": (
         {"time", "random", "socket", "select", "selectors"},
         "the real kernel: the one way to the system",
     ),
-    "actors.resolver*": ({"threading", "time", "socket"}, "getaddrinfo exists only as a blocking call"),
+    "actors.net.resolver*": ({"threading", "time", "socket"}, "getaddrinfo exists only as a blocking call"),
     "actors.lines*": ({"select"}, "its subject is whether a log's reader takes a line now"),
     "actors.notifier*": ({"threading"}, "its subject is waking a loop from another thread"),
     "actors.current*": ({"threading"}, "which loop is current is a fact about a thread"),
@@ -48,16 +58,13 @@ DOORS = {
         "it runs scenarios on the real kernel: its subject is the system's own sockets and time",
     ),
     "actors.simulation.decisions*": ({"random"}, "every generator of a simulation, seeded"),
-    "actors.addresses*": ({"socket"}, "address families are constants of the socket module"),
-    "protocols.command*": (
-        {"asyncio", "threading", "concurrent", "multiprocessing", "time", "random", "socket"},
-        "programs, not the runtime",
-    ),
+    "actors.net.addresses*": ({"socket"}, "address families are constants of the socket module"),
+    **{f"windlass.{program}*": PROGRAM for program in ("main", "proxy", "sim", "demo")},
 }
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the three packages by its dotted name."""
+    """Every module of the four packages by its dotted name."""
     found = {}
     for package in MAY_IMPORT:
         for path in sorted((ROOT / package).rglob("*.py")):

@@ -18,14 +18,14 @@ from typing import Final, NamedTuple
 __all__ = ["Edit", "Found", "hunt", "plant"]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PACKAGES: Final = ("actors", "pools", "protocols")
+PACKAGES: Final = ("actors", "pools", "protocols", "windlass")
 SECONDS_MAX: Final = 500
 HUNT: Final = """
 import json, sys
 from pathlib import Path
 import actors
 from actors.simulation import load_scenario, simulate
-from protocols.scenarios import SCENARIOS
+from windlass.scenarios import SCENARIOS
 
 assert Path(actors.__file__).is_relative_to(Path(sys.argv[1])), f"it is another tree: {actors.__file__}"
 story = load_scenario(sys.argv[2], SCENARIOS)

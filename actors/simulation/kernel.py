@@ -13,9 +13,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from actors.addresses import Address, TcpAddress, UnixAddress
 from actors.errors import ResolveError
 from actors.kernel import ERROR, HANGUP, READABLE, Poller
+from actors.net.addresses import Address, TcpAddress, UnixAddress
 
 from .sockets import DatagramSocket, ListeningSocket, SimulatedSocket, StreamSocket
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from actors.addresses import Address, TcpAddress, UnixAddress
+from actors.net.addresses import Address, TcpAddress, UnixAddress
 from actors.outcomes import NEVER
 
 from .sockets import FIN, RST, DatagramSocket, ListeningSocket, StreamSocket

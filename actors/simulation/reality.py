@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from actors.addresses import Address, TcpAddress, UnixAddress
 from actors.errors import ResolveError
 from actors.kernel import Poller, SystemKernel
+from actors.net.addresses import Address, TcpAddress, UnixAddress
 
 from .faults import CALM, Faults
 from .kernel import NO_LIMIT

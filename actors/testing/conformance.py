@@ -32,9 +32,9 @@ from typing import Any, Final, NamedTuple
 from actors.errors import DelimiterNotFound
 from actors.events import EventLog
 from actors.machine import Machine
+from actors.net.streams import StreamProtocol
 from actors.outcomes import NEVER, UNCHANGED, Outcome
 from actors.scope import Scope
-from actors.streams import StreamProtocol
 
 from .driver import Driver, Fault
 from .events import DRAIN, END, EXPIRE, RESET, STOP, WAKE, Event, advance, chain, receive, room, trickle

@@ -13,10 +13,10 @@ from actors.errors import Misuse
 from actors.events import EventLog
 from actors.loop import Loop
 from actors.machine import Machine
+from actors.net.streams import Stream, StreamProtocol
+from actors.net.transports import ANYTHING, SLEEP, Expectation, Transport
 from actors.outcomes import NEVER, UNCHANGED, Continue, Outcome, Timeout
 from actors.scope import Scope
-from actors.streams import Stream, StreamProtocol
-from actors.transports import ANYTHING, SLEEP, Expectation, Transport
 
 from .kernel import ManualKernel
 from .sockets import FakeSocket

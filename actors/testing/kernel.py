@@ -8,9 +8,9 @@ import io
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
-from actors.addresses import Address, TcpAddress
 from actors.errors import ResolveError
 from actors.kernel import ERROR, HANGUP, READABLE, Poller, SystemKernel
+from actors.net.addresses import Address, TcpAddress
 
 from .clock import ManualClock
 from .sockets import FakeSocket

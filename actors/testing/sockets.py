@@ -7,8 +7,8 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from actors.addresses import Address
 from actors.kernel import ERROR, HANGUP, READABLE, WRITABLE
+from actors.net.addresses import Address
 
 if TYPE_CHECKING:
     from .kernel import ManualKernel

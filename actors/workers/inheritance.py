@@ -11,8 +11,8 @@ import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from actors.addresses import Address, TcpAddress, UnixAddress, parse_address
 from actors.kernel import SystemKernel
+from actors.net.addresses import Address, TcpAddress, UnixAddress, parse_address
 
 __all__ = ["BoundSockets", "WorkerKernel", "bind"]
 

@@ -28,10 +28,10 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from actors.addresses import Address
 from actors.backoff import Backoff
 from actors.errors import ActorError, Misuse
 from actors.loop import DRAIN_SECONDS, Loop
+from actors.net.addresses import Address
 from actors.options import check_counts, check_seconds
 from actors.outcomes import NEVER
 from actors.signals import noticed_at_once

@@ -16,7 +16,7 @@ import sys
 
 import actors  # noqa: F401
 import pools  # noqa: F401
-from protocols import command, http, kafka, postgres, redis  # noqa: F401
+from protocols import http, kafka, postgres, redis  # noqa: F401
 
 
 def main() -> None:

@@ -6,8 +6,7 @@ pool.
 
 from __future__ import annotations
 
-from .access_log import AccessLog
-from .client import (
+from .client.units import (
     Fetch,
     StreamedResponse,
     delete,
@@ -22,15 +21,16 @@ from .client import (
     request,
     stream,
 )
-from .errors import BadContent, BadRequest, BadResponse, HttpError
-from .headers import Headers
-from .limits import Limits
-from .messages import Request, Response, json_response, text_response
-from .proxy import Proxy, proxy
-from .responders import Responder, StreamingResponse
-from .routing import Handler, Route, Router, streaming
-from .server import Server, server
-from .timeouts import Timeouts
+from .codec.errors import BadContent, BadRequest, BadResponse, HttpError
+from .codec.headers import Headers
+from .codec.limits import Limits
+from .codec.messages import Request, Response, json_response, text_response
+from .proxy.proxy import Proxy, proxy
+from .server.access_log import AccessLog
+from .server.responders import Responder, StreamingResponse
+from .server.routing import Handler, Route, Router, streaming
+from .server.server import Server, server
+from .server.timeouts import Timeouts
 
 __all__ = [
     "AccessLog",

@@ -7,10 +7,9 @@ topic, group=…)` makes a reader.
 
 from __future__ import annotations
 
-from .assignors import TopicPartition
-from .client import pool, settings_of
-from .consumer import Consumer, ConsumerStatistics
-from .consuming import consumer
+from .consumer.consumer import Consumer, ConsumerStatistics
+from .consumer.fetcher import NoOffset
+from .consumer.options import consumer
 from .errors import (
     AuthenticationFailed,
     BadMessage,
@@ -21,14 +20,15 @@ from .errors import (
     ProducerFenced,
     TransactionAborted,
 )
-from .fetching import NoOffset
-from .group import Membership
-from .member import Rebalance
-from .messages import Push, RecordMetadata, message
+from .group.assignors import TopicPartition
+from .group.membership import Rebalance
+from .group.state import Membership
 from .offsets import Offset
-from .producer import KafkaPool, ProducerStatistics
-from .records import Record
-from .transactions import Transaction, TransactionalPool
+from .producer.messages import Push, RecordMetadata, message
+from .producer.options import pool, settings_of
+from .producer.producer import KafkaPool, ProducerStatistics
+from .producer.transactions import Transaction, TransactionalPool
+from .records.batch import Record
 
 __all__ = [
     "AuthenticationFailed",

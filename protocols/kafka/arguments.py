@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from actors.options import check_counts
 
-from .assignors import TopicPartition
+from .group.assignors import TopicPartition
 from .offsets import Offset, epoch_of
 
 __all__ = ["OFFSET_MAX", "offset_of", "offsets_of", "partition_of", "text_of", "whole_of"]

@@ -22,7 +22,11 @@ import msgspec
 from actors import NEVER, Address, Backoff, Machine, Outcome, Reply, Scope, TcpAddress, Timeout
 from pools import Backend, BackendDown, Pool, PoolStatistics
 
-from .api import (
+from .connection.sasl import Login
+from .connection.units import Call
+from .connection.wire import ANSWER_BYTES, KafkaWire
+from .errors import error_of
+from .protocol.api import (
     FindCoordinator,
     FindCoordinatorResponse,
     Metadata,
@@ -30,11 +34,7 @@ from .api import (
     TopicMetadata,
     TopicName,
 )
-from .errors import error_of
-from .sasl import Login
-from .schema import Message, Request
-from .units import Call
-from .wire import ANSWER_BYTES, KafkaWire
+from .protocol.schema import Message, Request
 
 __all__ = ["BrokerPool", "Cluster", "Settings"]
 

@@ -8,7 +8,7 @@ make units for it, `transaction` makes them of an `async def`; `copy_in`, `copy_
 from __future__ import annotations
 
 from .client import pool
-from .copies import CopyStream, copy_in, copy_in_records, copy_out, copy_out_records
+from .copy.units import CopyStream, copy_in, copy_in_records, copy_out, copy_out_records
 from .errors import BadMessage, LeftOpen, PostgresError, RolledBack, UnreadableValue
 from .subscriptions import Notification, Subscription, listen, notify
 from .transactions import Isolation, Transaction, transaction

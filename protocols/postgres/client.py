@@ -12,7 +12,7 @@ from actors import Address, TcpAddress, UnixAddress
 from actors.options import check_counts
 from pools import Backend, Pool
 
-from .handshake import Settings
+from .startup.handshake import Settings
 from .statements import Statements
 from .units import Sql
 from .wire import PostgresWire

@@ -23,8 +23,8 @@ from pools import DeadlineExceeded, Wire, Work
 from pools.units import EXCHANGE
 
 from .cancel import cancel
-from .copies import CopyIn, CopyOut
-from .copying import Incoming, Outgoing
+from .copy.transfer import Incoming, Outgoing
+from .copy.units import CopyIn, CopyOut
 from .preparing import Preparing
 from .statements import Statement
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from . import messages
-from .copies import CopyIn, CopyOut
+from .copy.units import CopyIn, CopyOut
 from .messages import Column
 from .rows import compile_rows, formats_of
 from .session import Session

@@ -47,10 +47,10 @@ from actors import (
 from actors.options import check_counts, check_seconds
 from pools import BackendError, ConnectionLost, PoolClosed, Unit
 
-from . import messages, names
+from . import identifiers, messages
 from .client import settings_of
 from .errors import BadMessage, PostgresError
-from .opening import Opening
+from .startup.negotiate import Opening
 from .units import Fetch, Sql
 
 __all__ = ["Notification", "Overflow", "Subscription", "listen", "notify"]
@@ -118,7 +118,7 @@ class Subscription(Machine["Subscription"]):
         check_counts(capacity=capacity)
         check_seconds(ping=ping, connect_timeout=connect_timeout)
         self._address, self.settings = settings_of(url, **options)
-        self.channels = dict.fromkeys(map(names.channel, channels))
+        self.channels = dict.fromkeys(map(identifiers.channel, channels))
         self.messages: Channel[Notification] = Channel(capacity)
         self.subscribed: Reply[None] = Reply()
         self.gaps = self.dropped = 0
@@ -147,16 +147,16 @@ class Subscription(Machine["Subscription"]):
 
     def add(self, *channels: str) -> Reply[None]:
         """Listen to these as well; settled when nothing of them is missed from then on."""
-        added = dict.fromkeys(map(names.channel, channels))
+        added = dict.fromkeys(map(identifiers.channel, channels))
         self.channels |= added
         return self._have_said(listening(added))
 
     def remove(self, *channels: str) -> Reply[None]:
         """Listen to these no more. What has come of them is still to be read."""
-        gone = dict.fromkeys(map(names.channel, channels))
+        gone = dict.fromkeys(map(identifiers.channel, channels))
         for channel in gone:
             self.channels.pop(channel, None)
-        return self._have_said("; ".join(f"unlisten {names.quoted(channel)}" for channel in gone))
+        return self._have_said("; ".join(f"unlisten {identifiers.quoted(channel)}" for channel in gone))
 
     def cancel(self) -> None:
         """No more notifications: the connection is closed."""
@@ -284,7 +284,7 @@ class Subscription(Machine["Subscription"]):
 
 def listening(channels: Mapping[str, None]) -> str:
     """The statement that begins to listen; nothing for none."""
-    return "; ".join(f"listen {names.quoted(channel)}" for channel in channels)
+    return "; ".join(f"listen {identifiers.quoted(channel)}" for channel in channels)
 
 
 class _Listener(StreamProtocol):
@@ -488,7 +488,7 @@ def listen(
 
 def notify(channel: str, payload: str = "") -> Unit[None, Sql]:
     """A unit: notify who listens to this channel. The server takes at most 7,999 bytes of payload."""
-    return Fetch("select pg_notify($1, $2)", (names.channel(channel), payload), nothing, False)
+    return Fetch("select pg_notify($1, $2)", (identifiers.channel(channel), payload), nothing, False)
 
 
 def nothing(*_: Any) -> None:

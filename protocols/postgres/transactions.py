@@ -26,8 +26,9 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overloa
 from actors import Misuse
 from pools import Exchange, Exchanges, Held, Unit
 
-from . import copies, units
-from .copies import Format
+from . import units
+from .copy import units as copies
+from .copy.units import Format
 from .errors import PostgresError, RolledBack
 from .units import Command, Row, Sql
 

@@ -28,8 +28,8 @@ from pools import DeadlineExceeded, HeldAcrossBackends, Unit, Work
 from pools.units import EXCHANGE, SENT
 
 from . import messages
-from .copies import CopyIn, CopyOut
-from .copying import Incoming, Outgoing
+from .copy.transfer import Incoming, Outgoing
+from .copy.units import CopyIn, CopyOut
 from .errors import (
     INVALID_NAME,
     BadMessage,
@@ -40,12 +40,12 @@ from .errors import (
     is_invalid,
     is_outdated,
 )
-from .handshake import Settings
-from .opening import Opening
 from .orphans import Job, Mark, OrphansWire
 from .preparing import Preparing, decode_found
 from .rows import RowDecoder, skip_rows
 from .session import Session
+from .startup.handshake import Settings
+from .startup.negotiate import Opening
 from .statements import Statement, Statements, Utility
 from .transactions import IDLE, ROLLBACK
 from .units import Command, Fetch, Rows, SqlUnit

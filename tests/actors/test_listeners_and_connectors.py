@@ -29,7 +29,7 @@ from actors import (
     parse_address,
 )
 from actors.kernel import READABLE, WRITABLE, SelectorsPoller, Waker
-from actors.listeners import ACCEPTS_MAX, PAUSE_SECONDS
+from actors.net.listeners import ACCEPTS_MAX, PAUSE_SECONDS
 from actors.testing import FakeSocket, ManualKernel, run_until
 
 

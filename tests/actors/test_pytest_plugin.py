@@ -46,7 +46,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Py
 
 def outcome(run: pytest.Pytester, body: str, *arguments: str) -> pytest.RunResult:
     run.makepyfile(f"from scenarios import *\n\n{body}")
-    return run.runpytest_inprocess("-p", "windlass_pytest", "-p", "no:cacheprovider", *arguments)
+    return run.runpytest_inprocess("-p", "windlass.pytest_plugin", "-p", "no:cacheprovider", *arguments)
 
 
 def test_a_scenario_is_run_with_the_seed_that_was_given(run: pytest.Pytester) -> None:
@@ -177,7 +177,7 @@ def test_pytests_start_imports_nothing_of_ours(tmp_path: Path) -> None:
         "import sys\n\n\ndef test_it():\n    assert 'actors.loop' not in sys.modules\n"
         "    import actors\n    assert actors.mine\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "windlass_pytest", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "windlass.pytest_plugin", "-p", "no:cacheprovider"]
     command += ["-p", "no:anyio", "."]  # which would import all of trio
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

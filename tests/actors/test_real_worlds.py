@@ -158,7 +158,7 @@ def test_on_a_network_of_its_own(trouble: str) -> None:
         pytest.skip("needs unshare, ip and tc: apt-get install util-linux iproute2")
     if in_a_namespace(trouble or "true").returncode:
         pytest.skip("needs the right to make a network namespace, and netem in the kernel")
-    run = f"{sys.executable} -m protocols.command sim pool --real --runs 1 --seconds 1"
+    run = f"{sys.executable} -m windlass sim pool --real --runs 1 --seconds 1"
     result = in_a_namespace(f"{trouble} && {run}" if trouble else run)
     assert result.returncode == 0, result.stderr
     assert " 0 failed" in result.stdout

@@ -9,8 +9,9 @@ from collections import Counter
 
 import pytest
 
-from actors import ResolveError, TcpAddress, resolver
-from actors.resolver import ThreadedResolver, look_up
+from actors import ResolveError, TcpAddress
+from actors.net import resolver
+from actors.net.resolver import ThreadedResolver, look_up
 from actors.testing import ManualClock
 
 SECONDS_MAX = 60.0

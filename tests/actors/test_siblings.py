@@ -1,4 +1,4 @@
-"""What is said when another `actors`, `pools` or `protocols` is in the way, in every order of import."""
+"""What is said when another package of one of our names is in the way, in every order of import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HOME = Path(__import__("actors").__file__).parent.parent
-PACKAGES = ("actors", "pools", "protocols")
+PACKAGES = ("actors", "pools", "protocols", "windlass")
 SHADOW = "THERE = True\n"
 
 
@@ -61,6 +61,11 @@ def test_a_package_that_comes_before_ours_is_named(tmp_path: Path, name: str, fi
     assert f"`import {name}` finds {tmp_path / name}, which is not Windlass's; rename or remove it" in said
 
 
+def test_a_program_may_be_called_windlass(tmp_path: Path) -> None:
+    (tmp_path / "windlass.py").write_text(SHADOW)
+    assert error_of("from protocols import http", tmp_path, HOME) == ""
+
+
 @pytest.mark.parametrize("first", ["pools", "protocols"])
 @pytest.mark.parametrize("shadow", ["actors.py", "actors/__init__.py"])
 def test_an_actors_in_the_way_is_named_whoever_is_imported_first(
@@ -87,6 +92,8 @@ def test_a_missing_actors_is_named(installed: Path) -> None:
         ("actors", "import pools"),
         ("pools", "import actors"),
         ("protocols", "import actors"),
+        ("windlass", "import actors"),
+        ("actors", "import windlass; windlass.Loop"),
         ("pools", "from protocols import http"),
     ],
 )

@@ -54,7 +54,7 @@ from actors.simulation import (
     simulate,
 )
 from actors.simulation.explore import DIFFERS
-from protocols.scenarios import SCENARIOS
+from windlass.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 
@@ -359,7 +359,7 @@ def test_the_same_seed_is_the_same_run_and_its_acts_are_a_script_of_it() -> None
 
 HASHES = """
 from actors.simulation import load_scenario, simulate
-from protocols.scenarios import SCENARIOS
+from windlass.scenarios import SCENARIOS
 for name in sorted(SCENARIOS):
     print(name, simulate(load_scenario(name, SCENARIOS), 3, seconds=0.5).hash)
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from actors import ANYTHING, SLEEP, Bytes, Continue, Flush, Loop, Stop, Stream, StreamProtocol
-from actors.streams import READ_AHEAD
+from actors.net.streams import READ_AHEAD
 from actors.testing import run_until
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors import ANYTHING, SLEEP, Continue, Outcome, Stop, StreamProtocol, Timeout, Transport
-from actors.streams import FLUSH_SECONDS, LINGER_SECONDS, LINGER_SECONDS_MAX, READ_AHEAD, READ_SIZE
+from actors.net.streams import FLUSH_SECONDS, LINGER_SECONDS, LINGER_SECONDS_MAX, READ_AHEAD, READ_SIZE
 from actors.testing import Driver
 
 Handler = Callable[[Transport], Outcome]

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from actors import Channel, Loop, Reply, ResolveError, TcpAddress, sleep
-from actors.resolver import ThreadedResolver
+from actors.net.resolver import ThreadedResolver
 from actors.testing import ManualKernel
 from pools.testing import Bench
 

@@ -25,7 +25,7 @@ from actors import (
     Timeout,
     Transport,
 )
-from actors.streams import DELIVERIES_MAX, READ_AHEAD, drop_sent
+from actors.net.streams import DELIVERIES_MAX, READ_AHEAD, drop_sent
 from actors.testing import Driver, FakeTransport, at_every_split
 
 # -- transports --------------------------------------------------------------------------------------------

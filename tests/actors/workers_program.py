@@ -18,7 +18,7 @@ import msgspec
 
 from actors import Backoff, Loop, workers
 from protocols import http
-from protocols.command.logs import configure_logs
+from windlass.logs import configure_logs
 
 OPTIONS: dict[str, Any] = json.loads(sys.argv[1])
 SPIN = OPTIONS.pop("spin", 0)  # rounds of work per request

@@ -13,7 +13,7 @@ import pytest
 
 from actors import Channel, Loop
 from protocols import http
-from protocols.http.responders import StreamingResponse
+from protocols.http.server.responders import StreamingResponse
 from tests.examples.asgi import ask_asgi
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"

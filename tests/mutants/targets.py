@@ -64,7 +64,7 @@ TARGETS: Final = {
         85,
     ),
     "kafka": Target(
-        ("protocols/kafka/records.py",),
+        ("protocols/kafka/records/batch.py",),
         files_of(
             "tests/protocols/kafka",
             *("kafka_records", "kafka_wire", "kafka_compression", "kafka_bomb", "kafka_hostile"),

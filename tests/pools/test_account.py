@@ -18,7 +18,7 @@ from pools import Pool
 from pools.testing import Account, Ask, Bench, differences
 from protocols import http
 from protocols.kafka import KafkaPool, RecordMetadata
-from protocols.scenarios import SCENARIOS
+from windlass.scenarios import SCENARIOS
 
 LATE = 0.3  # seconds
 RUNS_MAX = 20

@@ -18,8 +18,8 @@ from actors.simulation import load_scenario, shrink, simulate
 from pools.members import Member, State
 from pools.pool import Pool
 from pools.units import ABANDONED, Work
-from protocols.scenarios import SCENARIOS
 from tests.planting import SOAK, first_failure
+from windlass.scenarios import SCENARIOS
 
 RUNS_MAX = 2000 if SOAK else 200
 SCRIPT_MAX = 20

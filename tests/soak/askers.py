@@ -20,7 +20,7 @@ from actors import (
     Timeout,
     Transport,
 )
-from actors.addresses import Address
+from actors.net.addresses import Address
 
 from .backend import expected
 

@@ -27,7 +27,7 @@ class Proxy:
     """`windlass proxy` as a process."""
 
     def __init__(self, port: int, backend: int, descriptors: int | None) -> None:
-        command = [sys.executable, "-m", "protocols.command", "proxy", "--listen", f"127.0.0.1:{port}"]
+        command = [sys.executable, "-m", "windlass", "proxy", "--listen", f"127.0.0.1:{port}"]
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
         self.port = port

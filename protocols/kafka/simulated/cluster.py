@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from actors import NEVER
-from protocols.kafka.routing import LEGAL_NAME
+from protocols.kafka.producer.topics import LEGAL_NAME
 
 from .groups import Group
 from .log import Log

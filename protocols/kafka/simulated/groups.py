@@ -17,14 +17,14 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 from actors import NEVER
-from protocols.kafka.group_api import (
+from protocols.kafka.protocol.group_api import (
     JoinedMember,
     JoinGroup,
     JoinGroupResponse,
     SyncGroup,
     SyncGroupResponse,
 )
-from protocols.kafka.schema import Message
+from protocols.kafka.protocol.schema import Message
 
 __all__ = ["Group", "Look"]
 

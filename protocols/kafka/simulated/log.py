@@ -16,7 +16,7 @@ import struct
 from typing import Final, NamedTuple
 
 from protocols.kafka.errors import BadMessage
-from protocols.kafka.records import Batch, Record, batches, read_records
+from protocols.kafka.records.batch import Batch, Record, batches, read_records
 
 __all__ = ["Entry", "Log"]
 

@@ -29,9 +29,9 @@ from actors import (
     Timeout,
     Transport,
 )
-from protocols.kafka import api, fetch_api, group_api
 from protocols.kafka.errors import BadMessage
-from protocols.kafka.schema import Asked, Message, Request, decode_request, encode_answer
+from protocols.kafka.protocol import api, fetch_api, group_api
+from protocols.kafka.protocol.schema import Asked, Message, Request, decode_request, encode_answer
 
 from .cluster import Partition, SimulatedKafka, View
 from .groups import Group, Look

@@ -12,7 +12,7 @@ import anyio
 
 from actors import Channel, Loop, Reply, SystemKernel
 from protocols import http
-from protocols.http.responders import StreamingResponse
+from protocols.http.server.responders import StreamingResponse
 
 __all__ = ["HOSTS", "Backend", "CountingKernel", "backend_and_pool", "descriptors", "pump", "run_in"]
 

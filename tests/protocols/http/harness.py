@@ -12,11 +12,11 @@ from actors import Loop, Stream
 from actors.events import EventLog
 from actors.testing import FakeSocket, ManualKernel
 from protocols.http import Server, server
-from protocols.http.bodies import body_decoder
-from protocols.http.errors import BadResponse
-from protocols.http.head import parse_response_head
-from protocols.http.headers import Headers
-from protocols.http.limits import DEFAULT_LIMITS
+from protocols.http.codec.bodies import body_decoder
+from protocols.http.codec.errors import BadResponse
+from protocols.http.codec.head import parse_response_head
+from protocols.http.codec.headers import Headers
+from protocols.http.codec.limits import DEFAULT_LIMITS
 
 __all__ = ["Answer", "Client", "Served", "Simulated", "get", "read_answers"]
 

@@ -14,7 +14,13 @@ import pytest
 from actors import Loop, SystemKernel
 from actors.testing import ManualClock
 from protocols import http
-from protocols.http.access_log import BATCH, WAITING_MAX, AccessLog, AccessLogStatistics, format_records
+from protocols.http.server.access_log import (
+    BATCH,
+    WAITING_MAX,
+    AccessLog,
+    AccessLogStatistics,
+    format_records,
+)
 
 PEER: Any = SimpleNamespace(peer="10.0.0.7")
 LINE = b'10.0.0.7 - - [01/Jan/2026:00:00:00 +0000] "GET /a HTTP/1.1" 200 12 0.250\n'

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.http.bodies import (
+from protocols.http.codec.bodies import (
     LAST_CHUNK,
     BodyDecoder,
     ChunkedDecoder,
@@ -15,10 +15,10 @@ from protocols.http.bodies import (
     encode_chunk,
     encode_last_chunk,
 )
-from protocols.http.errors import BadRequest, BadResponse
-from protocols.http.head import CHUNKED, UNTIL_CLOSE
-from protocols.http.headers import Headers
-from protocols.http.limits import DEFAULT_LIMITS, Limits
+from protocols.http.codec.errors import BadRequest, BadResponse
+from protocols.http.codec.head import CHUNKED, UNTIL_CLOSE
+from protocols.http.codec.headers import Headers
+from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
 
 CHUNKED_BODY = (
     b'5\r\nhello\r\n006;a;b=c;d="e\\"; f"\r\n world\r\n10\r\n0123456789abcdef\r\n'

@@ -19,7 +19,7 @@ from actors import Channel, ChannelClosed, Loop, TcpAddress
 from actors.testing import ManualKernel
 from pools import BackendDown, DeadlineExceeded
 from protocols import http as windlass
-from protocols.http.client import parse_url
+from protocols.http.client.units import parse_url
 from tests.protocols.http.benches import HttpBench, body_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -12,10 +12,10 @@ import h11
 import httptools
 import pytest
 
-from protocols.http.bodies import body_decoder
-from protocols.http.errors import BadRequest, BadResponse
-from protocols.http.head import parse_request_head, parse_response_head
-from protocols.http.limits import DEFAULT_LIMITS
+from protocols.http.codec.bodies import body_decoder
+from protocols.http.codec.errors import BadRequest, BadResponse
+from protocols.http.codec.head import parse_request_head, parse_response_head
+from protocols.http.codec.limits import DEFAULT_LIMITS
 
 MESSAGES = 3000
 

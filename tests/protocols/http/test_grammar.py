@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocols.http import grammar
+from protocols.http.codec import grammar
 from tests.protocols.http.steps import TooManySteps, steps, steps_of_search
 
 ITEMS = 24

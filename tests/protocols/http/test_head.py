@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.http.bodies import ChunkedDecoder
-from protocols.http.errors import BadRequest, BadResponse
-from protocols.http.head import (
+from protocols.http.codec.bodies import ChunkedDecoder
+from protocols.http.codec.errors import BadRequest, BadResponse
+from protocols.http.codec.head import (
     CHUNKED,
     UNTIL_CLOSE,
     RequestHead,
@@ -14,7 +14,7 @@ from protocols.http.head import (
     parse_request_head,
     parse_response_head,
 )
-from protocols.http.limits import DEFAULT_LIMITS, Limits
+from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
 from tests.protocols.http.bad_requests import BAD_REQUESTS
 from tests.protocols.http.bad_responses import BAD_RESPONSES
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.http.headers import (
+from protocols.http.codec.headers import (
     HOP_BY_HOP,
     NO_HEADERS,
     Headers,

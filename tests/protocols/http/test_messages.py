@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import Transport
-from protocols.http.errors import BadContent
-from protocols.http.head import CHUNKED, UNTIL_CLOSE, parse_request_head, parse_response_head
-from protocols.http.headers import Headers
-from protocols.http.limits import DEFAULT_LIMITS
-from protocols.http.messages import (
+from protocols.http.codec.errors import BadContent
+from protocols.http.codec.head import CHUNKED, UNTIL_CLOSE, parse_request_head, parse_response_head
+from protocols.http.codec.headers import Headers
+from protocols.http.codec.limits import DEFAULT_LIMITS
+from protocols.http.codec.messages import (
     CLOSE_LINE,
     KEEP_ALIVE_LINE,
     REASONS,

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from protocols import http
-from protocols.http.bodies import body_decoder
-from protocols.http.errors import BadRequest
-from protocols.http.head import parse_request_head
-from protocols.http.limits import DEFAULT_LIMITS
+from protocols.http.codec.bodies import body_decoder
+from protocols.http.codec.errors import BadRequest
+from protocols.http.codec.head import parse_request_head
+from protocols.http.codec.limits import DEFAULT_LIMITS
 from tests.protocols.http.bad_requests import BAD_REQUESTS
 from tests.protocols.http.bad_responses import BAD_RESPONSES
 from tests.protocols.http.benches import ProxyBench

@@ -8,10 +8,10 @@ import random
 import pytest
 
 from actors.testing import FakeSocket
-from protocols.http.bodies import BodyDecoder, body_decoder
-from protocols.http.errors import BadRequest, BadResponse
-from protocols.http.head import UNTIL_CLOSE, RequestHead, parse_request_head, parse_response_head
-from protocols.http.limits import DEFAULT_LIMITS
+from protocols.http.codec.bodies import BodyDecoder, body_decoder
+from protocols.http.codec.errors import BadRequest, BadResponse
+from protocols.http.codec.head import UNTIL_CLOSE, RequestHead, parse_request_head, parse_response_head
+from protocols.http.codec.limits import DEFAULT_LIMITS
 from tests.protocols.http.benches import Client, ProxyBench
 
 STORIES = 400

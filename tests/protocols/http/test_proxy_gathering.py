@@ -8,7 +8,7 @@ import os
 import pytest
 
 from protocols import http
-from protocols.http import gathering
+from protocols.http.proxy import gathering
 from tests.protocols.http.benches import ProxyBench
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from protocols import http
-from protocols.http.bodies import body_decoder
-from protocols.http.errors import BadRequest
-from protocols.http.head import CHUNKED
-from protocols.http.limits import DEFAULT_LIMITS
+from protocols.http.codec.bodies import body_decoder
+from protocols.http.codec.errors import BadRequest
+from protocols.http.codec.head import CHUNKED
+from protocols.http.codec.limits import DEFAULT_LIMITS
 from tests.protocols.http.benches import Client, HttpBench, ProxyBench
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

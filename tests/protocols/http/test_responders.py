@@ -8,9 +8,9 @@ import pytest
 
 from actors import Bytes, Continue, Misuse, Outcome, Reply, StreamProtocol, Transport
 from protocols import http
-from protocols.http.connections import Exchange
-from protocols.http.head import CHUNKED, UNTIL_CLOSE
-from protocols.http.messages import encode_response_head
+from protocols.http.codec.head import CHUNKED, UNTIL_CLOSE
+from protocols.http.codec.messages import encode_response_head
+from protocols.http.server.connection import Exchange
 from tests.protocols.http.harness import Answer, Simulated, get, read_answers
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"

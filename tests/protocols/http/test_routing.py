@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from protocols import http
-from protocols.http.routing import path_pattern
+from protocols.http.server.routing import path_pattern
 from tests.protocols.http.harness import Simulated, get
 
 

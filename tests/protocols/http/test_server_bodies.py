@@ -9,7 +9,7 @@ import pytest
 
 from actors import Channel, ChannelClosed, Reply, gather, sleep
 from protocols import http
-from protocols.http.headers import Headers
+from protocols.http.codec.headers import Headers
 from tests.protocols.http.harness import Answer, Client, Served, get
 
 MEBIBYTE = 1 << 20

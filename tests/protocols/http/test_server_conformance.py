@@ -12,7 +12,7 @@ from actors import Channel, ChannelClosed, Outcome, StreamProtocol, Transport, c
 from actors.testing.conformance import Conversation, check_protocol
 from actors.testing.events import END, EXPIRE
 from protocols import http
-from protocols.http.connections import ServerConnection
+from protocols.http.server.connection import ServerConnection
 from tests.protocols.http.harness import read_answers
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"

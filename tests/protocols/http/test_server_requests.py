@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors import Channel, Reply, Stream, sleep
 from actors.simulation import turned
 from protocols import http
-from protocols.http.connections import Exchange, ServerConnection
+from protocols.http.server.connection import Exchange, ServerConnection
 from tests.protocols.http.bad_requests import BAD_REQUESTS
 from tests.protocols.http.harness import Client, Served, Simulated, get, read_answers
 
@@ -443,7 +443,8 @@ class TestRememberedHeads:
     @pytest.mark.parametrize("size", [0, 40, 60, 1024])
     def test_whatever_is_remembered_each_gets_its_own(self, count: int, size: int) -> None:
         """Pipelined, one by one and cut in two, by clients in turn; small heads, large ones, and bodies."""
-        knobs = {"protocols.http.head.HEADS_KEPT": count, "protocols.http.head.HEAD_KEPT_BYTES": size}
+        head = "protocols.http.codec.head"
+        knobs = {f"{head}.HEADS_KEPT": count, f"{head}.HEAD_KEPT_BYTES": size}
         asked = [
             (get(f"/{number % 5}", "X: y\r\n" * (number % 3), "HEAD" if number % 7 == 6 else "GET"), b"")
             if number % 4

@@ -10,8 +10,8 @@ import pytest
 
 from actors import Loop
 from protocols import http
-from protocols.http import spool as spool_module
-from protocols.http.spool import READ_SIZE, Spool, Spools
+from protocols.http.proxy import spool as spool_module
+from protocols.http.proxy.spool import READ_SIZE, Spool, Spools
 from tests.protocols.http.benches import Client, ProxyBench, Spooled, SpoolKernel
 from tests.protocols.http.harness import QuietLog
 

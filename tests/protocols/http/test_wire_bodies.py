@@ -10,7 +10,7 @@ import pytest
 from actors import ChannelClosed
 from pools import ConnectionLost
 from protocols import http
-from protocols.http.wire import BodyChannel
+from protocols.http.client.wire import BodyChannel
 from tests.protocols.http.benches import HttpBench, body_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -6,8 +6,8 @@ import pytest
 
 from pools.testing.conformance import Exchange, check_wire
 from protocols import http
-from protocols.http.limits import DEFAULT_LIMITS
-from protocols.http.wire import HttpWire, KeptHeads
+from protocols.http.client.wire import HttpWire, KeptHeads
+from protocols.http.codec.limits import DEFAULT_LIMITS
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x\r\ndefg\r\n0\r\nA: b\r\n\r\n"

@@ -6,9 +6,10 @@ from typing import Any
 
 from actors import Reply
 from protocols import kafka
-from protocols.kafka import TopicPartition, fetch_api, group_api
-from protocols.kafka.records import append_record, seal
-from protocols.kafka.schema import Request
+from protocols.kafka import TopicPartition
+from protocols.kafka.protocol import fetch_api, group_api
+from protocols.kafka.protocol.schema import Request
+from protocols.kafka.records.batch import append_record, seal
 from tests.protocols.kafka import fake_kafka
 from tests.protocols.kafka.fake_kafka import HANG, Answer, FakeKafka
 

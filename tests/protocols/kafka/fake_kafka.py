@@ -11,9 +11,9 @@ from typing import Any
 from actors import Loop, Reply
 from actors.testing import FakeSocket, ManualKernel
 from protocols import kafka
-from protocols.kafka import api, primitives
-from protocols.kafka.records import Record, batches, read_records
-from protocols.kafka.schema import Message, Request, reader, writer
+from protocols.kafka.protocol import api, primitives
+from protocols.kafka.protocol.schema import Message, Request, reader, writer
+from protocols.kafka.records.batch import Record, batches, read_records
 
 TICKS_MAX = 2000
 HANG = "no answer"

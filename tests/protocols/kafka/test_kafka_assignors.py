@@ -10,7 +10,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.kafka.assignors import (
+from protocols.kafka.errors import BadMessage
+from protocols.kafka.group.assignors import (
     ASSIGNORS,
     GroupMember,
     TopicPartition,
@@ -22,7 +23,6 @@ from protocols.kafka.assignors import (
     write_assignment,
     write_subscription,
 )
-from protocols.kafka.errors import BadMessage
 
 Given = dict[str, list[TopicPartition]]
 

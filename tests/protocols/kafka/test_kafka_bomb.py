@@ -7,10 +7,10 @@ from functools import cache
 
 import pytest
 
-from protocols.kafka.assignors import TopicPartition
-from protocols.kafka.compression import codec_named
-from protocols.kafka.reading import Position, ReadAhead
-from protocols.kafka.records import append_record, batches, read_records, seal
+from protocols.kafka.consumer.positions import Position, ReadAhead
+from protocols.kafka.group.assignors import TopicPartition
+from protocols.kafka.records.batch import append_record, batches, read_records, seal
+from protocols.kafka.records.compression import codec_named
 
 MESSAGES = 60_000
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.kafka.compression import CODECS, Codec, codec_named, unpack
 from protocols.kafka.errors import BadMessage
+from protocols.kafka.records.compression import CODECS, Codec, codec_named, unpack
 
 PACKING = CODECS[1:]
 by_name = pytest.mark.parametrize("codec", PACKING, ids=lambda codec: codec.name)

@@ -10,8 +10,9 @@ import pytest
 import pools
 from actors import DeadlineExceeded, Misuse, deadline
 from protocols import kafka
-from protocols.kafka import TopicPartition, api
-from protocols.kafka.group import Membership
+from protocols.kafka import TopicPartition
+from protocols.kafka.group.state import Membership
+from protocols.kafka.protocol import api
 from tests.protocols.kafka.fake_kafka import HANG, LOSE, RESET, FakeKafka, refusing, txn_errors
 
 MEMBER = Membership("readers", 3, "member-1", None)

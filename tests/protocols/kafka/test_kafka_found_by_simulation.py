@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from protocols import kafka
-from protocols.kafka.api import ApiVersions
-from protocols.kafka.fetch_api import Fetch, FetchedPartition, FetchedTopic, FetchResponse
-from protocols.kafka.group_api import Heartbeat, HeartbeatResponse, OffsetCommit
+from protocols.kafka.protocol.api import ApiVersions
+from protocols.kafka.protocol.fetch_api import Fetch, FetchedPartition, FetchedTopic, FetchResponse
+from protocols.kafka.protocol.group_api import Heartbeat, HeartbeatResponse, OffsetCommit
 from tests.protocols.kafka.fake_group import FakeGroup, committed
 from tests.protocols.kafka.fake_kafka import HANG
 

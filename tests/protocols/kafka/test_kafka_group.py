@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from pools import ConnectionLost
-from protocols.kafka.assignors import TopicPartition, read_assignment, read_subscription, write_assignment
-from protocols.kafka.assignors import write_subscription as subscription
 from protocols.kafka.errors import CODES, BadMessage, KafkaError, error_of
-from protocols.kafka.group import CODE_EVENTS, TABLE, Event, Group, GroupSettings, Membership, State
-from protocols.kafka.group_api import (
+from protocols.kafka.group.assignors import (
+    TopicPartition,
+    read_assignment,
+    read_subscription,
+    write_assignment,
+)
+from protocols.kafka.group.assignors import write_subscription as subscription
+from protocols.kafka.group.state import CODE_EVENTS, TABLE, Event, Group, GroupSettings, Membership, State
+from protocols.kafka.protocol.group_api import (
     Heartbeat,
     HeartbeatResponse,
     JoinedMember,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors.testing import FakeSocket
 from protocols import kafka
-from protocols.kafka import api, fetch_api, group_api
+from protocols.kafka.protocol import api, fetch_api, group_api
 from tests.protocols.kafka.fake_group import FakeGroup
 from tests.protocols.kafka.fake_kafka import Connection, FakeKafka, written
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import pools
 from protocols import kafka
-from protocols.kafka import api
-from protocols.kafka.batches import EPOCH_MAX
+from protocols.kafka.producer.accumulator import EPOCH_MAX
+from protocols.kafka.protocol import api
 from tests.protocols.kafka.fake_kafka import HANG, LOSE, RESET, FakeKafka, refusing
 
 

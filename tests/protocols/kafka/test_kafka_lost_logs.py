@@ -14,7 +14,7 @@ from actors import Listener, Loop
 from actors.testing import run_until
 from protocols import kafka
 from protocols.kafka import TopicPartition
-from protocols.kafka.fetch_api import Fetch
+from protocols.kafka.protocol.fetch_api import Fetch
 from protocols.kafka.simulated import Broker, SimulatedKafka
 from protocols.kafka.simulated.server import HANDLERS, REQUESTS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.kafka.partitioner import murmur2, partition_for
+from protocols.kafka.producer.partitioner import murmur2, partition_for
 
 JAVA = [
     ("", 275646681),

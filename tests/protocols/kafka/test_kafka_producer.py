@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import pools
 from actors import Misuse
 from protocols import kafka
-from protocols.kafka import api
-from protocols.kafka.batches import Batch, Sending, pack, pack_plain
+from protocols.kafka.producer.accumulator import Batch, Sending, pack, pack_plain
+from protocols.kafka.protocol import api
 from tests.protocols.kafka.fake_kafka import HANG, RESET, FakeKafka, refusing
 
 

@@ -10,9 +10,10 @@ import structlog
 from actors import ChannelClosed, DeadlineExceeded, Misuse
 from pools import PoolClosed
 from protocols import kafka
-from protocols.kafka import TopicPartition, api
-from protocols.kafka.fetch_api import Fetch, ListOffsets
-from protocols.kafka.group_api import (
+from protocols.kafka import TopicPartition
+from protocols.kafka.protocol import api
+from protocols.kafka.protocol.fetch_api import Fetch, ListOffsets
+from protocols.kafka.protocol.group_api import (
     Heartbeat,
     HeartbeatResponse,
     JoinGroup,

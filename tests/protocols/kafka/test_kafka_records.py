@@ -12,9 +12,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.kafka.compression import CODECS, Codec
 from protocols.kafka.errors import BadMessage
-from protocols.kafka.records import (
+from protocols.kafka.records.batch import (
     ABORT,
     COMMIT,
     Batch,
@@ -25,6 +24,7 @@ from protocols.kafka.records import (
     read_records,
     seal,
 )
+from protocols.kafka.records.compression import CODECS, Codec
 
 NOW = 1_700_000_000_000
 every_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.kafka import BadMessage, api, fetch_api, group_api
+from protocols.kafka import BadMessage
 from protocols.kafka.errors import BrokerTooOld
-from protocols.kafka.primitives import read_varint, skip_tags, varint, write_varint, zigzag
-from protocols.kafka.schema import (
+from protocols.kafka.protocol import api, fetch_api, group_api
+from protocols.kafka.protocol.primitives import read_varint, skip_tags, varint, write_varint, zigzag
+from protocols.kafka.protocol.schema import (
     Api,
     Bool,
     Bytes,

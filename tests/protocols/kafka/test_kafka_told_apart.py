@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from protocols import kafka
-from protocols.kafka import TopicPartition, api
-from protocols.kafka.group import Membership
+from protocols.kafka import TopicPartition
+from protocols.kafka.group.state import Membership
+from protocols.kafka.protocol import api
 from tests.protocols.kafka.fake_group import FakeGroup
 from tests.protocols.kafka.fake_kafka import FakeKafka, refusing, txn_errors
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from protocols import kafka
-from protocols.kafka import api, fetch_api, group_api
-from protocols.kafka.records import append_record, seal
-from protocols.kafka.schema import Asked, Message, Request
+from protocols.kafka.protocol import api, fetch_api, group_api
+from protocols.kafka.protocol.schema import Asked, Message, Request
+from protocols.kafka.records.batch import append_record, seal
 from protocols.kafka.simulated import Broker, SimulatedKafka
 from protocols.kafka.simulated.server import HANDLERS
 

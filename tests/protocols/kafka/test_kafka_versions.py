@@ -9,11 +9,11 @@ import pytest
 
 from actors import Loop
 from pools import Pool
-from protocols.kafka import api
-from protocols.kafka.records import append_record, seal
-from protocols.kafka.schema import Request
-from protocols.kafka.units import Call
-from protocols.kafka.wire import KafkaWire
+from protocols.kafka.connection.units import Call
+from protocols.kafka.connection.wire import KafkaWire
+from protocols.kafka.protocol import api
+from protocols.kafka.protocol.schema import Request
+from protocols.kafka.records.batch import append_record, seal
 from tests.kafka_server import KafkaCluster
 
 ID = "versions"

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 import pools
 from actors import Address
 from pools.testing import Bench
-from protocols.kafka import AuthenticationFailed, BadMessage, BrokerTooOld, api
-from protocols.kafka.sasl import Login
-from protocols.kafka.schema import Message, Request, writer
-from protocols.kafka.units import Call
-from protocols.kafka.wire import KafkaWire
+from protocols.kafka import AuthenticationFailed, BadMessage, BrokerTooOld
+from protocols.kafka.connection.sasl import Login
+from protocols.kafka.connection.units import Call
+from protocols.kafka.connection.wire import KafkaWire
+from protocols.kafka.protocol import api
+from protocols.kafka.protocol.schema import Message, Request, writer
 from tests.protocols.kafka.fake_kafka import REQUESTS, Connection
 
 OFFERED = {key: (kind.api.oldest, kind.api.newest) for key, kind in REQUESTS.items()}

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from actors.simulation import Report, Shrunk, load_scenario, shrink, simulate
-from protocols.kafka import delivery
-from protocols.kafka.batches import Batch
-from protocols.kafka.committing import Committer
-from protocols.kafka.consumer import Consumer
-from protocols.kafka.delivery import Delivery
-from protocols.kafka.producer import KafkaPool
-from protocols.kafka.verdicts import Verdict, verdict_of_answer
-from protocols.scenarios import SCENARIOS
+from protocols.kafka.consumer.consumer import Consumer
+from protocols.kafka.group.commits import Committer
+from protocols.kafka.producer import sender
+from protocols.kafka.producer.accumulator import Batch
+from protocols.kafka.producer.producer import KafkaPool
+from protocols.kafka.producer.sender import Delivery
+from protocols.kafka.producer.verdicts import Verdict, verdict_of_answer
 from tests.planting import SOAK, first_failure
+from windlass.scenarios import SCENARIOS
 
 RUNS_MAX = 2000 if SOAK else 300
 SHRINK_RUNS_MAX = 200
@@ -50,7 +50,7 @@ def who_leads_no_more_has_written_nothing(patch: Patch) -> None:
     def verdict(code: int, messages: int, transactional: bool) -> Verdict:
         return Verdict.AGAIN if code == 6 else real(code, messages, transactional)
 
-    patch.setattr(delivery, "verdict_of_answer", verdict)
+    patch.setattr(sender, "verdict_of_answer", verdict)
 
 
 def a_maybe_is_told_as_a_no(patch: Patch) -> None:

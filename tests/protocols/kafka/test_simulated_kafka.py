@@ -16,10 +16,10 @@ from actors.testing import Driver, run_until
 from actors.testing.conformance import check_protocol
 from actors.testing.events import EXPIRE
 from protocols import kafka
-from protocols.kafka import api, fetch_api, group_api
 from protocols.kafka.errors import BadMessage
-from protocols.kafka.records import append_record, batches, read_records, seal
-from protocols.kafka.schema import Message, Request, decode, decode_request, encode, encode_answer
+from protocols.kafka.protocol import api, fetch_api, group_api
+from protocols.kafka.protocol.schema import Message, Request, decode, decode_request, encode, encode_answer
+from protocols.kafka.records.batch import append_record, batches, read_records, seal
 from protocols.kafka.simulated import Broker, SimulatedKafka
 from protocols.kafka.simulated.server import REQUESTS
 

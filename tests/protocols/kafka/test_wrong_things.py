@@ -14,7 +14,7 @@ import structlog.testing
 from actors import Loop, settle_all
 from pools import DeadlineExceeded
 from protocols import http, kafka
-from protocols.kafka import api
+from protocols.kafka.protocol import api
 from tests.kafka_server import PASSWORD, USER, KafkaCluster
 from tests.protocols.kafka.fake_kafka import FakeKafka
 from tests.redis_server import RedisServer

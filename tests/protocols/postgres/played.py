@@ -8,7 +8,7 @@ from typing import Any
 from pools.testing import Bench
 from protocols import postgres
 from protocols.postgres import messages
-from protocols.postgres.handshake import Settings
+from protocols.postgres.startup.handshake import Settings
 from protocols.postgres.statements import Statements
 from protocols.postgres.wire import PostgresWire
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.postgres import BadMessage, PostgresError, UnreadableValue, messages
-from protocols.postgres.auth import Scram, certificate_hash, md5_answer
 from protocols.postgres.messages import Column
 from protocols.postgres.rows import BINARY, TEXT, compile_rows, formats_of, skip_rows
+from protocols.postgres.startup.authenticate import Scram, certificate_hash, md5_answer
 from protocols.postgres.statements import Statement, Statements, Store, first_word
 from protocols.postgres.types import CODECS
 from protocols.scram import saslprep

@@ -15,7 +15,7 @@ from actors import Channel
 from pools import BackendError, ConnectionLost, DeadlineExceeded, PoolError
 from protocols import postgres
 from protocols.postgres import BadMessage, PostgresError, UnreadableValue, messages
-from protocols.postgres.binary import HEADER, TRAILER, record_decoder, record_encoder, records_in
+from protocols.postgres.copy.binary import HEADER, TRAILER, record_decoder, record_encoder, records_in
 from protocols.postgres.messages import Column
 from tests.protocols.postgres.played import READY, UNIT, WELCOME, Played, answer, error, m
 

@@ -6,7 +6,7 @@ from pools import DeadlineExceeded
 from pools.testing import Bench
 from protocols import postgres
 from protocols.postgres import messages
-from protocols.postgres.handshake import Settings
+from protocols.postgres.startup.handshake import Settings
 from protocols.postgres.statements import Statements
 from protocols.postgres.wire import PostgresWire
 from tests.protocols.postgres.played import DESCRIBED, READY, UNIT, WELCOME, Played, answer, error, m

@@ -16,8 +16,8 @@ from pools import Pool
 from pools.simulation import watch
 from pools.testing import Bench
 from protocols import postgres
-from protocols.postgres.handshake import Settings
 from protocols.postgres.simulated import Database, SimulatedPostgres
+from protocols.postgres.startup.handshake import Settings
 from protocols.postgres.statements import Statements
 from protocols.postgres.wire import PostgresWire
 from tests.protocols.postgres.played import DESCRIBED, READY, UNIT, WELCOME, answer, m

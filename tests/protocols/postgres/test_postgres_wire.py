@@ -17,8 +17,8 @@ from actors.testing import settle
 from pools import BackendDown, BackendError, ConnectionLost, PoolError
 from protocols import postgres
 from protocols.postgres import PostgresError, messages
-from protocols.postgres.auth import certificate_hash
-from protocols.postgres.handshake import Handshake, Settings
+from protocols.postgres.startup.authenticate import certificate_hash
+from protocols.postgres.startup.handshake import Handshake, Settings
 from protocols.postgres.statements import Statements
 from protocols.postgres.wire import PostgresWire
 from tests.protocols.postgres.played import (
@@ -371,7 +371,7 @@ def test_scram_is_bound_to_the_certificate(
     assert loop.run_until(loop.spawn(postgres.pool(url, password=PASSWORD)).submit(one)) == 1
     der = ssl.PEM_cert_to_DER_cert((secured.folder / "data" / "server.crt").read_text())
     assert len(certificate_hash(der)) == 32
-    monkeypatch.setattr("protocols.postgres.handshake.certificate_hash", lambda der: bytes(32))
+    monkeypatch.setattr("protocols.postgres.startup.handshake.certificate_hash", lambda der: bytes(32))
     reply = loop.spawn(postgres.pool(url, password=PASSWORD)).submit(one)
     with pytest.raises(BackendDown, match="channel binding"):
         loop.run_until(reply)

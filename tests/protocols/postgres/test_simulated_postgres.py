@@ -16,8 +16,8 @@ from pools import DeadlineExceeded, Pool
 from pools.testing.conformance import check_wire
 from protocols import postgres
 from protocols.postgres import PostgresError, messages
-from protocols.postgres.handshake import Settings
 from protocols.postgres.simulated import Changes, Database, SimulatedPostgres, declare
+from protocols.postgres.startup.handshake import Settings
 from protocols.postgres.statements import Statement, Statements
 from protocols.postgres.wire import PostgresWire
 from tests.protocols.postgres.servers import Server

@@ -1,0 +1,5 @@
+"""One broker's connection: the handshake, who we are, requests in flight."""
+
+from __future__ import annotations
+
+__all__ = ()

@@ -1,0 +1,89 @@
+"""Where a topic's messages go: a queue per partition, and a place for those that came before the partitions
+were known. No I/O.
+
+Rules:
+1. A partition that was named is taken; else the key decides, as in Java's client; else the topic's sticky
+   partition, which moves on after `STICKY_BYTES`, to one whose leader is there and answers (KIP-794).
+2. Messages that wait for the partitions are routed in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Container
+from typing import Final
+
+from protocols.kafka.protocol.api import TopicMetadata
+
+from .accumulator import Batch, Partition
+from .messages import Push
+from .partitioner import partition_for
+
+__all__ = ["LEGAL_NAME", "Topic"]
+
+LEGAL_NAME: Final = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")  # of a topic, as Java's brokers check it
+
+STICKY_BYTES: Final = 16384  # as batch.size of Java's client, by which its sticky partitioner moves on
+
+
+class Topic:
+    """One topic's partitions, as far as they are known."""
+
+    __slots__ = ("count", "error", "holding", "missing_since", "name", "partitions", "sticky", "sticky_bytes")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.partitions: list[Partition] = []  # all that there ever were
+        self.count = 0  # how many there are: a topic that was made anew may have fewer
+        self.sticky: Partition | None = None  # where messages without a key go now
+        self.sticky_bytes = 0  # how many more
+        self.holding: Batch | None = None  # what waits for the partitions
+        self.missing_since: float | None = None  # the cluster says that there is no such topic
+        self.error = 0  # what it said last
+
+    def __repr__(self) -> str:
+        return f"<Topic {self.name}, {self.count} partitions>"
+
+    def learn(self, known: TopicMetadata, alive: Container[int]) -> list[Batch]:
+        """Take what the cluster says of it. `alive`: the brokers that there are. Returns what waits for
+        partitions that are there no more, and has never been sent.
+        """
+        self.missing_since = None
+        self.error = 0
+        by_index = {partition.index: partition for partition in known.partitions}
+        self.count = len(by_index)
+        if self.sticky is not None and self.sticky.index >= self.count:
+            self.sticky, self.sticky_bytes = None, 0
+        while len(self.partitions) < self.count:
+            self.partitions.append(Partition(self.name, len(self.partitions)))
+        for partition in self.partitions:
+            heard = by_index.get(partition.index)
+            leader = -1 if heard is None or heard.leader not in alive else heard.leader
+            if leader != partition.leader:
+                partition.leader = leader
+                partition.retry_at = 0.0  # somebody else is asked: no need to wait
+        return [batch for partition in self.partitions[self.count :] for batch in partition.take_unsent()]
+
+    def route(self, unit: Push, source: random.Random) -> Partition | None:
+        """Where a message goes; None if the partitions are not known, or it names one that is not there."""
+        if not self.count:
+            return None
+        if unit.partition is not None:
+            return self.partitions[unit.partition] if 0 <= unit.partition < self.count else None
+        if unit.key is not None:
+            return self.partitions[partition_for(unit.key, self.count)]
+        return self.stick(unit.size, source)
+
+    def stick(self, size: int, source: random.Random) -> Partition:
+        """Where a message without a key goes."""
+        if self.sticky is None or self.sticky_bytes <= 0:
+            usable = [
+                partition
+                for partition in self.partitions[: self.count]
+                if partition.leader >= 0 and not partition.failures and partition is not self.sticky
+            ]
+            self.sticky = source.choice(usable or self.partitions[: self.count])
+            self.sticky_bytes = STICKY_BYTES
+        self.sticky_bytes -= size
+        return self.sticky
