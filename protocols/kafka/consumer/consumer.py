@@ -549,12 +549,19 @@ class Consumer(Machine["Consumer"]):
                     self._held_over[key] = position.reached
 
     def _done(self, keys: Iterable[TopicPartition]) -> Offsets:
-        """What is finished and not stored, if it is to be stored without being asked."""
+        """What is to be stored without being asked: what is finished, and not stored or not for certain."""
         if self.auto_commit is None:
             return {}
         self._mark()
-        positions = self._fetcher.positions
-        return {key: positions[key].done for key in keys if positions[key].done > positions[key].committed}
+        doubtful = self._in_group().committer.doubtful
+        offsets: dict[TopicPartition, int] = {}
+        for key in keys:
+            position = self._fetcher.positions[key]
+            if position.done > position.committed:
+                offsets[key] = position.done
+            elif position.committed >= 0 and doubtful(key):
+                offsets[key] = position.committed
+        return offsets
 
     def _store_done(self) -> None:
         offsets = self._done(self._fetcher.positions)

@@ -6,6 +6,10 @@ Rules:
 2. A commit is tried again while that can help (the coordinator moves, the group is being balanced) and its
    time lasts; then it fails. What was not stored is read again, by whoever reads the partition next.
 3. What is not held any more is not stored: somebody else may have come further.
+4. A commit whose answer was lost may be executed late: its broker reads what a dead connection has brought,
+   perhaps after the same was sent again over another, and the group is back at the older offset. Nobody can
+   recall it, but a broker refuses it once the group has another generation. Until a commit was acknowledged
+   in a later one, its partitions are `doubtful`: whoever stores by itself stores them again and again.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pools import Pool
 from protocols.kafka.connection.units import Call
 from protocols.kafka.consumer.fetcher import Asks
 from protocols.kafka.errors import CODES, KafkaError, error_of
+from protocols.kafka.producer.verdicts import Verdict, verdict_of_failure
 from protocols.kafka.protocol.group_api import (
     CommittedPartition,
     CommittedTopic,
@@ -55,7 +60,9 @@ class Committer:
         "_scope",
         "_sent",
         "_timeout",
+        "_unheard",
         "_waiting",
+        "_who",
     )
 
     def __init__(
@@ -80,6 +87,8 @@ class Committer:
         self._epoch = epoch
         self._waiting: list[tuple[Offsets, Reply[None]]] = []
         self._sent: list[tuple[Offsets, Reply[None]]] = []
+        self._who = membership()  # who sent what is under way
+        self._unheard: dict[TopicPartition, Membership] = {}  # who sent the last commit that has no answer
         self._not_before = 0.0
         self._failures = 0
 
@@ -90,6 +99,14 @@ class Committer:
     def idle(self) -> bool:
         """Whether everything is stored, or has failed."""
         return not self._sent and not self._waiting
+
+    def doubtful(self, key: TopicPartition) -> bool:
+        """Whether a commit that is executed late may take back what is stored of a partition, and no other is
+        under way.
+        """
+        return key in self._unheard and not any(
+            key in offsets for offsets, _ in (*self._sent, *self._waiting)
+        )
 
     def commit(self, offsets: Offsets) -> Reply[None]:
         """Store these. The reply settles when they are."""
@@ -121,7 +138,7 @@ class Committer:
         together: dict[TopicPartition, int] = {}
         for offsets, _ in self._sent:
             together.update(offsets)
-        who = self._membership()
+        who = self._who = self._membership()
         request = OffsetCommit(
             who.group, who.generation, who.member, who.instance, -1, self._by_topic(together)
         )
@@ -140,6 +157,8 @@ class Committer:
 
     def _answered(self, reply: Reply[OffsetCommitResponse]) -> None:
         if reply.error is not None:
+            if verdict_of_failure(reply.error) is Verdict.UNKNOWN:
+                self._unheard.update((key, self._who) for offsets, _ in self._sent for key in offsets)
             self._again()
             self._moved()
             return
@@ -147,7 +166,10 @@ class Committer:
         if not codes:
             self._failures = 0
             sent, self._sent = self._sent, []
-            for _, waiting in sent:
+            for offsets, waiting in sent:
+                for key in offsets:
+                    if self._unheard.get(key) != self._who:  # what is late is of a generation that is over
+                        self._unheard.pop(key, None)
                 waiting.settle(None)
             return
         code = codes[0]

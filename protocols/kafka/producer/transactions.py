@@ -17,6 +17,9 @@ Rules:
 6. A transaction that takes longer than its timeout is rolled back by its coordinator, which shuts its
    producer out by raising the epoch by one. Another producer that begins meanwhile raises it by two. So who
    can go on from the next epoch was not replaced, and does so.
+7. An end, or offsets, whose answer was lost may be executed late, after they were sent again: brokers read
+   what a dead connection has brought. The next transaction has another epoch, which shuts them out of it. In
+   the same one they would replace later offsets of their partitions; who stores such rolls it back.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ from protocols.kafka.protocol.schema import Message, Request
 from .accumulator import Partition
 from .messages import Push, RecordMetadata
 from .producer import KafkaPool
-from .verdicts import fatal_cause
+from .verdicts import Verdict, fatal_cause, verdict_of_failure
 
 if TYPE_CHECKING:
     from protocols.kafka.group.assignors import TopicPartition
@@ -66,6 +69,7 @@ NOT_ATTEMPTED: Final = 55  # another partition of the same request has the error
 PRODUCER_FENCED: Final = 90
 OVER: Final = (INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, PRODUCER_FENCED)
 EPOCH_MAX: Final = (1 << 15) - 1
+LATE: Final = (EndTxn, TxnOffsetCommit)  # what does harm if it is executed late
 
 
 class TransactionalPool(KafkaPool):
@@ -83,6 +87,7 @@ class TransactionalPool(KafkaPool):
         "_name",
         "_quiet",
         "_touched",
+        "_unheard",
         "fenced",
         "open",
         "transaction_timeout",
@@ -101,6 +106,7 @@ class TransactionalPool(KafkaPool):
         self._lost_count = True  # until we have one
         self._joined: set[Partition] = set()  # part of the transaction
         self._touched = False  # the coordinator knows of the transaction, and counts its time
+        self._unheard = False  # something of this epoch may be executed late
         self._joining: dict[Partition, None] = {}  # asked, or to be asked
         self._join_asked: Reply[None] | None = None
         self._last: Reply[None] | None = None  # to be begun or ended
@@ -144,7 +150,7 @@ class TransactionalPool(KafkaPool):
                 await settled(before)
             if self.fenced is not None:
                 raise twin(self.fenced)
-            if self._lost_count:
+            if self._lost_count or self._unheard:
                 await self._identify()
         except BaseException:
             self.forget(transaction)
@@ -210,11 +216,24 @@ class TransactionalPool(KafkaPool):
         self, transaction: Transaction, member: Membership, read: Mapping[TopicPartition, int]
     ) -> Any:
         """See `Transaction.commit_offsets`."""
-        return self._detached(self._offsets(transaction, member, dict(read)))
+        before = transaction.asked[-1] if transaction.asked else None
+        return self._detached(self._offsets(transaction, member, dict(read), before))
 
     async def _offsets(
-        self, transaction: Transaction, member: Membership, read: Mapping[TopicPartition, int]
+        self,
+        transaction: Transaction,
+        member: Membership,
+        read: Mapping[TopicPartition, int],
+        before: Reply[Any] | None,
     ) -> None:
+        if before is not None:
+            await settled(before)  # sent again, these would replace ours
+        keys = {(member.group, *key) for key in read}
+        if not keys.isdisjoint(transaction.unheard):
+            raise TransactionAborted(
+                "offsets that were stored before, and had no answer, may be executed late and replace these; "
+                "store those of a partition once in a transaction"
+            )
         if member.group not in transaction.groups:
             await self._coordinate(
                 AddOffsetsToTxn(self._name, *self._known, member.group), lambda answer: answer.error
@@ -234,7 +253,12 @@ class TransactionalPool(KafkaPool):
             member.instance,
             list(topics.values()),
         )
-        await self._coordinate(commit, lambda answer: first_error(answer.topics), (member.group, GROUP))
+        await self._coordinate(
+            commit,
+            lambda answer: first_error(answer.topics),
+            (member.group, GROUP),
+            lambda: transaction.unheard.update(keys),
+        )
 
     # -- for the delivery ------------------------------------------------------------------------------------
 
@@ -335,7 +359,7 @@ class TransactionalPool(KafkaPool):
             self.loop.log.error("producer fenced", transactional_id=self._name)
             raise twin(self.fenced) from error
         self._known = (answer.producer, answer.epoch)
-        self._lost_count = False
+        self._lost_count = self._unheard = False
         self.delivery.begin_as(*self._known)
         return expired
 
@@ -346,11 +370,16 @@ class TransactionalPool(KafkaPool):
         )
 
     async def _coordinate(
-        self, request: Request[R], read: Callable[[R], int], of: tuple[str, int] | None = None
+        self,
+        request: Request[R],
+        read: Callable[[R], int],
+        of: tuple[str, int] | None = None,
+        unheard: Callable[[], object] = lambda: None,
     ) -> R:
         """Ask a coordinator (the transaction's own, if `of` names none) until it gives an answer that is
-        final. Raises what it answers, or `DeadlineExceeded`.
+        final; calls `unheard` when one is lost. Raises what it answers, or `DeadlineExceeded`.
         """
+        late = isinstance(request, LATE)
         of = of or (self._name, TRANSACTION)
         due = self.loop.time() + self.timeout_default
         failures = 0
@@ -359,7 +388,8 @@ class TransactionalPool(KafkaPool):
             try:
                 if of not in self._coordinators:
                     self._coordinators[of] = await self.cluster.coordinator(*of)
-                answer = await self.cluster.call(request, self._coordinators[of], idempotent=True)
+                node = self._coordinators[of]
+                answer = await self.cluster.call(request, node, idempotent=not late)
                 code = read(answer)
                 if not code:
                     return answer
@@ -367,6 +397,9 @@ class TransactionalPool(KafkaPool):
             except PoolError as failure:
                 self._coordinators.pop(of, None)
                 error = failure
+                if late and verdict_of_failure(failure) is Verdict.UNKNOWN:
+                    self._unheard = True
+                    unheard()
             if isinstance(error, KafkaError):
                 if not error.retriable:
                     raise error
@@ -400,13 +433,14 @@ class TransactionalPool(KafkaPool):
 class Transaction:
     """One transaction; made by `TransactionalPool.transaction`, for `async with`."""
 
-    __slots__ = ("_pool", "asked", "error", "groups")
+    __slots__ = ("_pool", "asked", "error", "groups", "unheard")
 
     def __init__(self, pool: TransactionalPool) -> None:
         self._pool = pool
         self.asked: list[Reply[Any]] = []  # offsets that were to be committed
         self.error: BaseException | None = None  # why it cannot be committed
         self.groups: set[str] = set()  # whose offsets are part of it
+        self.unheard: set[tuple[str, str, int]] = set()  # whose offsets may be stored once more
 
     def __repr__(self) -> str:
         state = "open" if self._pool.open is self else "not open"

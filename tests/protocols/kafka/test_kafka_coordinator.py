@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -202,6 +202,90 @@ def test_offsets_are_committed_with_it() -> None:
     assert [(part.partition, part.offset, part.leader_epoch) for part in parts] == [(0, 5, -1), (1, 7, 3)]
     assert [(part.partition, part.offset) for part in second.topics[0].partitions] == [(0, 6)]
     assert ends(cluster) == [True]
+
+
+def storing(
+    cluster: FakeKafka, *given: dict[tuple[str, int], int]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def steps() -> None:
+        async with cluster.pool.transaction() as tx:
+            for offsets in given:
+                tx.commit_offsets(MEMBER, {TopicPartition(*key): offset for key, offset in offsets.items()})
+
+    return steps
+
+
+def stored(cluster: FakeKafka) -> list[int]:
+    """Which offsets were to be stored, in order."""
+    return [
+        part.offset
+        for request in cluster.asked(api.TxnOffsetCommit)
+        for topic in request.topics
+        for part in topic.partitions
+    ]
+
+
+@pytest.mark.parametrize("kind", [api.EndTxn, api.TxnOffsetCommit])
+@pytest.mark.parametrize("lost", [LOSE, RESET])
+def test_what_is_executed_again_later_is_shut_out_of_the_next_one(kind: Any, lost: str) -> None:
+    cluster = fake()
+    cluster.script(kind, lost)
+    for offset in (1, 2, 3):
+        done = cluster.loop.spawn(storing(cluster, {("clicks", 0): offset})())
+        cluster.advance(1)
+        assert done.error is None
+    epochs = [request.epoch for request in cluster.asked(api.EndTxn)]
+    assert epochs[-3:] == [0, 1, 1]
+    assert len(cluster.asked(api.InitProducerId)) == 2
+    assert all(ends(cluster))
+
+
+def test_offsets_that_could_not_be_stored_are_shut_out_of_the_next_one() -> None:
+    cluster = fake(timeout=5.0, request_timeout=1.0)
+    cluster.script(api.TxnOffsetCommit, *[HANG] * 20)
+    done = cluster.loop.spawn(storing(cluster, {("clicks", 0): 1})())
+    cluster.advance(10)
+    assert isinstance(done.error, kafka.TransactionAborted)
+    cluster.scripts.clear()
+    again = cluster.loop.spawn(storing(cluster, {("clicks", 0): 1})())
+    cluster.advance(1)
+    assert again.error is None
+    assert ends(cluster) == [False, True]
+    assert [request.epoch for request in cluster.asked(api.EndTxn)] == [0, 1]
+
+
+def test_later_offsets_are_stored_after_earlier_ones() -> None:
+    cluster = fake()
+    cluster.script(
+        api.TxnOffsetCommit,
+        lambda node, request: api.TxnOffsetCommitResponse(0, txn_errors(request.topics, 14)),
+    )
+    done = cluster.loop.spawn(storing(cluster, {("clicks", 0): 50}, {("clicks", 0): 60})())
+    cluster.advance(1)
+    assert done.error is None
+    assert stored(cluster) == [50, 50, 60]
+
+
+def test_offsets_that_earlier_ones_may_replace_later_roll_it_back() -> None:
+    cluster = fake()
+    cluster.script(api.TxnOffsetCommit, RESET)
+    done = cluster.loop.spawn(storing(cluster, {("clicks", 0): 50}, {("clicks", 0): 60})())
+    cluster.advance(1)
+    assert isinstance(done.error, kafka.TransactionAborted)
+    assert "executed late" in str(done.error)
+    assert ends(cluster) == [False]
+    again = cluster.loop.spawn(storing(cluster, {("clicks", 0): 60})())
+    cluster.advance(1)
+    assert again.error is None
+
+
+def test_offsets_of_other_partitions_are_in_nobodys_way() -> None:
+    cluster = fake()
+    cluster.script(api.TxnOffsetCommit, RESET)
+    done = cluster.loop.spawn(storing(cluster, {("clicks", 0): 50}, {("clicks", 1): 60})())
+    cluster.advance(1)
+    assert done.error is None
+    assert stored(cluster) == [50, 50, 60]
 
 
 def test_offsets_of_a_member_that_was_expelled_roll_it_back() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from protocols import kafka
@@ -9,9 +11,10 @@ from protocols.kafka.protocol.api import ApiVersions
 from protocols.kafka.protocol.fetch_api import Fetch, FetchedPartition, FetchedTopic, FetchResponse
 from protocols.kafka.protocol.group_api import Heartbeat, HeartbeatResponse, OffsetCommit
 from tests.protocols.kafka.fake_group import FakeGroup, committed
-from tests.protocols.kafka.fake_kafka import HANG
+from tests.protocols.kafka.fake_kafka import HANG, RESET
 
 NOT_LEADER = 6
+LOADING = 14
 REBALANCE_IN_PROGRESS = 27
 UNKNOWN_MEMBER = 25
 T0 = kafka.TopicPartition("t", 0)
@@ -105,3 +108,103 @@ def test_what_was_stored_before_going_back_is_stored_again() -> None:
     assert fake.stored == {T0: 1}
     fake.advance(1.0)
     assert fake.stored == {T0: 9}
+
+
+def doubted(**options: Any) -> tuple[FakeGroup, list[kafka.Record]]:
+    """All ten are stored; a commit before, of the first four, has had no answer and may still be executed."""
+    fake = FakeGroup(auto_commit=1.0, heartbeat=40.0, **options)
+    records = fake.receive(5)
+    fake.script(OffsetCommit, RESET)
+    fake.advance(1.9)
+    (first, repeat) = fake.asked(OffsetCommit)
+    assert places(first) == places(repeat) == {T0: 4}
+    fake.receive(5)
+    waits = fake.reading(1)
+    fake.advance(1.0)
+    waits.cancel()
+    assert fake.stored == {T0: 10}
+    return fake, records
+
+
+def places(commit: OffsetCommit) -> dict[kafka.TopicPartition, int]:
+    """What a commit stores."""
+    return {
+        kafka.TopicPartition(topic.topic, part.partition): part.offset
+        for topic in commit.topics
+        for part in topic.partitions
+    }
+
+
+def test_a_commit_that_is_executed_after_its_repeat_takes_nothing_back_for_long() -> None:
+    fake, _ = doubted()
+    for _ in range(3):  # however late it comes
+        fake.stored[T0] = 4
+        fake.advance(1.0)
+        assert fake.stored == {T0: 10}
+
+
+def test_a_commit_that_is_executed_late_takes_nothing_back_at_the_end() -> None:
+    fake, _ = doubted()
+    fake.stored[T0] = 4
+    closed = fake.consumer.close()
+    fake.advance(0.1)
+    assert closed.settled
+    assert fake.stored == {T0: 10}
+    assert fake.order()[-2:] == ["OffsetCommit", "LeaveGroup"]
+
+
+def test_a_commit_that_is_executed_late_takes_nothing_back_from_who_reads_on() -> None:
+    fake, _ = doubted(assignor="range")
+    fake.stored[T0] = 4
+    fake.script(Heartbeat, HeartbeatResponse(0, REBALANCE_IN_PROGRESS))
+    fake.advance(0.05)
+    asked = len(fake.order())
+    fake.advance(38.0)
+    assert fake.changes[1].revoked == (T0,)
+    assert "OffsetCommit" in fake.order()[asked : fake.order().index("JoinGroup", asked)]
+    assert fake.stored == {T0: 10}
+
+
+def test_a_generation_that_refuses_what_is_late_ends_the_doubt() -> None:
+    fake, _ = doubted()
+    fake.script(Heartbeat, HeartbeatResponse(0, REBALANCE_IN_PROGRESS))
+    fake.advance(37.0)
+    fake.stored[T0] = 4  # it came just before
+    fake.advance(3.0)
+    commits = fake.asked(OffsetCommit)
+    assert commits[-1].generation == 2
+    assert fake.stored == {T0: 10}
+    fake.advance(30.0)
+    assert len(fake.asked(OffsetCommit)) == len(commits)
+
+
+@pytest.mark.parametrize("answer", [REBALANCE_IN_PROGRESS, LOADING])
+def test_a_commit_that_was_answered_is_not_repeated_for_ever(answer: int) -> None:
+    fake = FakeGroup(auto_commit=1.0, heartbeat=40.0)
+    fake.script(OffsetCommit, lambda node, request: committed(request, answer))
+    fake.receive(5)
+    fake.advance(10.0)
+    assert fake.stored == {T0: 4}
+    assert len(fake.asked(OffsetCommit)) == 2
+
+
+def test_who_goes_back_on_purpose_is_not_led_forward_by_a_doubt() -> None:
+    fake, records = doubted()
+    fake.consumer.seek(T0, 3)
+    fake.script(OffsetCommit, *[lambda node, request: committed(request, LOADING)] * 5)
+    stored = fake.consumer.commit(records[2])
+    fake.advance(1.5)  # what is doubted is due while this is under way
+    assert not stored.settled
+    fake.advance(6.0)
+    assert stored.error is None
+    assert fake.stored == {T0: 3}
+
+
+def test_what_the_program_stores_itself_is_left_to_it() -> None:
+    fake = FakeGroup(auto_commit=None, heartbeat=40.0)
+    records = fake.receive(5)
+    fake.script(OffsetCommit, RESET)
+    stored = fake.consumer.commit(records[3])
+    fake.advance(30.0)
+    assert stored.error is None
+    assert len(fake.asked(OffsetCommit)) == 2
