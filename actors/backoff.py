@@ -64,7 +64,7 @@ class Retry:
 
     @property
     def worth_telling(self) -> bool:
-        """Whether the last failure deserves a line in the log: the first, second, fourth, eighth … in a row."""
+        """Whether the last failure deserves a line in the log: the first, second, fourth, eighth … does."""
         failures = self.failures
         return failures > 0 and failures & (failures - 1) == 0
 
