@@ -52,6 +52,7 @@ from .net.transports import (
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .replies import Reply
 from .scope import Scope
+from .spec import Spec
 from .supervision import Child, Supervisor, SupervisorGaveUp
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "Retry",
     "Scope",
     "Sleep",
+    "Spec",
     "Stop",
     "Stream",
     "StreamProtocol",
