@@ -88,6 +88,13 @@ FIXED: dict[str, dict[str, str]] = {
         "IDLE": STATE,
         "SHARING": STATE,
     },
+    "pools.persistent": {
+        "ASKS_MAX": LIMIT,
+        "BACKOFF": OPTION,
+        "CAPACITY": OPTION,
+        "CONNECT_SECONDS": OPTION,
+        "PING_SECONDS": OPTION,
+    },
     "pools.queues": {
         "PRIORITIES": "how many there are to choose from",
     },
@@ -293,9 +300,6 @@ FIXED: dict[str, dict[str, str]] = {
         "COLUMN_BYTES": COST,
     },
     "protocols.postgres.subscriptions": {
-        "BACKOFF": OPTION,
-        "CAPACITY": OPTION,
-        "COMMANDS_MAX": LIMIT,
         "MESSAGE_MAX": LIMIT,
     },
     "protocols.postgres.startup.tls": {
@@ -355,10 +359,6 @@ FIXED: dict[str, dict[str, str]] = {
     },
     "protocols.redis.slots": {
         "SLOTS": WIRE,
-    },
-    "protocols.redis.subscriptions": {
-        "BACKOFF": OPTION,
-        "CAPACITY": OPTION,
     },
     "protocols.redis.transactions": {
         "ATTEMPTS": OPTION,
