@@ -107,7 +107,7 @@ class TransactionalPool(KafkaPool):
         self._join_asked: Reply[None] | None = None
         self._last: Reply[None] | None = None  # to be begun or ended
         self._quiet: Reply[None] | None = None
-        self._coordinators: dict[tuple[str, int], int] = {}
+        self._coordinators: dict[tuple[str, Keeper], int] = {}
         self.delivery.gate = self
 
     # -- for whoever asks ------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ class TransactionalPool(KafkaPool):
         self,
         request: Request[R],
         read: Callable[[R], int],
-        of: tuple[str, int] | None = None,
+        of: tuple[str, Keeper] | None = None,
         unheard: Callable[[], object] = lambda: None,
     ) -> R:
         """Ask a coordinator (the transaction's own, if `of` names none) until it gives an answer that is
