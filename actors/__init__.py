@@ -6,7 +6,7 @@ Start with `Loop`, `Machine` and the outcomes; `gather`, `sleep` and `deadline` 
 from __future__ import annotations
 
 from ._siblings import check_siblings
-from .backoff import Backoff
+from .backoff import Backoff, Retry
 from .channels import Channel
 from .composing import first, gather, settle_all
 from .current import current_loop
@@ -52,6 +52,7 @@ from .net.transports import (
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
 from .replies import Reply
 from .scope import Scope
+from .spec import Spec
 from .supervision import Child, Supervisor, SupervisorGaveUp
 
 __all__ = [
@@ -97,8 +98,10 @@ __all__ = [
     "Outcome",
     "Reply",
     "ResolveError",
+    "Retry",
     "Scope",
     "Sleep",
+    "Spec",
     "Stop",
     "Stream",
     "StreamProtocol",

@@ -38,6 +38,7 @@ from .reports import DeadLetter, LoopStatistics
 from .scope import SLOT_BITS, SLOT_MASK, Scope
 from .seconds import seconds_of
 from .signals import taken
+from .spec import Making, Spec
 from .telling import told
 from .timers import TimerHeap
 
@@ -114,16 +115,19 @@ class Loop(Hosting):
         return self._spawned - self._stopped - (self._slots[0] is not None)
 
     @overload
+    def spawn(self, machine: Spec[H]) -> H: ...
+    @overload
     def spawn(self, machine: M) -> M: ...
     @overload
     def spawn(self, machine: Machine[H]) -> H: ...
     @overload
     def spawn(self, machine: Coroutine[Any, Any, T]) -> Reply[T]: ...
     def spawn(self, machine: Any) -> Any:
-        """Start a machine, or a coroutine as a flow, and return its handle (a token, a pool, a reply …).
+        """Start a machine, what a `Spec` describes, or a coroutine as a flow, and return its handle (a token,
+        a pool, a reply …).
 
-        Raises `LoopFull` when all slots are taken, and whatever the machine's `start` raises: then nothing
-        was spawned.
+        Raises `LoopFull` when all slots are taken, and whatever the description's `make` or the machine's
+        `start` raises: then nothing was spawned.
         """
         return self.spawn_with_token(machine)[1]
 
@@ -135,7 +139,7 @@ class Loop(Hosting):
         if self.closed:
             self._refuse_spawn()
         if not isinstance(machine, Machine):
-            machine = Flow(machine)
+            machine = Making(machine) if isinstance(machine, Spec) else Flow(machine)
         if not self.ticking:
             self.now = self._clock()
         scope = self._take_slot(machine)
@@ -143,6 +147,8 @@ class Loop(Hosting):
             scope.on_stop(on_stop)
         before = enter_loop(self)
         try:
+            if type(machine) is Making:
+                machine = scope.machine = machine.made(scope)
             outcome = machine.start(scope)
             handle = machine.handle(scope)
             self._apply(scope, outcome)

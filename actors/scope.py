@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .loop import Loop
     from .machine import Itself, Machine
     from .replies import Reply
+    from .spec import Spec
 
 __all__ = ["SLOT_BITS", "SLOT_MASK", "Scope", "Waker"]
 
@@ -94,6 +95,8 @@ class Scope(Waker):
             self.woken = True
             loop.woken.append(self)
 
+    @overload
+    def spawn(self, machine: Spec[H]) -> H: ...
     @overload
     def spawn(self, machine: M) -> M: ...
     @overload

@@ -1,0 +1,50 @@
+"""Descriptions of what can be spawned, apart from what runs.
+
+A machine that is made before it is spawned has no loop yet: it is half made, and used too early it fails. A
+`Spec` is only a description, frozen and checked. `Loop.spawn` takes a slot, calls `make` with the scope, and
+what comes out is whole from its constructor. One description may be spawned twice, on two loops; it can be
+compared and logged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from .errors import Misuse
+from .machine import Machine
+
+if TYPE_CHECKING:
+    from .scope import Scope
+
+__all__ = ["Making", "Spec"]
+
+H = TypeVar("H", covariant=True)
+
+
+class Spec(msgspec.Struct, Generic[H], frozen=True):
+    """Derive from this: fields are the options, `__post_init__` checks them. `H` is what `spawn` returns."""
+
+    def make(self, scope: Scope) -> Machine[H]:
+        """The machine, whole; its `start` is called next. What this raises, `spawn` raises."""
+        raise NotImplementedError(f"{type(self).__name__}.make(scope) must return a machine")
+
+
+class Making(Machine[Any]):
+    """Has the slot while a description is made into its machine."""
+
+    __slots__ = ("spec",)
+
+    def __init__(self, spec: Spec[Any]) -> None:
+        self.spec = spec
+
+    def __repr__(self) -> str:
+        return f"<making {type(self.spec).__name__}>"
+
+    def made(self, scope: Scope) -> Machine[Any]:
+        """The machine that the description describes. Raises `Misuse` for anything else."""
+        machine = self.spec.make(scope)
+        if not isinstance(machine, Machine):
+            raise Misuse(f"{type(self.spec).__name__}.make(scope) returned no machine, but {machine!r}")
+        return machine
