@@ -412,13 +412,14 @@ class KafkaPool(Machine["KafkaPool"]):
     def _not_there(self, topic: Topic, code: int, now: float) -> None:
         """A topic that is not there yet is asked for again; one that stays away fails what waits for it."""
         error = error_of(code, about=topic.name)
-        if topic.missing_since is None:
-            topic.missing_since = now
+        if code == Code.UNKNOWN_TOPIC_OR_PARTITION:
+            missing = topic.missing(now, TOPIC_PATIENCE)
+        else:
+            missing = False
+            topic.exists()
         if topic.holding is not None:
             topic.holding.cause = error
-        if not error.retriable or (
-            code == Code.UNKNOWN_TOPIC_OR_PARTITION and now >= topic.missing_since + TOPIC_PATIENCE
-        ):
+        if missing or not error.retriable:
             batches = list(self._batches_of(topic))
             live = sum(batch.live for batch in batches)
             if live:
@@ -431,7 +432,7 @@ class KafkaPool(Machine["KafkaPool"]):
             self.cluster.refresh()
 
     def _remember_missing(self, topic: Topic) -> None:
-        """So that the next message for it fails at once; not for ever, for anybody may make up names."""
+        """The topics that are missing are bounded: names can be made up."""
         self._missing.pop(topic.name, None)
         self._missing[topic.name] = None
         if len(self._missing) > MISSING_MAX:
