@@ -47,11 +47,13 @@ SWEEPING_QUEUE = (
     Edit(
         LEDGER,
         """\
-        self._state = ERROR
+        self.pending = False
+        self._error = error
 """,
         """\
         self.left()
-        self._state = ERROR
+        self.pending = False
+        self._error = error
 """,
     ),
     Edit(
