@@ -300,7 +300,7 @@ class Connection(StreamProtocol):
         for number, work in enumerate(works):
             if not wire.writable or self.state is not READY:
                 return works[number:]
-            if work._state:
+            if not work.pending:
                 continue  # what became of a unit before it has had it cancelled
             work.owner = self
             work.stage = SENT

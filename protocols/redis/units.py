@@ -368,21 +368,15 @@ class ScriptCall(Command[T]):
         asked = pool.submit(kind(self.data, self.convert), timeout, priority)
         result: Reply[T] = _ScriptReply(deadline=asked.deadline)
 
-        def pass_on(reply: Reply[T]) -> None:
-            if reply.error is None:
-                result.settle(reply.result())
-            else:
-                result.fail(reply.error)
-
         def answered(reply: Reply[T]) -> None:
             error = reply.error
-            if not isinstance(error, RedisError) or error.code != "NOSCRIPT" or result.settled:
-                pass_on(reply)
+            if not isinstance(error, RedisError) or error.code != "NOSCRIPT" or not result.pending:
+                result.follow(reply)
                 return
             left = max(0.0, asked.deadline - pool.loop.time())
             again = pool.submit(kind(self.embedded, self.convert), left, priority)
             result.on_cancel(again.cancel)
-            again.when_settled(pass_on)
+            again.forward_to(result)
 
         result.on_cancel(asked.cancel)
         asked.when_settled(answered)
