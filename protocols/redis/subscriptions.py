@@ -43,7 +43,7 @@ from actors import (
     Transport,
 )
 from actors.options import check_counts, check_seconds
-from pools import Backend, BackendError, ConnectionLost, PoolClosed
+from pools import BackendError, ConnectionLost, Endpoint, PoolClosed
 
 from .client import parse_url
 from .codec import NOTHING, REPLY_BYTES_MAX, Arg, Decoder, encode
@@ -150,7 +150,7 @@ class Subscription(Machine["Subscription"]):
         self._token = -1
 
     @property
-    def _backend(self) -> Backend:
+    def _backend(self) -> Endpoint:
         """Each in turn, while they fail."""
         return self._backends[self._turn % len(self._backends)]
 
