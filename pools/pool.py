@@ -40,7 +40,7 @@ from actors import (
 from actors.net.streams import StreamOwner
 from actors.telling import told, words_of
 
-from .assignment import assign
+from .assignment import assign, forgiving
 from .backends import Backend, PoolStatistics
 from .blame import Blame, blame, doubtful, unreachable
 from .connections import Connection, State
@@ -79,6 +79,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         "_turn",
         "backends",
         "budget",
+        "choose",
         "connects_failed",
         "draining_now",
         "ledger",
@@ -110,6 +111,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         self.name = name or options.name or ", ".join(str(each.address) for each in self.backends[:3])
         self.queue = UnitQueue(options.queue, options.queue_bytes)
         self.budget = options.budget.begun()
+        self.choose = forgiving(options.choose, self._choose_failed)
         self.tunnels = Tunnels(options.tunnels)
         self.ledger = Ledger()
         self.draining_now = False
@@ -314,7 +316,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
                 depth=self.options.pipeline,
                 connections_max=self.options.connections,
                 now=now,
-                choose=self.options.choose,
+                choose=self.choose,
                 first=self._turn,
             )
         except Exception:
@@ -347,6 +349,11 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
                 self._open(self.backends[index], now)
         if queue.live and not opens:
             self._look_whether_down(now)
+
+    def _choose_failed(self, error: Exception) -> None:
+        """A backend was to be preferred; the one with the least in flight was taken instead."""
+        cause = f"choose failed {self.name}"
+        self.loop.log.error("choose failed", cause=cause, pool=self.name, error=told(error), exc_info=error)
 
     def _refuse_unplannable(self) -> bool:
         """A plan has failed: whether by units that raise when they are asked what they are."""
