@@ -69,7 +69,7 @@ class Unit(Answering[Answer, KindOf]):
     """Whether it may share a connection with others in flight; if not, it gets a connection to itself."""
 
     size: int = 0
-    """About how many bytes it holds while it waits (for `Pool(queue_bytes=…)`)."""
+    """About how many bytes it holds while it waits (for `pools.pool(queue_bytes=…)`)."""
 
     key: Any = None
     """What routing goes by, where a pool routes."""
