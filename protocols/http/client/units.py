@@ -18,7 +18,6 @@ import msgspec
 from actors import Address, Channel, TcpAddress, parse_address
 from actors.options import check_counts, check_seconds
 from pools import Backend, Pool
-from protocols.http.codec.errors import BadResponse
 from protocols.http.codec.head import CHUNKED, ResponseHead
 from protocols.http.codec.headers import NO_HEADERS, Headers, HeadersLike
 from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
@@ -29,6 +28,7 @@ from protocols.http.codec.messages import (
     validate_method,
     validate_target,
 )
+from protocols.http.errors import BadResponse
 
 from .wire import BodyChannel, Http, HttpUnit, HttpWire, KeptHeads, Upload
 
