@@ -6,7 +6,7 @@ Start with `Loop`, `Machine` and the outcomes; `gather`, `sleep` and `deadline` 
 from __future__ import annotations
 
 from ._siblings import check_siblings
-from .backoff import Backoff
+from .backoff import Backoff, Retry
 from .channels import Channel
 from .composing import first, gather, settle_all
 from .current import current_loop
@@ -98,6 +98,7 @@ __all__ = [
     "Outcome",
     "Reply",
     "ResolveError",
+    "Retry",
     "Scope",
     "Sleep",
     "Spec",

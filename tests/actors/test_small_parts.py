@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from actors import (
@@ -16,6 +18,7 @@ from actors import (
     Loop,
     Machine,
     Misuse,
+    Retry,
     StreamProtocol,
     TcpAddress,
     Timeout,
@@ -94,6 +97,78 @@ def test_backoff_doubles_up_to_its_longest_with_jitter():
     for first, longest, said in [(-1, 5, "first=-1; write 0 or more"), (5, 1, "0 <= first <= longest")]:
         with pytest.raises(ValueError, match=said):
             Backoff(first, longest)
+
+
+@pytest.mark.parametrize(
+    ("what", "failures", "due", "telling", "changed"),
+    [
+        ("", 0, 0.0, False, False),
+        ("f", 1, 1.0, True, True),
+        ("ff", 2, 2.0, True, False),
+        ("fff", 3, 4.0, False, False),
+        ("ffff", 4, 8.0, True, False),
+        ("fffg", 4, 8.0, True, True),
+        ("fffffffff", 9, 8.0, False, False),
+        ("fffs", 0, 4.0, False, False),
+        ("fffsf", 1, 1.0, True, False),
+        ("fn", 1, 0.0, True, True),
+        ("fl", 1, 5.0, True, True),
+        ("fffffl", 5, 8.0, False, False),
+        ("l", 0, 5.0, False, False),
+        ("flf", 2, 2.0, True, False),
+    ],
+)
+def test_a_retry_remembers(what, failures, due, telling, changed):
+    # f, g: a failure of either kind; s: a success; n: at once; l: not before 5
+    retry = Retry(Backoff(1, 8), AtMost())
+    for event in what:
+        if event in "fg":
+            assert retry.failed(0.0, OSError(event)) == retry.due
+        elif event == "s":
+            retry.succeeded()
+        elif event == "n":
+            retry.at_once()
+        else:
+            retry.not_before(5.0)
+    assert (retry.failures, retry.due) == (failures, due)
+    assert (retry.worth_telling, retry.changed) == (telling, changed)
+
+
+def test_a_retry_tells_what_it_knows():
+    retry = Retry(Backoff(1, 8), AtMost())
+    assert repr(retry) == "<Retry 0 failed in a row, due 0>"
+    error = OSError("no route")
+    retry.failed(2.5, error)
+    retry.succeeded()
+    assert retry.error is error
+    assert repr(retry) == "<Retry 0 failed in a row, due 3.5, last 'no route'>"
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans())), st.integers(0, 1000))
+def test_a_retry_waits_as_its_backoff_says(attempts, seed):
+    backoff = Backoff(0.5, 20)
+    retry, same = Retry(backoff, random.Random(seed)), random.Random(seed)
+    now, in_a_row = 0.0, 0
+    for seconds, fails in attempts:
+        now += seconds
+        before = retry.due
+        if fails:
+            in_a_row += 1
+            assert retry.failed(now) == backoff.delay(in_a_row, same)
+            assert now <= retry.due <= now + backoff.longest
+        else:
+            in_a_row = 0
+            retry.succeeded()
+            assert retry.due == before
+        assert retry.failures == in_a_row
+        assert retry.worth_telling == (in_a_row in (1, 2, 4, 8, 16, 32, 64))
+
+
+class AtMost(random.Random):
+    """No jitter: each pause is as long as it can be."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
 
 
 # -- events ------------------------------------------------------------------------------------------------
