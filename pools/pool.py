@@ -155,13 +155,14 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.warm = warm
         self.attempts = attempts
         self.budget = budget or RetryBudget()
-        self.choose = forgiving(choose, self._choose_failed)
         self.name = name or ", ".join(str(backend.address) for backend in self.backends[:3])
+        self.choose = forgiving(
+            choose, lambda raised: self.loop.log.error("choose failed", error=told(raised), exc_info=raised)
+        )
         self.backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
         self._scope: Scope | None = None
         self.loop: Loop = None  # type: ignore[assignment]  # until spawned
-        self.draining_now = False
-        self._stopped = False
+        self.draining_now = self._stopped = False
         self._turn = 0  # the backend that is preferred among equals
         self._plan: list[tuple[Work[Any], Connection]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
@@ -395,11 +396,6 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 self._open(self.backends[index], now)
         if queue.live and not opens:
             self._look_whether_down(now)
-
-    def _choose_failed(self, error: Exception) -> None:
-        """A backend was to be preferred; the one with the least in flight was taken instead."""
-        cause = f"choose failed {self.name}"
-        self.loop.log.error("choose failed", cause=cause, pool=self.name, error=told(error), exc_info=error)
 
     def _refuse_unplannable(self) -> bool:
         """A plan has failed: whether by units that raise when they are asked what they are."""
