@@ -138,11 +138,11 @@ def origin(jobs: dict[str, Any]) -> list[str]:
     days = sorted({job["date"][:10] for job in jobs.values()})
     told = next(iter(jobs.values()))["machine"]
     lines = [
-        f"In brackets: as a multiple of Windlass. Measured {' and '.join(days)} by `make bench` on",
+        f"In brackets: the multiple of the Windlass figure. Measured {' and '.join(days)} by `make bench` on",
         f"{told['cpu']}, {told['cores']} cores, {told['system']}, {told['python']}; medians of rounds.",
     ]
     if CHART.exists():
-        lines.append("The same [as a chart](docs/benchmarks/chart.svg).")
+        lines.append("The same figures [as a chart](docs/benchmarks/chart.svg).")
     return lines
 
 
