@@ -83,10 +83,17 @@ FIXED: dict[str, dict[str, str]] = {
         "SEALED_MAX": SEALED,
         "CHUNKS_MAX": SEALED,
     },
-    "pools.members": {
+    "pools.connections": {
         "NOWHERE": STATE,
         "IDLE": STATE,
         "SHARING": STATE,
+    },
+    "pools.persistent": {
+        "ASKS_MAX": LIMIT,
+        "BACKOFF": OPTION,
+        "CAPACITY": OPTION,
+        "CONNECT_SECONDS": OPTION,
+        "PING_SECONDS": OPTION,
     },
     "pools.queues": {
         "PRIORITIES": "how many there are to choose from",
@@ -157,10 +164,6 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.kafka.cluster": {
         "IDLE_SECONDS": OPTION,
     },
-    "protocols.kafka.group.commits": {
-        "REBALANCE_IN_PROGRESS": WIRE,
-        "ILLEGAL_GENERATION": WIRE,
-    },
     "protocols.kafka.records.compression": {
         "UNPACKED_BYTES": LIMIT,
         "GZIP": WIRE,
@@ -171,26 +174,12 @@ FIXED: dict[str, dict[str, str]] = {
         "MANY": OPTION,
     },
     "protocols.kafka.producer.sender": {
-        "NO_LEADER": WIRE,
         "ANSWER_SHARE": DERIVED,
     },
     "protocols.kafka.protocol.fetch_api": {
-        "BY_NAME": WIRE,
-    },
-    "protocols.kafka.consumer.fetcher": {
         "BEGINNING": WIRE,
         "END": WIRE,
-        "OUT_OF_RANGE": WIRE,
-    },
-    "protocols.kafka.group.state": {
-        "UNKNOWN_MEMBER_ID": WIRE,
-    },
-    "protocols.kafka.connection.handshake": {
-        "UNSUPPORTED_VERSION": WIRE,
-        "UNSUPPORTED_MECHANISM": WIRE,
-    },
-    "protocols.kafka.group.membership": {
-        "GROUP": WIRE,
+        "BY_NAME": WIRE,
     },
     "protocols.kafka.producer.messages": {
         "RECORD_OVERHEAD": WIRE,
@@ -208,10 +197,6 @@ FIXED: dict[str, dict[str, str]] = {
     },
     "protocols.kafka.producer.producer": {
         "OBJECT_BYTES": COST,
-        "TOO_LARGE": WIRE,
-        "UNKNOWN_TOPIC": WIRE,
-        "INVALID_TOPIC": WIRE,
-        "ELECTING": WIRE,
     },
     "protocols.kafka.records.batch": {
         "HEADER_BYTES": WIRE,
@@ -230,21 +215,6 @@ FIXED: dict[str, dict[str, str]] = {
     },
     "protocols.kafka.producer.transactions": {
         "EPOCH_MAX": WIRE,
-        "GROUP": WIRE,
-        "TRANSACTION": WIRE,
-        "INVALID_PRODUCER_EPOCH": WIRE,
-        "INVALID_TXN_STATE": WIRE,
-        "NOT_ATTEMPTED": WIRE,
-        "PRODUCER_FENCED": WIRE,
-    },
-    "protocols.kafka.producer.verdicts": {
-        "NO_ERROR": WIRE,
-        "MESSAGE_TOO_LARGE": WIRE,
-        "RECORD_LIST_TOO_LARGE": WIRE,
-        "OUT_OF_ORDER_SEQUENCE_NUMBER": WIRE,
-        "DUPLICATE_SEQUENCE_NUMBER": WIRE,
-        "INVALID_PRODUCER_EPOCH": WIRE,
-        "UNKNOWN_PRODUCER_ID": WIRE,
     },
     "protocols.kafka.connection.wire": {
         "ANSWER_BYTES": LIMIT,
@@ -293,9 +263,6 @@ FIXED: dict[str, dict[str, str]] = {
         "COLUMN_BYTES": COST,
     },
     "protocols.postgres.subscriptions": {
-        "BACKOFF": OPTION,
-        "CAPACITY": OPTION,
-        "COMMANDS_MAX": LIMIT,
         "MESSAGE_MAX": LIMIT,
     },
     "protocols.postgres.startup.tls": {
@@ -355,10 +322,6 @@ FIXED: dict[str, dict[str, str]] = {
     },
     "protocols.redis.slots": {
         "SLOTS": WIRE,
-    },
-    "protocols.redis.subscriptions": {
-        "BACKOFF": OPTION,
-        "CAPACITY": OPTION,
     },
     "protocols.redis.transactions": {
         "ATTEMPTS": OPTION,

@@ -29,6 +29,7 @@ from .errors import error_of
 from .protocol.api import (
     FindCoordinator,
     FindCoordinatorResponse,
+    Keeper,
     Metadata,
     MetadataResponse,
     TopicMetadata,
@@ -162,9 +163,9 @@ class Cluster(Machine["Cluster"]):
             return failed
         return pool.submit(Call(request, idempotent=idempotent), self.settings.request_timeout)
 
-    def coordinator(self, key: str, kind: int) -> Reply[int]:
-        """Which broker keeps the state of a group (`kind` 0) or a transactional producer (1). Fails with
-        `KafkaError`, or what `call` fails with.
+    def coordinator(self, key: str, kind: Keeper) -> Reply[int]:
+        """Which broker keeps the state of a group or a transactional producer. Fails with `KafkaError`, or
+        what `call` fails with.
         """
 
         def read(answer: FindCoordinatorResponse) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
+from protocols.kafka.codes import Code
 from protocols.kafka.errors import AuthenticationFailed, error_of
 from protocols.kafka.protocol.api import ApiVersions, ApiVersionsResponse, SaslAuthenticate, SaslHandshake
 from protocols.kafka.protocol.schema import Request, decode, version_for
@@ -21,8 +22,6 @@ from .sasl import Login, prove
 
 __all__ = ["Greeting", "Offered", "greet"]
 
-UNSUPPORTED_VERSION: Final = 35
-UNSUPPORTED_MECHANISM: Final = 33
 UNSUPPORTED: Final = b"\0\x23"  # the same, as an answer begins
 
 Offered = dict[int, tuple[int, int]]
@@ -60,7 +59,7 @@ def _offered(answer: ApiVersionsResponse) -> Offered:
 def _look_whether_login(offered: Offered, broker: object) -> Generator[tuple[Request[Any], int], bytes, None]:
     version = version_for(SaslHandshake.api, offered, broker)
     accepted = decode(SaslHandshake, version, (yield SaslHandshake(""), version))
-    if accepted.error == UNSUPPORTED_MECHANISM:
+    if accepted.error == Code.UNSUPPORTED_SASL_MECHANISM:
         raise AuthenticationFailed(
             f"{broker} wants to know who we are; give user=, password= and sasl=, which is one of "
             f"{', '.join(accepted.mechanisms)}"
@@ -72,7 +71,7 @@ def _authenticate(
 ) -> Generator[tuple[Request[Any], int], bytes, float]:
     version = version_for(SaslHandshake.api, offered, broker)
     accepted = decode(SaslHandshake, version, (yield SaslHandshake(login.mechanism), version))
-    if accepted.error == UNSUPPORTED_MECHANISM:
+    if accepted.error == Code.UNSUPPORTED_SASL_MECHANISM:
         raise AuthenticationFailed(
             f"{broker} does not take {login.mechanism}; give sasl= one of what it takes: "
             f"{', '.join(accepted.mechanisms)}"

@@ -26,10 +26,13 @@ import msgspec
 from actors import NEVER, Backoff, Reply, Scope
 from pools import BackendDown, ConnectionLost
 from protocols.kafka.cluster import Cluster
+from protocols.kafka.codes import Code
 from protocols.kafka.connection.units import Call
 from protocols.kafka.errors import CODES, BadMessage, BrokerTooOld, KafkaError, error_of
 from protocols.kafka.group.assignors import TopicPartition
 from protocols.kafka.protocol.fetch_api import (
+    BEGINNING,
+    END,
     NO_ID,
     EndOfEpoch,
     EpochOf,
@@ -50,16 +53,13 @@ from protocols.kafka.protocol.fetch_api import (
 
 from .positions import Position, ReadAhead
 
-__all__ = ["BEGINNING", "END", "Asks", "Fetcher", "FetchSettings", "NoOffset"]
+__all__ = ["Asks", "Fetcher", "FetchSettings", "NoOffset"]
 
 PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
 BRIEFLY: Final = (
     0.02  # seconds that a broker may wait for messages while other partitions have none to ask for
 )
 LANE: Final = "fetch"
-BEGINNING: Final = -2  # what ListOffsets calls it
-END: Final = -1
-OUT_OF_RANGE: Final = 1
 NOWHERE: Final = ""  # a rack would make a broker name another replica instead of giving messages
 
 
@@ -71,7 +71,7 @@ class NoOffset(KafkaError):
 
     def __init__(self, key: TopicPartition, why: str) -> None:
         super().__init__(
-            OUT_OF_RANGE,
+            Code.OFFSET_OUT_OF_RANGE,
             f"{why}; seek() to where to begin, or give auto_offset_reset",
             about=f"{key.topic}/{key.partition}",
         )
@@ -347,7 +347,7 @@ class Fetcher:
                     self._failed(damaged)
 
     def _take(self, position: Position, answer: FetchedPartition, epoch: int, now: float) -> None:
-        if answer.error == OUT_OF_RANGE:
+        if answer.error == Code.OFFSET_OUT_OF_RANGE:
             self._scope.loop.log.warning(
                 "offset out of range",
                 cause=f"offset out of range {position.topic}",

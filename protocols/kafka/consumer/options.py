@@ -11,9 +11,10 @@ from protocols.kafka.group.assignors import assignor_named
 from protocols.kafka.group.membership import Rebalance
 from protocols.kafka.group.state import GroupSettings
 from protocols.kafka.producer.options import settings_of
+from protocols.kafka.protocol.fetch_api import BEGINNING, END
 
 from .consumer import Consumer
-from .fetcher import BEGINNING, END, FetchSettings
+from .fetcher import FetchSettings
 
 __all__ = ["consumer"]
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from actors import NEVER, Backoff, DeadlineExceeded, Reply, Scope
 from pools import Pool
+from protocols.kafka.codes import Code
 from protocols.kafka.connection.units import Call
 from protocols.kafka.consumer.fetcher import Asks
 from protocols.kafka.errors import CODES, KafkaError, error_of
@@ -36,9 +37,7 @@ from .state import Membership
 __all__ = ["Committer"]
 
 PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
-REBALANCE_IN_PROGRESS: Final = 27
-ILLEGAL_GENERATION: Final = 22
-EXPELLED: Final = (ILLEGAL_GENERATION, 25)  # and UNKNOWN_MEMBER_ID
+EXPELLED: Final = (Code.ILLEGAL_GENERATION, Code.UNKNOWN_MEMBER_ID)
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -149,7 +148,7 @@ class Committer:
         waiting, self._waiting = self._waiting, []
         for offsets, reply in waiting:
             if not self._holds(offsets):
-                reply.fail(self._error(ILLEGAL_GENERATION))
+                reply.fail(self._error(Code.ILLEGAL_GENERATION))
             elif reply.deadline <= now:
                 reply.fail(DeadlineExceeded(f"offsets were not stored within {self._timeout:g} s"))
             else:
@@ -173,7 +172,7 @@ class Committer:
                 waiting.settle(None)
             return
         code = codes[0]
-        if code in CODES and (CODES[code].retriable or code == REBALANCE_IN_PROGRESS):
+        if code in CODES and (CODES[code].retriable or code == Code.REBALANCE_IN_PROGRESS):
             self._again()
             if CODES[code].stale:
                 self._moved()

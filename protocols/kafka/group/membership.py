@@ -23,6 +23,7 @@ from protocols.kafka.cluster import Cluster
 from protocols.kafka.connection.units import Call
 from protocols.kafka.consumer.fetcher import Asks, Fetcher
 from protocols.kafka.errors import CODES, BrokerTooOld, KafkaError, error_of
+from protocols.kafka.protocol.api import Keeper
 from protocols.kafka.protocol.group_api import OffsetFetch, OffsetFetchResponse, OffsetTopicNames
 
 from .assignors import TopicPartition
@@ -33,7 +34,6 @@ __all__ = ["Member", "Rebalance"]
 
 PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
 LANE: Final = "group"
-GROUP: Final = 0  # the kind of coordinator
 
 
 class Rebalance(msgspec.Struct, frozen=True):
@@ -158,7 +158,7 @@ class Member:
         if now < self._not_before:
             return self._not_before
         self._finding = True
-        self._asks.ask(self._cluster.coordinator(self.settings.group, GROUP), self._found)
+        self._asks.ask(self._cluster.coordinator(self.settings.group, Keeper.GROUP), self._found)
         return NEVER
 
     def _found(self, reply: Reply[int]) -> None:

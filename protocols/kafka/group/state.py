@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from actors import NEVER, Backoff
+from protocols.kafka.codes import Code
 from protocols.kafka.errors import BadMessage, BrokerTooOld, KafkaError, error_of
 from protocols.kafka.protocol.group_api import (
     Assignment,
@@ -114,14 +115,13 @@ TABLE: Final[Mapping[State, Mapping[Event, State]]] = {
 """What follows on what."""
 
 CODE_EVENTS: Final[Mapping[int, Event]] = {
-    15: Event.MOVED,  # COORDINATOR_NOT_AVAILABLE
-    16: Event.MOVED,  # NOT_COORDINATOR
-    22: Event.EXPELLED,  # ILLEGAL_GENERATION
-    25: Event.EXPELLED,  # UNKNOWN_MEMBER_ID
-    27: Event.REBALANCE,  # REBALANCE_IN_PROGRESS
-    79: Event.NAMED,  # MEMBER_ID_REQUIRED
+    Code.COORDINATOR_NOT_AVAILABLE: Event.MOVED,
+    Code.NOT_COORDINATOR: Event.MOVED,
+    Code.ILLEGAL_GENERATION: Event.EXPELLED,
+    Code.UNKNOWN_MEMBER_ID: Event.EXPELLED,
+    Code.REBALANCE_IN_PROGRESS: Event.REBALANCE,
+    Code.MEMBER_ID_REQUIRED: Event.NAMED,
 }
-UNKNOWN_MEMBER_ID: Final = 25
 
 
 class GroupSettings(msgspec.Struct, frozen=True):
@@ -307,7 +307,7 @@ class Group:
         if event is Event.FAILED:
             return self._end(error)
         if event is Event.EXPELLED:
-            self._forget(keep_name=code != UNKNOWN_MEMBER_ID)
+            self._forget(keep_name=code != Code.UNKNOWN_MEMBER_ID)
         first_naming = event is Event.NAMED and not self.member
         if event in (Event.PAUSED, Event.MOVED) or (self.state is State.JOINING and not first_naming):
             self._pause(now)

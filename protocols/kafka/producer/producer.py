@@ -24,6 +24,7 @@ from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Ti
 from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 from protocols.kafka.cluster import Cluster, Settings
+from protocols.kafka.codes import Code
 from protocols.kafka.errors import MessageTooLarge, error_of, twin
 from protocols.kafka.records.compression import Codec
 
@@ -40,10 +41,6 @@ TOPIC_PATIENCE: Final = 5.0  # seconds: a topic that has just been made is not k
 PARTITION_PATIENCE: Final = 1.0  # seconds: the same, of a partition that was added to a topic
 SWEEP_SECONDS: Final = 1e-6  # per message that was looked at: so looking takes a tenth of the time at most
 MISSING_MAX: Final = 100  # topics that are not there, and remembered
-TOO_LARGE: Final = 10
-UNKNOWN_TOPIC: Final = 3
-INVALID_TOPIC: Final = 17
-ELECTING: Final = 5
 
 
 class ProducerStatistics(msgspec.Struct, frozen=True):
@@ -239,7 +236,7 @@ class KafkaPool(Machine["KafkaPool"]):
             error = PoolClosed(f"the pool of {self.name} {done}; the message was not sent")
         elif size > self.message_bytes:
             error = MessageTooLarge(
-                TOO_LARGE,
+                Code.MESSAGE_TOO_LARGE,
                 f"{size} bytes; the pool takes {self.message_bytes}, see message_bytes=; it was not sent",
                 about=unit.topic,
             )
@@ -267,7 +264,7 @@ class KafkaPool(Machine["KafkaPool"]):
         if topic is None:
             check(unit)
             if LEGAL_NAME.fullmatch(unit.topic) is None:
-                error = error_of(INVALID_TOPIC, about=repr(unit.topic[:249]))
+                error = error_of(Code.INVALID_TOPIC_EXCEPTION, about=repr(unit.topic[:249]))
                 self.tell(repr(unit.topic[:249]), error, 1)
                 return self._failed_at_once(unit, error, now, due)
         if self.held + size + OBJECT_BYTES > self.room or size > self.message_bytes:
@@ -402,7 +399,7 @@ class KafkaPool(Machine["KafkaPool"]):
             if known is None:
                 continue
             if known.error or not known.partitions:
-                self._not_there(topic, known.error or ELECTING, now)
+                self._not_there(topic, known.error or Code.LEADER_NOT_AVAILABLE, now)
                 continue
             for batch in topic.learn(known, self.cluster.nodes):
                 topic.holding = topic.holding or Batch(None, now, self._cancelled)
@@ -415,11 +412,14 @@ class KafkaPool(Machine["KafkaPool"]):
     def _not_there(self, topic: Topic, code: int, now: float) -> None:
         """A topic that is not there yet is asked for again; one that stays away fails what waits for it."""
         error = error_of(code, about=topic.name)
-        if topic.missing_since is None:
-            topic.missing_since = now
+        if code == Code.UNKNOWN_TOPIC_OR_PARTITION:
+            missing = topic.missing(now, TOPIC_PATIENCE)
+        else:
+            missing = False
+            topic.exists()
         if topic.holding is not None:
             topic.holding.cause = error
-        if not error.retriable or (code == UNKNOWN_TOPIC and now >= topic.missing_since + TOPIC_PATIENCE):
+        if missing or not error.retriable:
             batches = list(self._batches_of(topic))
             live = sum(batch.live for batch in batches)
             if live:
@@ -432,7 +432,7 @@ class KafkaPool(Machine["KafkaPool"]):
             self.cluster.refresh()
 
     def _remember_missing(self, topic: Topic) -> None:
-        """So that the next message for it fails at once; not for ever, for anybody may make up names."""
+        """The topics that are missing are bounded: names can be made up."""
         self._missing.pop(topic.name, None)
         self._missing[topic.name] = None
         if len(self._missing) > MISSING_MAX:
@@ -460,7 +460,7 @@ class KafkaPool(Machine["KafkaPool"]):
                     holding,
                     work,
                     error_of(
-                        UNKNOWN_TOPIC,
+                        Code.UNKNOWN_TOPIC_OR_PARTITION,
                         f"the topic has {topic.count} partitions, from 0 on",
                         about=f"{topic.name}/{work.unit.partition}",
                     ),

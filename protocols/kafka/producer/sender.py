@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from actors import NEVER, Backoff, Reply
 from pools import PoolError
 from protocols.kafka.cluster import BrokerPool
+from protocols.kafka.codes import Code
 from protocols.kafka.connection.units import Call
 from protocols.kafka.errors import CODES, BadMessage, KafkaError, error_of
 from protocols.kafka.protocol.api import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "Gate"]
 
-NO_LEADER: Final = 5
 REQUESTS: Final = 5  # as max.in.flight.requests.per.connection of Java's client
 REQUEST_BYTES: Final = 1 << 20  # of batches in one request, as max.request.size of Java's client
 PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms there
@@ -133,7 +133,9 @@ class Delivery:
             del self.busy[partition]
         for partition in leaders.pop(-1, ()):
             if partition.queue[0].cause is None:
-                partition.queue[0].cause = error_of(NO_LEADER, about=f"{partition.topic}/{partition.index}")
+                partition.queue[0].cause = error_of(
+                    Code.LEADER_NOT_AVAILABLE, about=f"{partition.topic}/{partition.index}"
+                )
             self._pool.cluster.refresh()
         for node, partitions in leaders.items():
             self._send_to(node, partitions)

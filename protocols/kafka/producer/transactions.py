@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from actors import NEVER, Backoff, Misuse, Outcome, Reply, Scope, sleep
 from pools import DeadlineExceeded, PoolError
 from protocols.kafka.arguments import offsets_of
+from protocols.kafka.codes import Code
 from protocols.kafka.errors import CODES, KafkaError, ProducerFenced, TransactionAborted, error_of, twin
 from protocols.kafka.offsets import epoch_of
 from protocols.kafka.protocol.api import (
@@ -38,6 +39,7 @@ from protocols.kafka.protocol.api import (
     AddPartitionsToTxn,
     EndTxn,
     InitProducerId,
+    Keeper,
     TxnOffset,
     TxnOffsetCommit,
     TxnOffsets,
@@ -61,13 +63,7 @@ R = TypeVar("R", bound=Message)
 T = TypeVar("T")
 
 PAUSE: Final = Backoff(0.02, 1.0)  # the transaction before is usually completed within milliseconds
-GROUP: Final = 0
-TRANSACTION: Final = 1
-INVALID_PRODUCER_EPOCH: Final = 47
-INVALID_TXN_STATE: Final = 48
-NOT_ATTEMPTED: Final = 55  # another partition of the same request has the error
-PRODUCER_FENCED: Final = 90
-OVER: Final = (INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, PRODUCER_FENCED)
+OVER: Final = (Code.INVALID_PRODUCER_EPOCH, Code.INVALID_TXN_STATE, Code.PRODUCER_FENCED)
 EPOCH_MAX: Final = (1 << 15) - 1
 LATE: Final = (EndTxn, TxnOffsetCommit)  # what does harm if it is executed late
 
@@ -111,7 +107,7 @@ class TransactionalPool(KafkaPool):
         self._join_asked: Reply[None] | None = None
         self._last: Reply[None] | None = None  # to be begun or ended
         self._quiet: Reply[None] | None = None
-        self._coordinators: dict[tuple[str, int], int] = {}
+        self._coordinators: dict[tuple[str, Keeper], int] = {}
         self.delivery.gate = self
 
     # -- for whoever asks ------------------------------------------------------------------------------------
@@ -256,7 +252,7 @@ class TransactionalPool(KafkaPool):
         await self._coordinate(
             commit,
             lambda answer: first_error(answer.topics),
-            (member.group, GROUP),
+            (member.group, Keeper.GROUP),
             lambda: transaction.unheard.update(keys),
         )
 
@@ -288,7 +284,9 @@ class TransactionalPool(KafkaPool):
         except PoolError as error:
             self._lost_count = True
             over = isinstance(error, KafkaError) and error.code in OVER
-            self.fail_all(TransactionAborted(f"{CODES[INVALID_PRODUCER_EPOCH].advice}") if over else error)
+            self.fail_all(
+                TransactionAborted(f"{CODES[Code.INVALID_PRODUCER_EPOCH].advice}") if over else error
+            )
         finally:
             self._joining.clear()
             self._join_asked = None
@@ -349,10 +347,10 @@ class TransactionalPool(KafkaPool):
                 answer = await self._coordinate(request, lambda answer: answer.error)
                 expired = True
         except KafkaError as error:
-            if error.code not in (INVALID_PRODUCER_EPOCH, PRODUCER_FENCED):
+            if error.code not in (Code.INVALID_PRODUCER_EPOCH, Code.PRODUCER_FENCED):
                 raise
             self.fenced = ProducerFenced(
-                PRODUCER_FENCED,
+                Code.PRODUCER_FENCED,
                 "another producer has begun with this transactional_id; give each process its own",
                 about=self._name,
             )
@@ -373,14 +371,14 @@ class TransactionalPool(KafkaPool):
         self,
         request: Request[R],
         read: Callable[[R], int],
-        of: tuple[str, int] | None = None,
+        of: tuple[str, Keeper] | None = None,
         unheard: Callable[[], object] = lambda: None,
     ) -> R:
         """Ask a coordinator (the transaction's own, if `of` names none) until it gives an answer that is
         final; calls `unheard` when one is lost. Raises what it answers, or `DeadlineExceeded`.
         """
         late = isinstance(request, LATE)
-        of = of or (self._name, TRANSACTION)
+        of = of or (self._name, Keeper.TRANSACTION)
         due = self.loop.time() + self.timeout_default
         failures = 0
         while True:
@@ -522,4 +520,4 @@ def shielded(reply: Reply[T]) -> Reply[T]:
 def first_error(topics: Iterable[TxnTopicErrors]) -> int:
     """The code that says most about why partitions were refused; 0 if none was."""
     codes = [part.error for topic in topics for part in topic.partitions if part.error]
-    return next((code for code in codes if code != NOT_ATTEMPTED), codes[0] if codes else 0)
+    return next((code for code in codes if code != Code.OPERATION_NOT_ATTEMPTED), codes[0] if codes else 0)

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Final
 
 from pools import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, PoolError
+from protocols.kafka.codes import Code
 from protocols.kafka.errors import CODES, AuthenticationFailed, BadMessage, BrokerTooOld
 
 __all__ = ["Verdict", "fatal_cause", "verdict_of_answer", "verdict_of_failure"]
@@ -32,26 +33,18 @@ class Verdict(Enum):
     REFUSED = "refused"
 
 
-NO_ERROR: Final = 0
-MESSAGE_TOO_LARGE: Final = 10
-RECORD_LIST_TOO_LARGE: Final = 18
-OUT_OF_ORDER_SEQUENCE_NUMBER: Final = 45
-DUPLICATE_SEQUENCE_NUMBER: Final = 46
-INVALID_PRODUCER_EPOCH: Final = 47
-UNKNOWN_PRODUCER_ID: Final = 59
-
-LOST_COUNT: Final = (OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID)
+LOST_COUNT: Final = (Code.OUT_OF_ORDER_SEQUENCE_NUMBER, Code.INVALID_PRODUCER_EPOCH, Code.UNKNOWN_PRODUCER_ID)
 
 
 def verdict_of_answer(code: int, messages: int, transactional: bool) -> Verdict:
     """By a broker's error code for a batch of so many messages. A transaction that has lost count is over: it
     has no epochs of its own to begin.
     """
-    if code in (NO_ERROR, DUPLICATE_SEQUENCE_NUMBER):
+    if code in (Code.NONE, Code.DUPLICATE_SEQUENCE_NUMBER):
         return Verdict.WRITTEN
     if code in LOST_COUNT:
         return Verdict.REFUSED if transactional else Verdict.ANEW
-    if code in (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE) and messages > 1:
+    if code in (Code.MESSAGE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE) and messages > 1:
         return Verdict.SPLIT
     known = CODES.get(code)
     if known is None or not known.retriable:

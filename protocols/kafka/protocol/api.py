@@ -5,6 +5,7 @@ something here.
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 from .schema import Api, Bool, Bytes, Int8, Int16, Int32, Int64, Message, Request, Str, Uuid, since
@@ -24,6 +25,7 @@ __all__ = [
     "FindCoordinatorResponse",
     "InitProducerId",
     "InitProducerIdResponse",
+    "Keeper",
     "Metadata",
     "MetadataResponse",
     "PartitionMetadata",
@@ -257,6 +259,13 @@ class Produce(Request[ProduceResponse]):
 # -- coordinators and transactions -------------------------------------------------------------------------
 
 
+class Keeper(enum.IntEnum):
+    """What a coordinator keeps the state of: `FindCoordinator.kind`."""
+
+    GROUP = 0
+    TRANSACTION = 1
+
+
 class FindCoordinatorResponse(Message):
     """The broker that keeps a group's or a transactional producer's state."""
 
@@ -269,7 +278,7 @@ class FindCoordinatorResponse(Message):
 
 
 class FindCoordinator(Request[FindCoordinatorResponse]):
-    """Who keeps this one's state? `kind` 0: a group, 1: a transactional producer."""
+    """Who keeps this one's state?"""
 
     api = Api(10, "FindCoordinator", 1, 3, 3, FindCoordinatorResponse)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Final
 from .schema import Api, Bytes, Int8, Int16, Int32, Int64, Message, Request, Str, Uuid, since
 
 __all__ = [
+    "BEGINNING",
+    "END",
     "NO_ID",
     "AbortedTransaction",
     "EndOfEpoch",
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 NO_ID: Final = bytes(16)  # of a topic, where brokers are older than ids
+BEGINNING: Final = -2  # what to ask ListOffsets for instead of a time
+END: Final = -1  # likewise
 BY_NAME: Final = 12  # the last version of Fetch that names topics; a name may be another topic's by now
 
 # -- messages ----------------------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ class ListOffsetsResponse(Message):
 
 
 class OffsetPartition(Message):
-    """Which offset is asked for: the first of this time (ms) or later; -1: the end, -2: the beginning."""
+    """Which offset is asked for: the first of this time (ms) or later; or `BEGINNING`, `END`."""
 
     partition: Int32
     leader_epoch: Annotated[Int32, since(4)]

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 from actors import NEVER
+from protocols.kafka.codes import Code
 from protocols.kafka.protocol.group_api import (
     JoinedMember,
     JoinGroup,
@@ -31,13 +32,6 @@ __all__ = ["Group", "Look"]
 Look: TypeAlias = "Callable[[float], Message | float]"
 
 MEMBERS_MAX: Final = 1000
-NOT_COORDINATOR: Final = 16
-ILLEGAL_GENERATION: Final = 22
-NO_COMMON_PROTOCOL: Final = 23
-UNKNOWN_MEMBER: Final = 25
-REBALANCING: Final = 27
-MEMBER_ID_REQUIRED: Final = 79
-GROUP_FULL: Final = 81
 
 
 class State(Enum):
@@ -172,20 +166,20 @@ class Group:
         offered = {protocol.name: protocol.metadata for protocol in asked.protocols}
         others = [member for member in self.members.values() if member.name != asked.member]
         if not offered or any(not offered.keys() & other.protocols.keys() for other in others):
-            return refused(NO_COMMON_PROTOCOL)
+            return refused(Code.INCONSISTENT_GROUP_PROTOCOL)
         name = asked.member
         if not name:
             if len(self.members) + len(self._promised) >= MEMBERS_MAX:
-                return refused(GROUP_FULL)
+                return refused(Code.GROUP_MAX_SIZE_REACHED)
             self._names += 1
             name = f"member-{self.loads}-{self._names}"
             self._promised[name] = None
             if name_first:
-                return refused(MEMBER_ID_REQUIRED, name)
+                return refused(Code.MEMBER_ID_REQUIRED, name)
         member = self.members.get(name)
         if member is None:
             if name not in self._promised:
-                return refused(UNKNOWN_MEMBER)
+                return refused(Code.UNKNOWN_MEMBER_ID)
             del self._promised[name]
             member = self.members[name] = Member(name)
         same = member.protocols == offered
@@ -201,12 +195,12 @@ class Group:
 
     def _await_join(self, member: Member, turn: int, loads: int, now: float) -> Message | float:
         if self.loads != loads:
-            return refused(NOT_COORDINATOR)
+            return refused(Code.NOT_COORDINATOR)
         self.step(now)
         if self.members.get(member.name) is not member:
-            return refused(UNKNOWN_MEMBER)
+            return refused(Code.UNKNOWN_MEMBER_ID)
         if member.turn != turn:
-            return refused(REBALANCING)
+            return refused(Code.REBALANCE_IN_PROGRESS)
         if member.joining:
             return self.due
         assert member.answer is not None
@@ -230,9 +224,9 @@ class Group:
 
     def _await_sync(self, member: Member, generation: int, loads: int, now: float) -> Message | float:
         self.step(now)
-        code = NOT_COORDINATOR if self.loads != loads else self.check(member.name, generation, now)
+        code = Code.NOT_COORDINATOR if self.loads != loads else self.check(member.name, generation, now)
         if not code and self.state is State.JOINING:
-            code = REBALANCING
+            code = Code.REBALANCE_IN_PROGRESS
         if not code and self.state is State.SYNCING:
             return self.due
         assignment = b"" if code else self.assignments.get(member.name, b"")
@@ -240,23 +234,25 @@ class Group:
 
     def heartbeat(self, name: str, generation: int, now: float) -> int:
         """A member is still there; the error code that it is told."""
-        return self.check(name, generation, now) or (REBALANCING if self.state is State.JOINING else 0)
+        return self.check(name, generation, now) or (
+            Code.REBALANCE_IN_PROGRESS if self.state is State.JOINING else 0
+        )
 
     def check(self, name: str, generation: int, now: float) -> int:
         """Whether somebody is a member of this generation: an error code. It has been heard of."""
         self.step(now)
         member = self.members.get(name)
         if member is None:
-            return UNKNOWN_MEMBER
+            return Code.UNKNOWN_MEMBER_ID
         if generation != self.generation:
-            return ILLEGAL_GENERATION
+            return Code.ILLEGAL_GENERATION
         member.expires = now + member.session
         return 0
 
     def leave(self, name: str, now: float) -> int:
         """A member goes."""
         if self.members.pop(name, None) is None:
-            return UNKNOWN_MEMBER
+            return Code.UNKNOWN_MEMBER_ID
         self._begin_round(now)
         self.step(now)
         return 0
@@ -265,7 +261,9 @@ class Group:
         """Whether offsets may be stored: an error code. Without a group of members anybody may."""
         if generation < 0 and not self.members:
             return 0
-        return self.check(name, generation, now) or (REBALANCING if self.state is State.SYNCING else 0)
+        return self.check(name, generation, now) or (
+            Code.REBALANCE_IN_PROGRESS if self.state is State.SYNCING else 0
+        )
 
     # -- rounds ----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+from protocols.kafka.codes import Code
 from protocols.kafka.errors import BadMessage
 from protocols.kafka.records.batch import Batch, Record, batches, read_records
 
@@ -22,9 +23,6 @@ __all__ = ["Entry", "Log"]
 
 REMEMBERED: Final = 5  # batches of each producer
 SEQUENCES: Final = 1 << 31
-CORRUPT: Final = 2
-OUT_OF_ORDER: Final = 45
-OLD_EPOCH: Final = 47
 
 _base = struct.Struct(">q")
 _epoch = struct.Struct(">i")
@@ -63,7 +61,7 @@ class Log:
             (batch,) = batches(data)
             read_records(batch, "", 0)
         except (BadMessage, ValueError):
-            return CORRUPT
+            return Code.CORRUPT_MESSAGE
         if batch.producer_id >= 0:
             known = self._judge(batch)
             if known is not None:
@@ -82,9 +80,9 @@ class Log:
             return None
         last = recent[-1].batch
         if batch.producer_epoch < last.producer_epoch:
-            return OLD_EPOCH
+            return Code.INVALID_PRODUCER_EPOCH
         if batch.producer_epoch > last.producer_epoch:
-            return OUT_OF_ORDER if batch.base_sequence else None
+            return Code.OUT_OF_ORDER_SEQUENCE_NUMBER if batch.base_sequence else None
         for entry in recent:
             held = entry.batch
             if (held.producer_epoch, held.base_sequence, held.count) == (
@@ -94,7 +92,7 @@ class Log:
             ):
                 return entry
         expected = (last.base_sequence + last.count) % SEQUENCES
-        return None if batch.base_sequence == expected else OUT_OF_ORDER
+        return None if batch.base_sequence == expected else Code.OUT_OF_ORDER_SEQUENCE_NUMBER
 
     def _remember(self, entry: Entry) -> None:
         if entry.batch.producer_id >= 0:

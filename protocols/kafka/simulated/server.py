@@ -29,6 +29,7 @@ from actors import (
     Timeout,
     Transport,
 )
+from protocols.kafka.codes import Code
 from protocols.kafka.errors import BadMessage
 from protocols.kafka.protocol import api, fetch_api, group_api
 from protocols.kafka.protocol.schema import Asked, Message, Request, decode_request, encode_answer
@@ -40,22 +41,7 @@ from .log import Entry
 __all__ = ["Broker", "KafkaConnection"]
 
 REQUEST_BYTES_MAX: Final = 16 << 20
-OUT_OF_RANGE: Final = 1
-UNKNOWN_TOPIC: Final = 3
-NO_LEADER: Final = 5
-NOT_LEADER: Final = 6
-TIMED_OUT: Final = 7
-TOO_LARGE: Final = 10
-NO_COORDINATOR: Final = 15
-NOT_COORDINATOR: Final = 16
-ILLEGAL_TOPIC: Final = 17
-UNSUPPORTED_VERSION: Final = 35
-FENCED_EPOCH: Final = 74
-UNKNOWN_EPOCH: Final = 75
-UNKNOWN_ID: Final = 100
 NAMED_FIRST: Final = 4  # version of JoinGroup from which a member asks for its name first
-LATEST: Final = -1  # what ListOffsets calls the end
-GROUP: Final = 0  # the kind of coordinator
 
 _size = struct.Struct(">i")
 
@@ -93,7 +79,7 @@ class Broker:
 
     def versions(self, asked: Asked, request: Any, now: float) -> Message:
         """What is spoken here."""
-        code = 0 if asked.request is not None else UNSUPPORTED_VERSION
+        code = 0 if asked.request is not None else Code.UNSUPPORTED_VERSION
         ranges = [api.ApiRange(key, kind.api.oldest, kind.api.newest) for key, kind in REQUESTS.items()]
         return api.ApiVersionsResponse(code, ranges, 0)
 
@@ -114,10 +100,10 @@ class Broker:
     def _topic(self, view: View, name: str) -> api.TopicMetadata:
         known = view.topics.get(name)
         if known is None:
-            return api.TopicMetadata(UNKNOWN_TOPIC, name, bytes(16), False, [], 0)
+            return api.TopicMetadata(Code.UNKNOWN_TOPIC_OR_PARTITION, name, bytes(16), False, [], 0)
         partitions = [
             api.PartitionMetadata(
-                NO_LEADER if entry.leader < 0 else 0,
+                Code.LEADER_NOT_AVAILABLE if entry.leader < 0 else 0,
                 index,
                 entry.leader,
                 entry.epoch,
@@ -131,9 +117,9 @@ class Broker:
 
     def coordinator(self, asked: Asked, request: api.FindCoordinator, now: float) -> Message:
         """Who keeps a group's state. There are no transactions here."""
-        node = self.cluster.coordinator(request.key) if request.kind == GROUP else -1
+        node = self.cluster.coordinator(request.key) if request.kind == api.Keeper.GROUP else -1
         if node < 0:
-            return api.FindCoordinatorResponse(0, NO_COORDINATOR, None, -1, "", -1)
+            return api.FindCoordinatorResponse(0, Code.COORDINATOR_NOT_AVAILABLE, None, -1, "", -1)
         return api.FindCoordinatorResponse(0, 0, None, node, *self.cluster.addresses[node])
 
     # -- producing -------------------------------------------------------------------------------------------
@@ -162,12 +148,12 @@ class Broker:
     ) -> tuple[Partition | None, int, Entry | int]:
         partition = self.cluster.partition(topic, part.partition)
         if partition is None:
-            return None, 0, UNKNOWN_TOPIC
+            return None, 0, Code.UNKNOWN_TOPIC_OR_PARTITION
         data = part.records or b""
         if partition.leader != self.node:
-            return partition, 0, NOT_LEADER
+            return partition, 0, Code.NOT_LEADER_OR_FOLLOWER
         if len(data) > self.cluster.batch_bytes:
-            return partition, 0, TOO_LARGE
+            return partition, 0, Code.MESSAGE_TOO_LARGE
         entry = partition.log.append(data, partition.epoch)
         if isinstance(entry, Entry):
             partition.copy(entry.behind, now + self.cluster.late())
@@ -187,10 +173,10 @@ class Broker:
             if partition is not None and isinstance(entry, Entry):
                 due = min(due, partition.step(now))
                 if partition.epoch != epoch:
-                    code, offset = NOT_LEADER, -1
+                    code, offset = Code.NOT_LEADER_OR_FOLLOWER, -1
                 elif replicated and partition.log.committed < entry.behind:
                     waits = True
-                    code, offset = TIMED_OUT, -1
+                    code, offset = Code.REQUEST_TIMED_OUT, -1
             topics.setdefault(topic, []).append(
                 api.ProducePartitionResponse(index, code, offset, -1, 0, [], None)
             )
@@ -225,13 +211,13 @@ class Broker:
         self, topic: str, part: fetch_api.FetchPartition, room: int, *, first: bool, now: float
     ) -> tuple[fetch_api.FetchedPartition, float]:
         partition = self.cluster.partition(topic, part.partition)
-        code = self._leads(partition, part.leader_epoch) if topic else UNKNOWN_ID
+        code = self._leads(partition, part.leader_epoch) if topic else Code.UNKNOWN_TOPIC_ID
         if partition is None or code:
             return fetch_api.FetchedPartition(part.partition, code, -1, -1, -1, None, -1, None), NEVER
         due = partition.step(now)
         log = partition.log
         if not 0 <= part.offset <= log.end:
-            code, records = OUT_OF_RANGE, b""
+            code, records = Code.OFFSET_OUT_OF_RANGE, b""
         else:
             records = log.read(part.offset, min(part.bytes_max, room))
             if len(records) > room and not first:
@@ -245,11 +231,11 @@ class Broker:
 
     def _leads(self, partition: Partition | None, epoch: int) -> int:
         if partition is None:
-            return UNKNOWN_TOPIC
+            return Code.UNKNOWN_TOPIC_OR_PARTITION
         if partition.leader != self.node:
-            return NOT_LEADER
+            return Code.NOT_LEADER_OR_FOLLOWER
         if 0 <= epoch != partition.epoch:
-            return FENCED_EPOCH if epoch < partition.epoch else UNKNOWN_EPOCH
+            return Code.FENCED_LEADER_EPOCH if epoch < partition.epoch else Code.UNKNOWN_LEADER_EPOCH
         return 0
 
     def offsets(self, asked: Asked, request: fetch_api.ListOffsets, now: float) -> Message:
@@ -274,7 +260,7 @@ class Broker:
             record = partition.log.since(part.timestamp_ms)
             found = (-1, -1) if record is None else (record.timestamp, record.offset)
         else:
-            found = (-1, partition.log.committed if part.timestamp_ms == LATEST else 0)
+            found = (-1, partition.log.committed if part.timestamp_ms == fetch_api.END else 0)
         return fetch_api.ListedPartition(part.partition, 0, *found, partition.epoch)
 
     def epochs(self, asked: Asked, request: fetch_api.OffsetForLeaderEpoch, now: float) -> Message:
@@ -311,7 +297,7 @@ class Broker:
         """Answered when all members are there."""
         group = self._group(request.group, now)
         if group is None:
-            return group_api.JoinGroupResponse(0, NOT_COORDINATOR, -1, "", "", "", [])
+            return group_api.JoinGroupResponse(0, Code.NOT_COORDINATOR, -1, "", "", "", [])
         answer = group.join(request, now, name_first=asked.version >= NAMED_FIRST)
         self.wake()
         return answer
@@ -320,7 +306,7 @@ class Broker:
         """Answered when the leader has decided."""
         group = self._group(request.group, now)
         if group is None:
-            return group_api.SyncGroupResponse(0, NOT_COORDINATOR, b"")
+            return group_api.SyncGroupResponse(0, Code.NOT_COORDINATOR, b"")
         answer = group.sync(request, now)
         self.wake()
         return answer
@@ -328,20 +314,28 @@ class Broker:
     def heartbeat(self, asked: Asked, request: group_api.Heartbeat, now: float) -> Message:
         """Whether the group is still the same."""
         group = self._group(request.group, now)
-        code = NOT_COORDINATOR if group is None else group.heartbeat(request.member, request.generation, now)
+        code = (
+            Code.NOT_COORDINATOR
+            if group is None
+            else group.heartbeat(request.member, request.generation, now)
+        )
         return group_api.HeartbeatResponse(0, code)
 
     def leave(self, asked: Asked, request: group_api.LeaveGroup, now: float) -> Message:
         """A member goes."""
         group = self._group(request.group, now)
-        code = NOT_COORDINATOR if group is None else group.leave(request.member, now)
+        code = Code.NOT_COORDINATOR if group is None else group.leave(request.member, now)
         self.wake()
         return group_api.LeaveGroupResponse(0, code)
 
     def commit(self, asked: Asked, request: group_api.OffsetCommit, now: float) -> Message:
         """Store offsets."""
         group = self._group(request.group, now)
-        code = NOT_COORDINATOR if group is None else group.may_store(request.member, request.generation, now)
+        code = (
+            Code.NOT_COORDINATOR
+            if group is None
+            else group.may_store(request.member, request.generation, now)
+        )
         topics = []
         for topic in request.topics:
             for part in topic.partitions:
@@ -356,7 +350,7 @@ class Broker:
         """What is stored."""
         group = self._group(request.group, now)
         if group is None:
-            return group_api.OffsetFetchResponse(0, [], NOT_COORDINATOR)
+            return group_api.OffsetFetchResponse(0, [], Code.NOT_COORDINATOR)
         topics = [
             group_api.StoredOffsets(
                 topic.topic,

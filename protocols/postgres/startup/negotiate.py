@@ -62,6 +62,12 @@ class Opening:
                 self._greet()
         return self._phase == GREETING and self._greeted()
 
+    def arrived(self) -> Transport:
+        """The stream, with all in its `input` that has arrived. Raises `BadMessage` if that is not TLS."""
+        if isinstance(self.stream, Sealed):
+            self.stream.pull()
+        return self.stream
+
     def _greet(self) -> None:
         self._phase = GREETING
         self._handshake = Handshake(self._settings, self.stream)
