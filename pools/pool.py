@@ -40,7 +40,7 @@ from actors.net.streams import StreamOwner
 from actors.options import check_counts, check_seconds
 from actors.telling import told, words_of
 
-from .assignment import Choose, assign, least_in_flight
+from .assignment import Choose, assign, forgiving, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
 from .blame import Blame, blame, doubtful, unreachable
 from .budgets import RetryBudget
@@ -155,7 +155,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.warm = warm
         self.attempts = attempts
         self.budget = budget or RetryBudget()
-        self.choose = choose
+        self.choose = forgiving(choose, self._choose_failed)
         self.name = name or ", ".join(str(backend.address) for backend in self.backends[:3])
         self.backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
         self._scope: Scope | None = None
@@ -395,6 +395,11 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 self._open(self.backends[index], now)
         if queue.live and not opens:
             self._look_whether_down(now)
+
+    def _choose_failed(self, error: Exception) -> None:
+        """A backend was to be preferred; the one with the least in flight was taken instead."""
+        cause = f"choose failed {self.name}"
+        self.loop.log.error("choose failed", cause=cause, pool=self.name, error=told(error), exc_info=error)
 
     def _refuse_unplannable(self) -> bool:
         """A plan has failed: whether by units that raise when they are asked what they are."""
