@@ -31,7 +31,7 @@ test: $(VENV)/dev.stamp
 
 quick: $(VENV)/dev.stamp
 	@echo "running the tests that need no server and little time"
-	@$(PYTEST) tests/actors tests/pools tests/test_layering.py tests/test_house.py $(QUICK)
+	@$(PYTEST) tests/actors tests/pools tests/test_layering.py tests/test_house.py tests/test_structure.py $(QUICK)
 
 # Each Python that can be found, or those that you name: make matrix PYTHONS="/usr/bin/python3 python3.13".
 matrix:

@@ -148,7 +148,7 @@ class Loop(Hosting):
         before = enter_loop(self)
         try:
             if type(machine) is Making:
-                machine = scope.machine = machine.made(scope)
+                machine = scope.make(machine.spec)
             outcome = machine.start(scope)
             handle = machine.handle(scope)
             self._apply(scope, outcome)

@@ -24,7 +24,7 @@ import msgspec
 from examples.outage.chart import draw as draw_outage
 from examples.outage.figures import Outage
 from examples.outage.scenario import APPLICATIONS
-from pools.members import TABLE, State
+from pools.connections import TABLE, State
 
 ROOT = Path(__file__).resolve().parent.parent
 DIAGRAMS = ROOT / "docs" / "diagrams"
@@ -46,7 +46,7 @@ STYLE = (
 UNIT_LIFE = [
     ("submitted", "refused", "queue full,\nbackend down,\npool drains"),
     ("submitted", "queued", "room"),
-    ("queued", "sent", "a member\ntakes it"),
+    ("queued", "sent", "a connection\ntakes it"),
     ("queued", "failed", "deadline, cancelled,\nbackend down"),
     ("sent", "answered", "answer complete"),
     ("sent", "queued", "connection lost:\nnot written, or\nidempotent"),
@@ -62,8 +62,8 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\\\\n", "\\n")
 
 
-def member_graph() -> str:
-    """A pool member's life, from the table that the code itself obeys."""
+def connection_graph() -> str:
+    """A connection's life, from the table that the code itself obeys."""
     lines = [f"  {quote(state.value)}" for state in State]
     lines += [
         f"  {quote(state.value)} -> {quote(after.value)} [label={quote(event.value)}]"
@@ -73,7 +73,7 @@ def member_graph() -> str:
     last = quote(State.DEAD.value)
     lines.append(f'  {last} [fillcolor="#e2e8f0", style="rounded,filled,dashed"]')
     lines.append(f'  {quote(State.READY.value)} [fillcolor="#ffedd5", color="#c2410c"]')
-    return graph("member", lines)
+    return graph("connection", lines)
 
 
 def unit_graph() -> str:
@@ -94,7 +94,7 @@ def graph(name: str, lines: list[str]) -> str:
 
 def graphs() -> dict[str, str]:
     """Every diagram by its name, as text of the dot language."""
-    return {"member": member_graph(), "unit": unit_graph()}
+    return {"connection": connection_graph(), "unit": unit_graph()}
 
 
 def digest(source: str) -> str:
@@ -138,11 +138,11 @@ def origin(jobs: dict[str, Any]) -> list[str]:
     days = sorted({job["date"][:10] for job in jobs.values()})
     told = next(iter(jobs.values()))["machine"]
     lines = [
-        f"In brackets: as a multiple of Windlass. Measured {' and '.join(days)} by `make bench` on",
+        f"In brackets: the multiple of the Windlass figure. Measured {' and '.join(days)} by `make bench` on",
         f"{told['cpu']}, {told['cores']} cores, {told['system']}, {told['python']}; medians of rounds.",
     ]
     if CHART.exists():
-        lines.append("The same [as a chart](docs/benchmarks/chart.svg).")
+        lines.append("The same figures [as a chart](docs/benchmarks/chart.svg).")
     return lines
 
 

@@ -1,5 +1,4 @@
-"""Windlass's pools: units of work, queues, members, retries. They own the connections; no caller ever holds
-one.
+"""Windlass's pools: units of work, queues, connections, retries. No caller ever holds a connection.
 
 `Pool` is the machine; protocol packages derive a `Unit` and a `Wire` (see `pools.wires`) and get the rest.
 """
@@ -24,6 +23,7 @@ else:
 from .assignment import assign, least_in_flight
 from .backends import Backend, BackendStatistics, PoolStatistics
 from .budgets import RetryBudget
+from .connections import Connection, Event, State
 from .errors import (
     BackendDown,
     BackendError,
@@ -36,7 +36,6 @@ from .errors import (
     QueueFull,
 )
 from .exchanges import Exchange, Exchanges, Held
-from .members import Event, Member, State
 from .pool import Pool
 from .queues import UnitQueue
 from .routers import Routed, Router
@@ -56,7 +55,7 @@ __all__ = [
     "Exchanges",
     "Held",
     "HeldAcrossBackends",
-    "Member",
+    "Connection",
     "Pool",
     "PoolClosed",
     "PoolError",

@@ -1,20 +1,20 @@
-"""Who sends what, as a pure function: what waits and what the members could take go in, a plan comes out,
+"""Who sends what, as a pure function: what waits and what the connections could take go in, a plan comes out,
 nothing is changed.
 
 The pool calls `assign` once per wakeup for all that waits, and then carries the plan out. Rules:
 1. Units go in the order of the queue. The first that cannot be placed ends the plan: what is behind it waits
-   as well, so an exclusive unit, which needs an idle member, is not starved by those that could share one.
+   as well, so an exclusive unit, which needs an idle connection, is not starved by those that could share.
 2. Backends: `choose` names the preferred one for each unit, by default that with the least in flight, a
    connection that is opening counting as one. A backend whose last connect failed is left out until its
    backoff is over, unless it still has connections. One that is to be avoided does not grow while there are
    others, and serves only what would wait otherwise.
-3. On a backend: the member that fell idle last; else the least loaded one with room, of the first
+3. On a backend: the connection that fell idle last; else the least loaded one with room, of the first
    `SHARING_LOOKED_AT`.
-4. A unit that found no idle member where it was preferred makes its backend grow by one connection, lazily,
-   up to its limit, connections that are opening already being counted. With several opened at once the units
-   are not bound to them.
-5. Cost: per unit O(backends) and a heap step over at most `SHARING_LOOKED_AT` members, per call nothing that
-   grows with the members or with what stays in the queue.
+4. A unit that found no idle connection where it was preferred makes its backend grow by one, lazily, up to
+   its limit, connections that are opening already being counted. With several opened at once the units are
+   not bound to them.
+5. Cost: per unit O(backends) and a heap step over at most `SHARING_LOOKED_AT` connections, per call nothing
+   that grows with the connections or with what stays in the queue.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["BackendView", "Choose", "Plan", "Slate", "assign", "least_in_flight"]
+__all__ = ["BackendView", "Choose", "Plan", "Slate", "assign", "forgiving", "least_in_flight"]
 
 SHARING_LOOKED_AT: Final = 32
 
-M = TypeVar("M", bound="MemberView")
+M = TypeVar("M", bound="ConnectionView")
 W = TypeVar("W", bound="WorkView")
 
 
@@ -39,7 +39,7 @@ class WorkView(Protocol):
     def unit(self) -> Any: ...
 
 
-class MemberView(Protocol):
+class ConnectionView(Protocol):
     """What the plan needs to know of a connection."""
 
     @property
@@ -51,11 +51,11 @@ class BackendView(Protocol[M]):
 
     @property
     def idle(self) -> dict[M, None]:
-        """Members with nothing in flight, the last to fall idle at the end."""
+        """Connections with nothing in flight, the last to fall idle at the end."""
 
     @property
     def sharing(self) -> dict[M, None]:
-        """Members with something in flight and room for more."""
+        """Connections with something in flight and room for more."""
 
     @property
     def in_flight(self) -> int: ...
@@ -75,9 +75,7 @@ class BackendView(Protocol[M]):
 
 
 class Plan(NamedTuple, Generic[W, M]):
-    """Which unit goes to which member, in this order, and how many connections each backend (by its index)
-    opens.
-    """
+    """Which unit goes to which connection, in this order, and how many each backend (by its index) opens."""
 
     sends: list[tuple[W, M]]
     opens: list[tuple[int, int]]
@@ -102,15 +100,15 @@ class Slate(Generic[M]):
         self._sequence = 0
 
     def take(self, pipelinable: bool) -> M | None:
-        """A member for one more unit, an idle one first; None if there is none."""
+        """A connection for one more unit, an idle one first; None if there is none."""
         if self._idle is not None:
-            member = next(self._idle, None)
-            if member is not None:
+            connection = next(self._idle, None)
+            if connection is not None:
                 self.load += 1
                 if pipelinable and self._depth > 1:
                     self._sequence += 1
-                    heappush(self._shared(), (1, self._sequence, member))
-                return member
+                    heappush(self._shared(), (1, self._sequence, connection))
+                return connection
             self._idle = None
         self.wanted += 1
         if not pipelinable:
@@ -118,18 +116,18 @@ class Slate(Generic[M]):
         heap = self._shared()
         if not heap:
             return None
-        load, sequence, member = heap[0]
+        load, sequence, connection = heap[0]
         if load + 1 < self._depth:
-            heapreplace(heap, (load + 1, sequence, member))
+            heapreplace(heap, (load + 1, sequence, connection))
         else:
             heappop(heap)
         self.load += 1
-        return member
+        return connection
 
     @property
     def only(self) -> tuple[M | None, int]:
-        """The only member with room, which would be given to all the next that may share, and how many those
-        are.
+        """The only connection with room, which would be given to all the next that may share, and how many
+        those are.
         """
         heap = self._heap
         if self._idle is None and heap and len(heap) == 1:
@@ -137,20 +135,22 @@ class Slate(Generic[M]):
         return None, 0
 
     def took(self, count: int) -> None:
-        """The only member has been given to so many without asking."""
+        """The only connection has been given to so many without asking."""
         if count:
-            load, sequence, member = self._shared().pop()
+            load, sequence, connection = self._shared().pop()
             if load + count < self._depth:
-                self._shared().append((load + count, sequence, member))
+                self._shared().append((load + count, sequence, connection))
             self.load += count
             self.wanted += count
 
     def _shared(self) -> list[tuple[int, int, M]]:
         if self._heap is None:
-            members = list(islice(self.backend.sharing, SHARING_LOOKED_AT))
-            self._heap = [(member.in_flight, number, member) for number, member in enumerate(members)]
+            connections = list(islice(self.backend.sharing, SHARING_LOOKED_AT))
+            self._heap = [
+                (connection.in_flight, number, connection) for number, connection in enumerate(connections)
+            ]
             heapify(self._heap)
-            self._sequence = len(members)
+            self._sequence = len(connections)
         return self._heap
 
     @property
@@ -170,6 +170,24 @@ def least_in_flight(slates: list[Slate[Any]], unit: Any) -> Slate[Any]:
     return min(slates, key=_load)
 
 
+def forgiving(choose: Choose, tell: Callable[[Exception], object]) -> Choose:
+    """`choose`, or `least_in_flight` for a unit for which it fails: it raises, or does not return one of the
+    slates. `tell` is called with the error. What it does to the list changes nothing.
+    """
+
+    def chosen(slates: list[Slate[Any]], unit: Any) -> Slate[Any]:
+        try:
+            slate = choose(slates.copy(), unit)
+            if slate not in slates:
+                raise TypeError(f"choose returned a {type(slate).__name__}; return one of the slates given")
+        except Exception as error:
+            tell(error)
+            slate = least_in_flight(slates, unit)
+        return slate
+
+    return choose if choose is least_in_flight else chosen
+
+
 def _load(slate: Slate[Any]) -> int:
     return slate.load
 
@@ -185,8 +203,9 @@ def assign(
     choose: Choose = least_in_flight,
     first: int = 0,
 ) -> Plan[W, M]:
-    """Plan for the `count` units of `waiting`, with at most `depth` units per member and `connections_max`
-    per backend. Of equal backends the one at the index `first`, or the next after it, is preferred.
+    """Plan for the `count` units of `waiting`, with at most `depth` units per connection and
+    `connections_max` per backend. Of equal backends the one at the index `first`, or the next after it, is
+    preferred.
     """
     order = range(len(backends)) if not first else [*range(first, len(backends)), *range(first)]
     slates = [
@@ -211,51 +230,51 @@ def assign(
                 sends.append((work, only))
                 continue
             slate.took(given)
-            member = slate.take(work.unit.pipelinable)
+            connection = slate.take(work.unit.pipelinable)
             (only, room), given = slate.only, 0
-            if member is None and spare:
-                member = _any(spare, work.unit)
-            if member is None:
+            if connection is None and spare:
+                connection = _any(spare, work.unit)
+            if connection is None:
                 break
-            sends.append((work, member))
+            sends.append((work, connection))
         slate.took(given)
         slate.wanted += max(0, count - len(sends) - 1)
     elif slates:
         for work in waiting:
-            member = _place(slates, work.unit, choose)
-            if member is None and spare:
-                member = _any(spare, work.unit)
-            if member is None:
+            connection = _place(slates, work.unit, choose)
+            if connection is None and spare:
+                connection = _any(spare, work.unit)
+            if connection is None:
                 break
-            sends.append((work, member))
+            sends.append((work, connection))
         _spread(slates, count - len(sends))
     return Plan(sends, [(slate.index, slate.opens) for slate in slates if slate.opens])
 
 
 def _place(slates: list[Slate[M]], unit: Any, choose: Choose) -> M | None:
-    """The preferred backend's member, or any other's that has one now."""
+    """The preferred backend's connection, or any other's that has one now."""
     preferred: Slate[M] = choose(slates, unit)
     wanted_before = preferred.wanted
-    member = preferred.take(unit.pipelinable)
-    if member is not None:
-        return member
+    connection = preferred.take(unit.pipelinable)
+    if connection is not None:
+        return connection
     for slate in sorted(slates, key=_load):
         if slate is not preferred:
             wanted = slate.wanted
-            member = slate.take(unit.pipelinable)
+            connection = slate.take(unit.pipelinable)
             slate.wanted = wanted  # only the preferred one grows for this unit
-            if member is not None:
-                return member
+            if connection is not None:
+                return connection
     preferred.wanted = wanted_before  # it waits: whoever may grow does so for it
     return None
 
 
 def _any(slates: list[Slate[M]], unit: Any) -> M | None:
-    """A member of whichever has one now."""
+    """A connection of whichever has one now."""
     for slate in slates:
-        member = slate.take(unit.pipelinable)
-        if member is not None:
-            return member
+        connection = slate.take(unit.pipelinable)
+        if connection is not None:
+            return connection
     return None
 
 

@@ -1,4 +1,4 @@
-"""Backends: one address each, the members that are connected to it, and what a pool tells of both."""
+"""Backends: one address each, the connections to it, and what a pool tells of both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from actors import Address, parse_address
 
 if TYPE_CHECKING:
-    from .members import Member
+    from .connections import Connection
 
 __all__ = ["Backend", "BackendStatistics", "PoolStatistics", "as_backend"]
 
@@ -50,7 +50,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
 
 
 class Backend:
-    """One address and the members that are connected to it."""
+    """One address and the connections to it."""
 
     __slots__ = (
         "address",
@@ -63,7 +63,7 @@ class Backend:
         "in_flight",
         "last_error",
         "lost",
-        "members",
+        "all",
         "open_at",
         "opened",
         "opening",
@@ -79,9 +79,9 @@ class Backend:
         self.address = address
         self.tls = tls
         self.server_hostname = server_hostname
-        self.members: dict[Member, None] = {}  # open and opening
-        self.idle: dict[Member, None] = {}  # the last to fall idle at the end
-        self.sharing: dict[Member, None] = {}  # busy, with room for more
+        self.all: dict[Connection, None] = {}  # open and opening
+        self.idle: dict[Connection, None] = {}  # the last to fall idle at the end
+        self.sharing: dict[Connection, None] = {}  # busy, with room for more
         self.in_flight = 0
         self.opening = 0
         self.failures = 0
@@ -96,14 +96,14 @@ class Backend:
     def __repr__(self) -> str:
         down = f", {self.failures} connects failed" if self.failures else ""
         return (
-            f"<Backend {self.address} {len(self.members)} connections, {len(self.idle)} idle, "
+            f"<Backend {self.address} {len(self.all)} connections, {len(self.idle)} idle, "
             f"{self.in_flight} in flight{down}>"
         )
 
     @property
     def connections(self) -> int:
         """Open and opening ones."""
-        return len(self.members)
+        return len(self.all)
 
     def proved(self) -> None:
         """It has answered a unit."""
@@ -114,7 +114,7 @@ class Backend:
         """What is there now, and what has been."""
         return BackendStatistics(
             address=str(self.address),
-            connections=len(self.members),
+            connections=len(self.all),
             opening=self.opening,
             idle=len(self.idle),
             in_flight=self.in_flight,

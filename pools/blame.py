@@ -26,7 +26,7 @@ from .states import State
 
 if TYPE_CHECKING:
     from .backends import Backend
-    from .members import Member
+    from .connections import Connection
     from .pool import Pool
 
 __all__ = ["CONNECT_PAUSE_MIN", "DOUBTS_MAX", "Blame", "blame", "doubtful", "unreachable"]
@@ -46,11 +46,11 @@ class Blame(Enum):
     UNREACHABLE = "unreachable"
 
 
-def blame(member: Member, before: State, error: BaseException | None) -> Blame:
+def blame(connection: Connection, before: State, error: BaseException | None) -> Blame:
     """What this end, in this state, says of the backend."""
     if before is State.CONNECTING or before is State.HANDSHAKING:
         return Blame.UNREACHABLE
-    if member.ended_by_backend and error is not None and not member.completed:
+    if connection.ended_by_backend and error is not None and not connection.completed:
         return Blame.DOUBTFUL
     return Blame.NOBODY
 

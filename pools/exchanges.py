@@ -28,7 +28,7 @@ from .kinds import Answer, KindOf
 from .units import Unit, Work
 
 if TYPE_CHECKING:
-    from .members import Member
+    from .connections import Connection
 
 __all__ = ["Driver", "Exchange", "Exchanges", "Held"]
 
@@ -39,7 +39,7 @@ EXCHANGES_MAX: Final = 1024  # in flight at a time
 
 
 class Exchanges(Unit[Answer, KindOf]):
-    """A unit that needs several exchanges. Derive from it and write `body`; it has the member to itself.
+    """A unit that needs several exchanges. Derive from it and write `body`; it has the connection to itself.
 
     The body runs in a copy of the context variables that were in force where the unit was made.
     """
@@ -79,14 +79,14 @@ class Held:
         self._driver = driver
 
     def __repr__(self) -> str:
-        return f"<Held {self._driver.member!r}>"
+        return f"<Held {self._driver.connection!r}>"
 
     @property
     def wire(self) -> Any:
         """The connection's wire, for what a protocol package needs to know of it (a transaction's status,
         say).
         """
-        return self._driver.member.wire
+        return self._driver.connection.wire
 
     def submit(self, unit: Unit[T]) -> Exchange[T]:
         """Send one exchange now; await it for its answer. Several may be in flight, answered in order."""
@@ -94,7 +94,7 @@ class Held:
 
 
 class Driver:
-    """Runs one body on one member. The member tells it when it is woken, unoccupied or lost."""
+    """Runs one body on one connection. The connection tells it when it is woken, unoccupied or lost."""
 
     __slots__ = (
         "_coroutine",
@@ -105,12 +105,12 @@ class Driver:
         "_sent",
         "_throw",
         "_waiting",
-        "member",
+        "connection",
         "work",
     )
 
-    def __init__(self, member: Member, work: Work[Any]) -> None:
-        self.member = member
+    def __init__(self, connection: Connection, work: Work[Any]) -> None:
+        self.connection = connection
         self.work = work
         unit: Exchanges[Any] = work.unit
         self._in_context: Callable[..., Any] = unit.in_context(copy_context).run  # anew for each attempt
@@ -128,21 +128,21 @@ class Driver:
 
     def submit(self, unit: Unit[T]) -> Exchange[T]:
         """Send one exchange."""
-        exchange: Exchange[T] = Exchange(self.member, unit, self.work.deadline)
+        exchange: Exchange[T] = Exchange(self.connection, unit, self.work.deadline)
         exchange.driver = self
         if self._lost is not None:
             exchange.fail(self._lost)
         elif self._ended and self._restoring is None:
             raise Misuse("the unit has ended; its connection is no longer held")
-        elif self.member.in_flight > EXCHANGES_MAX:
+        elif self.connection.in_flight > EXCHANGES_MAX:
             raise Misuse(f"more than {EXCHANGES_MAX} exchanges in flight; await some of them")
         else:
             self._sent = True
-            self.member.exchange(exchange)
+            self.connection.exchange(exchange)
         return exchange
 
     def advance(self) -> None:
-        """The member was woken: run on if what the body waits for is there."""
+        """The connection was woken: run on if what the body waits for is there."""
         if self._ended or (self._waiting is not None and not self._waiting.settled):
             return
         self._run()
@@ -150,32 +150,32 @@ class Driver:
     def cancel(self) -> None:
         """The asker has cancelled."""
         self._throw = Cancelled("the unit was cancelled by its asker")
-        self.member.wake()
+        self.connection.wake()
 
     def unoccupied(self) -> None:
-        """Nothing is in flight: if the body has ended, clean up and let the member go."""
+        """Nothing is in flight: if the body has ended, clean up and let the connection go."""
         if not self._ended or self._lost is not None:
             return
-        member = self.member
+        connection = self.connection
         restoring, self._restoring = self._restoring, None
         if restoring is not None:
             if restoring.error is not None:
-                member.close(restoring.error)
+                connection.close(restoring.error)
                 return
         else:
             try:
-                unit = member.wire.restore()
+                unit = connection.wire.restore()
             except Exception as error:
-                member.close(error)
+                connection.close(error)
                 return
             if unit is not None:
-                self._restoring = exchange = Exchange(member, unit, self.work.deadline)
+                self._restoring = exchange = Exchange(connection, unit, self.work.deadline)
                 exchange.driver = self
-                member.exchange(exchange)
+                connection.exchange(exchange)
                 return
-        member.driver = None
-        member.completed += 1
-        member.backend.in_flight -= 1
+        connection.driver = None
+        connection.completed += 1
+        connection.backend.in_flight -= 1
 
     def lost(self, error: BaseException | None) -> None:
         """The connection is gone: the body hears of it where it waits, then the reply settles or the unit is
@@ -183,7 +183,7 @@ class Driver:
         """
         if self._ended:
             return
-        work, pool = self.work, self.member.pool
+        work, pool = self.work, self.connection.pool
         if not work.settled and (not self._sent or pool.may_retry(work)):
             self._lost = ConnectionLost("the connection was lost; the unit is run anew")
             self._ended = True
@@ -201,7 +201,7 @@ class Driver:
         self._run()
 
     def _run(self) -> None:
-        loop = self.member.pool.loop
+        loop = self.connection.pool.loop
         before, loop.inherited_deadline = loop.inherited_deadline, self.work.deadline
         try:
             value = self._step()
@@ -232,7 +232,7 @@ class Driver:
                 )
             elif not awaited.settled:
                 self._waiting = awaited
-                awaited.attach(self.member.transport.scope)
+                awaited.attach(self.connection.transport.scope)
                 return None
         in_context(coroutine.close)
         raise HeldAcrossBackends(
@@ -241,10 +241,10 @@ class Driver:
 
     def _end(self, value: Any, error: BaseException | None) -> None:
         self._ended = True
-        member, work = self.member, self.work
+        connection, work = self.connection, self.work
         if error is not None:
             work.fail(error)
         else:
             work.settle(value)
         if self._lost is None:
-            member.update()
+            connection.update()

@@ -4,9 +4,9 @@ Rules:
 1. submitted = succeeded + failed + queued + in flight.
 2. The queue holds at most its limit, and what was taken back from connections; its count is that of its
    works.
-3. Each member is on its backend's lists where its state says, and no two use one socket. What the backend
-   counts in flight and opening is what its members have; a member's orphans are those in its FIFO.
-4. Nothing that waits is past its deadline by more than a moment, and nothing waits while a member is idle.
+3. Each connection is on its backend's lists where its state says, and no two use one socket. What the backend
+   counts in flight and opening is what its connections have; a connection's orphans are those in its FIFO.
+4. Nothing that waits is past its deadline by more than a moment, and nothing waits while one is idle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from actors import Loop, Stream
 from actors.simulation import Broken
 
 from .backends import Backend
-from .members import Member, State
+from .connections import Connection, State
 from .pool import Pool
 from .units import ABANDONED
 
@@ -38,7 +38,7 @@ class Place(Protocol):
 def check_pool(pool: Pool, host: Place) -> None:
     """Raises `Broken` if one of the rules does not hold."""
     in_flight = 0
-    socks: dict[Any, Member] = {}
+    socks: dict[Any, Connection] = {}
     for backend in pool.backends:
         in_flight += _check_backend(pool, backend, host, socks)
     if not pool.ledger.adds_up(pool.queue.live + in_flight):
@@ -60,48 +60,50 @@ def _check_queue(pool: Pool, host: Place) -> None:
             raise Broken(f"{host.name}: {work!r} waits {now - work.deadline:.6f} s past its deadline")
     if works and pool.token >= 0 and host.loop.alive(pool.token) and not _woken(pool):
         for backend in pool.backends:
-            for member in backend.idle:
-                if member.wire.writable:
-                    raise Broken(f"{host.name}: {len(works)} units wait while {member!r} is idle")
+            for connection in backend.idle:
+                if connection.wire.writable:
+                    raise Broken(f"{host.name}: {len(works)} units wait while {connection!r} is idle")
 
 
 def _woken(pool: Pool) -> bool:
     return any(scope.machine is pool for scope in pool.loop.woken)
 
 
-def _check_backend(pool: Pool, backend: Backend, host: Place, socks: dict[Any, Member]) -> int:
+def _check_backend(pool: Pool, backend: Backend, host: Place, socks: dict[Any, Connection]) -> int:
     """How many units of living askers are in flight there."""
-    if len(backend.members) > pool.connections:
+    if len(backend.all) > pool.connections:
         raise Broken(f"{host.name}: {backend!r} has more than {pool.connections} connections")
     in_flight = pending = opening = 0
-    for member in backend.members:
-        in_flight += member.in_flight
-        pending += member.pending
-        opening += member.state is State.CONNECTING or member.state is State.HANDSHAKING
-        _check_member(member, backend, host)
-        stream = member.transport
-        if isinstance(stream, Stream) and socks.setdefault(stream.sock, member) is not member:
-            raise Broken(f"{host.name}: one connection is used by {socks[stream.sock]!r} and {member!r}")
+    for connection in backend.all:
+        in_flight += connection.in_flight
+        pending += connection.pending
+        opening += connection.state is State.CONNECTING or connection.state is State.HANDSHAKING
+        _check_connection(connection, backend, host)
+        stream = connection.transport
+        if isinstance(stream, Stream) and socks.setdefault(stream.sock, connection) is not connection:
+            raise Broken(f"{host.name}: one connection is used by {socks[stream.sock]!r} and {connection!r}")
     if backend.in_flight != in_flight or backend.opening != opening:
         told = f"counts {backend.in_flight} in flight and {backend.opening} opening"
-        raise Broken(f"{host.name}: {backend!r} {told}; its members are {list(backend.members)}")
+        raise Broken(f"{host.name}: {backend!r} {told}; its connections are {list(backend.all)}")
     return pending
 
 
-def _check_member(member: Member, backend: Backend, host: Place) -> None:
-    if member.over:
-        raise Broken(f"{host.name}: {member!r} is over, and its slot is not free")
-    if member.token >= 0 and not host.loop.alive(member.token):
-        raise Broken(f"{host.name}: {member!r} holds a slot, and nothing drives it")
-    idle = member.state is State.READY and not member.in_flight and member.wire.writable
-    if (member in backend.idle) != idle:
-        raise Broken(f"{host.name}: {member!r} is {'not ' if idle else ''}on its backend's idle list")
-    may_share = member.state is State.READY and member.wire.writable
-    if member in backend.sharing and not (may_share and 0 < member.in_flight < member.pool.pipeline):
-        raise Broken(f"{host.name}: {member!r} is on its backend's list of those with room")
-    orphans = sum(work.stage == ABANDONED for work in member._fifo)
-    if member.orphans != orphans:
-        raise Broken(f"{host.name}: {member!r} has {orphans} orphans")
-    late = host.loop.now - member.due
+def _check_connection(connection: Connection, backend: Backend, host: Place) -> None:
+    if connection.over:
+        raise Broken(f"{host.name}: {connection!r} is over, and its slot is not free")
+    if connection.token >= 0 and not host.loop.alive(connection.token):
+        raise Broken(f"{host.name}: {connection!r} holds a slot, and nothing drives it")
+    idle = connection.state is State.READY and not connection.in_flight and connection.wire.writable
+    if (connection in backend.idle) != idle:
+        raise Broken(f"{host.name}: {connection!r} is {'not ' if idle else ''}on its backend's idle list")
+    may_share = connection.state is State.READY and connection.wire.writable
+    if connection in backend.sharing and not (
+        may_share and 0 < connection.in_flight < connection.pool.pipeline
+    ):
+        raise Broken(f"{host.name}: {connection!r} is on its backend's list of those with room")
+    orphans = sum(work.stage == ABANDONED for work in connection._fifo)
+    if connection.orphans != orphans:
+        raise Broken(f"{host.name}: {connection!r} has {orphans} orphans")
+    late = host.loop.now - connection.due
     if late > LATE_SECONDS:
-        raise Broken(f"{host.name}: {member!r} is {late:.6f} s late")
+        raise Broken(f"{host.name}: {connection!r} is {late:.6f} s late")

@@ -40,14 +40,14 @@ from actors.net.streams import StreamOwner
 from actors.options import check_counts, check_seconds
 from actors.telling import told, words_of
 
-from .assignment import Choose, assign, least_in_flight
+from .assignment import Choose, assign, forgiving, least_in_flight
 from .backends import Backend, PoolStatistics, as_backend
 from .blame import Blame, blame, doubtful, unreachable
 from .budgets import RetryBudget
+from .connections import Connection, State
 from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull, Stage
 from .kinds import For, Kind
 from .ledger import Ledger, fail_all
-from .members import Member, State
 from .queues import PRIORITIES, UnitQueue
 from .tunnels import Tunnels
 from .units import QUEUED, SENT, Unit, Work, no_unit, too_late
@@ -58,7 +58,7 @@ __all__ = ["Pool"]
 T = TypeVar("T")
 
 LIFETIME_JITTER: Final = (
-    0.025  # as database/sql's users and HikariCP do, so that members are not renewed all at once
+    0.025  # as database/sql's users and HikariCP do, so that connections are not renewed all at once
 )
 LATENESS: Final = 1e-6  # seconds by which a deadline may be noticed late, per unit that waits
 BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
@@ -155,7 +155,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.warm = warm
         self.attempts = attempts
         self.budget = budget or RetryBudget()
-        self.choose = choose
+        self.choose = forgiving(choose, self._choose_failed)
         self.name = name or ", ".join(str(backend.address) for backend in self.backends[:3])
         self.backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
         self._scope: Scope | None = None
@@ -163,7 +163,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.draining_now = False
         self._stopped = False
         self._turn = 0  # the backend that is preferred among equals
-        self._plan: list[tuple[Work[Any], Member]] = []  # what is just being sent
+        self._plan: list[tuple[Work[Any], Connection]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
         self.tunnels = Tunnels(tunnels)
@@ -180,11 +180,11 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             if self._scope
             else "not spawned"
         )
-        members = sum(backend.connections for backend in self.backends)
+        connections = sum(backend.connections for backend in self.backends)
         in_flight = sum(backend.in_flight for backend in self.backends)
         return (
             f"<Pool {self.name} {state}, {len(self.queue)} queued, "
-            f"{in_flight} in flight on {members} connections>"
+            f"{in_flight} in flight on {connections} connections>"
         )
 
     # -- for whoever asks --------------------------------------------------------------------------
@@ -256,17 +256,17 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def statistics(self) -> PoolStatistics:
         """What the pool has done so far, and what is there now."""
-        members = [member for backend in self.backends for member in backend.members]
+        connections = [connection for backend in self.backends for connection in backend.all]
         return PoolStatistics(
             submitted=self.ledger.submitted,
             succeeded=self.ledger.succeeded,
             failed=dict(self.ledger.failures),
             queued=len(self.queue) + len(self._planned()),
-            in_flight=sum(member.pending for member in members),
-            orphans=sum(member.orphans for member in members),
+            in_flight=sum(connection.pending for connection in connections),
+            orphans=sum(connection.orphans for connection in connections),
             retried=self.retried,
             taken_back=self.taken_back,
-            connections=len(members),
+            connections=len(connections),
             tunnels=len(self.tunnels),
             opened=sum(backend.opened for backend in self.backends),
             closed=sum(backend.closed for backend in self.backends),
@@ -312,8 +312,8 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self._dispatch(now)
         if self.draining_now and not self._busy:
             for backend in self.backends:
-                for member in list(backend.idle):
-                    member.retire()  # in good order, with what its protocol says at the end
+                for connection in list(backend.idle):
+                    connection.retire()  # in good order, with what its protocol says at the end
             return Stop()
         return Timeout(self, self._next)
 
@@ -323,7 +323,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
     def _busy(self) -> bool:
         """Whether something is there that a drain waits for: not for orphans, whose answers nobody wants."""
         return bool(self.queue.live or self.tunnels) or any(
-            member.in_flight > member.orphans for backend in self.backends for member in backend.members
+            connection.in_flight > connection.orphans
+            for backend in self.backends
+            for connection in backend.all
         )
 
     def draining(self, scope: Scope) -> Outcome:
@@ -337,16 +339,16 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         closed = PoolClosed(f"the pool of {self.name} has stopped")
         self._refuse([(work, closed) for work in [*self._planned(), *self.queue]])
         for backend in self.backends:
-            for member in list(backend.members):
-                member.close(closed)
+            for connection in list(backend.all):
+                connection.close(closed)
         for stream in list(self.tunnels):
             self.loop.kill(stream.scope.token)
 
     def stream_stopped(self, stream: Stream) -> None:
         """A connection that was handed over is closed."""
-        member = self.tunnels.pop(stream, None)
-        if member is not None:
-            member.stopped(stream, None)
+        connection = self.tunnels.pop(stream, None)
+        if connection is not None:
+            connection.stopped(stream, None)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -371,28 +373,33 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self._turn = (self._turn + 1) % len(self.backends)
             queue.take(len(sends))
             refused: list[Work[Any]] = []
-            touched: dict[Member, None] = {}
+            touched: dict[Connection, None] = {}
             self._plan = sends
-            run: list[Work[Any]] = []  # of units that go to the same member, one after the other
+            run: list[Work[Any]] = []  # of units that go to the same connection, one after the other
             before = sends[0][1]
-            for work, member in sends:
-                if member is not before:
+            for work, connection in sends:
+                if connection is not before:
                     refused += before.send(run)
                     touched[before] = None
-                    before, run = member, []
+                    before, run = connection, []
                 run.append(work)
             refused += before.send(run)
             touched[before] = None
             if refused:
                 self.requeue(refused)
             self._plan = []
-            for member in touched:
-                member.update()
+            for connection in touched:
+                connection.update()
         for index, count in opens:
             for _ in range(count):
                 self._open(self.backends[index], now)
         if queue.live and not opens:
             self._look_whether_down(now)
+
+    def _choose_failed(self, error: Exception) -> None:
+        """A backend was to be preferred; the one with the least in flight was taken instead."""
+        cause = f"choose failed {self.name}"
+        self.loop.log.error("choose failed", cause=cause, pool=self.name, error=told(error), exc_info=error)
 
     def _refuse_unplannable(self) -> bool:
         """A plan has failed: whether by units that raise when they are asked what they are."""
@@ -413,17 +420,17 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self._wake_at(backend.open_at)
             return
         try:
-            member = Member(self, backend, self.wire(), now)
+            connection = Connection(self, backend, self.wire(), now)
         except Exception as error:
             self._connect_failed(backend, error, now)
             self.wake()
             return
-        backend.members[member] = None
+        backend.all[connection] = None
         backend.opening += 1
         self._down_until = 0.0
         connector = Connector(
             backend.address,
-            member,
+            connection,
             timeout=self.connect_timeout,
             tls=backend.tls,
             server_hostname=backend.server_hostname,
@@ -431,9 +438,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             lost_after=self.lost_after,
         )
         try:
-            member.token = self.loop.spawn(connector)
+            connection.token = self.loop.spawn(connector)
         except Exception as error:
-            member.close(error)
+            connection.close(error)
         self._wake_at(now + self.connect_timeout)
 
     def _keep_warm(self, now: float) -> None:
@@ -464,11 +471,11 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self._refuse([(work, late(work)) for work in gone])
         count = len(self.queue)
         for backend in self.backends:
-            for member in list(backend.members):
-                if member.due <= now:
-                    member.expire(now)
-                earliest = min(earliest, member.due, self._renew(member, now))
-                count += member.in_flight
+            for connection in list(backend.all):
+                if connection.due <= now:
+                    connection.expire(now)
+                earliest = min(earliest, connection.due, self._renew(connection, now))
+                count += connection.in_flight
         self._next = max(min(earliest, self._next), now + LATENESS * count)
 
     def _late(self, now: float) -> Callable[[Work[Any]], DeadlineExceeded]:
@@ -481,35 +488,37 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         ):
             stage = "connecting"
             what = "could not connect"
-            if any(member.state is State.HANDSHAKING for backend in backends for member in backend.members):
+            if any(
+                connection.state is State.HANDSHAKING for backend in backends for connection in backend.all
+            ):
                 what = "the handshake was not finished (is it that kind of server, and does it want TLS?)"
         where = str(backends[0].address) if len(backends) == 1 else ""
         return lambda work: too_late(work.unit, now - work.since, what, stage, self.name, where)
 
-    def _renew(self, member: Member, now: float) -> float:
-        """Retire a member that has been idle or has lived for too long; when to look at it again."""
-        backend = member.backend
-        if member.state is not State.READY:
+    def _renew(self, connection: Connection, now: float) -> float:
+        """Retire a connection that has been idle or has lived for too long; when to look at it again."""
+        backend = connection.backend
+        if connection.state is not State.READY:
             return NEVER
-        if member not in backend.idle:
+        if connection not in backend.idle:
             idle_at = now + self.idle_timeout
         elif backend.connections > self.warm:
-            idle_at = member.idle_since + min(self.idle_timeout, member.wire.keep_alive)
+            idle_at = connection.idle_since + min(self.idle_timeout, connection.wire.keep_alive)
         else:
-            idle_at = member.idle_since + member.wire.keep_alive
-        when = min(idle_at, member.retire_at)
+            idle_at = connection.idle_since + connection.wire.keep_alive
+        when = min(idle_at, connection.retire_at)
         if when > now:
             return when
-        member.retire()
+        connection.retire()
         if self.warm:
             self.wake()
         return NEVER
 
-    # -- what members tell -------------------------------------------------------------------------
+    # -- what connections tell -------------------------------------------------------------------------
 
-    def member_ready(self, member: Member) -> None:
+    def connection_ready(self, connection: Connection) -> None:
         """A connection has come up."""
-        backend = member.backend
+        backend = connection.backend
         now = self.loop.now
         backend.opening -= 1
         backend.opened += 1
@@ -523,31 +532,35 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             )
         backend.retry_at = 0.0
         self._down_until = 0.0
-        member.ready_at = now
-        member.retire_at = now + self.lifetime * (1.0 - LIFETIME_JITTER * self.loop.kernel.random().random())
-        self._wake_at(min(member.retire_at, now + self.idle_timeout))
+        connection.ready_at = now
+        connection.retire_at = now + self.lifetime * (
+            1.0 - LIFETIME_JITTER * self.loop.kernel.random().random()
+        )
+        self._wake_at(min(connection.retire_at, now + self.idle_timeout))
         self.wake()
 
-    def member_gone(self, member: Member, before: State, error: BaseException | None, *, asked: bool) -> None:
+    def connection_gone(
+        self, connection: Connection, before: State, error: BaseException | None, *, asked: bool
+    ) -> None:
         """A connection has ended, or was never made. `asked`: whether anything for it has left."""
-        backend = member.backend
-        backend.members.pop(member, None)
+        backend = connection.backend
+        backend.all.pop(connection, None)
         if before is State.CONNECTING or before is State.HANDSHAKING:
             backend.opening -= 1
-        elif member.in_flight and error is not None:
+        elif connection.in_flight and error is not None:
             backend.lost += 1
             if not self._stopped:
-                self.warn("connection lost", backend, error, in_flight=member.in_flight)
+                self.warn("connection lost", backend, error, in_flight=connection.in_flight)
         else:
             backend.closed += 1
-        whose = blame(member, before, error)
-        if member.completed:
+        whose = blame(connection, before, error)
+        if connection.completed:
             backend.proved()
         elif whose is Blame.UNREACHABLE:
-            self._connect_failed(backend, error, member.opened_at)
+            self._connect_failed(backend, error, connection.opened_at)
         elif whose is Blame.DOUBTFUL and not self._stopped:
             doubtful(self, backend, error, asked)
-        if self.queue.live or member.in_flight or self.warm or self.draining_now:
+        if self.queue.live or connection.in_flight or self.warm or self.draining_now:
             self.wake()
 
     def warn(self, event: str, backend: Backend, error: BaseException | None, **fields: object) -> None:
@@ -635,7 +648,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         ]
 
     def take_back(
-        self, member: Member, works: list[Work[Any]], sent: int, error: BaseException | None
+        self, connection: Connection, works: list[Work[Any]], sent: int, error: BaseException | None
     ) -> None:
         """A connection is gone with these in flight, of which all but the first `sent` have certainly not
         left.

@@ -47,4 +47,4 @@ def next_state(state: State, event: Event) -> State:
         return TABLE[state][event]
     except KeyError:
         legal = ", ".join(event.value for event in TABLE[state]) or "nothing"
-        raise Misuse(f"a member that is {state.value} cannot be {event.value}; legal: {legal}") from None
+        raise Misuse(f"a connection that is {state.value} cannot be {event.value}; legal: {legal}") from None

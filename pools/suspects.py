@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .states import State
 
 if TYPE_CHECKING:
-    from .members import Member
+    from .connections import Connection
     from .units import Work
 
 __all__ = [
@@ -39,44 +39,44 @@ PROBE_SECONDS: Final = 1.0  # for the answer to a probe: on a path that lives it
 RENEW_SECONDS: Final = 1.0  # how old a connection must be for a new one to lead elsewhere
 
 
-def suspect_others(member: Member, work: Work[Any], now: float) -> None:
+def suspect_others(connection: Connection, work: Work[Any], now: float) -> None:
     """This unit has waited in vain on this connection: if nothing at all has come meanwhile, suspect the
     others.
     """
-    if member.heard_at > member.idle_since and now - member.heard_at < SILENT_SECONDS:
+    if connection.heard_at > connection.idle_since and now - connection.heard_at < SILENT_SECONDS:
         return
-    for other in list(member.backend.idle):
+    for other in list(connection.backend.idle):
         if max(other.heard_at, other.ready_at) < work.since:
             probe(other, now)
 
 
-def suspect_after_cancel(member: Member, work: Work[Any], now: float) -> None:
+def suspect_after_cancel(connection: Connection, work: Work[Any], now: float) -> None:
     """The same for one whose asker has gone, if it had waited for long enough."""
     if now - work.since >= SILENT_SECONDS:
-        suspect_others(member, work, now)
+        suspect_others(connection, work, now)
 
 
-def probe(member: Member, now: float) -> None:
+def probe(connection: Connection, now: float) -> None:
     """Ask the server whether it is there. Units go elsewhere until it has answered."""
     unit: Any = None
     try:
-        unit = member.wire.probe()
+        unit = connection.wire.probe()
     except Exception as failure:
-        member.pool.clean_up_failed(failure, wire=type(member.wire).__name__)
+        connection.pool.clean_up_failed(failure, wire=type(connection.wire).__name__)
     if unit is not None:
-        member.send_probe(unit, now + PROBE_SECONDS)
-    if not member.in_flight:  # there is nothing to ask, or it could not be sent
-        member.retire()
+        connection.send_probe(unit, now + PROBE_SECONDS)
+    if not connection.in_flight:  # there is nothing to ask, or it could not be sent
+        connection.retire()
 
 
-def leave(member: Member) -> bool:
+def leave(connection: Connection) -> bool:
     """Take nothing new, on this connection and on those to the same backend that were made before. False if
     this one is so new that another would lead to the same server.
     """
-    now = member.pool.loop.now
-    if now - member.ready_at < RENEW_SECONDS:
+    now = connection.pool.loop.now
+    if now - connection.ready_at < RENEW_SECONDS:
         return False
-    for each in list(member.backend.members):
+    for each in list(connection.backend.all):
         if each.state is State.READY and now - each.ready_at >= RENEW_SECONDS:
             each.retire()
     return True

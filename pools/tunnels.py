@@ -13,13 +13,13 @@ from actors import Transport
 from .errors import QueueFull
 
 if TYPE_CHECKING:
-    from .members import Member
+    from .connections import Connection
     from .pool import Pool
 
 __all__ = ["Tunnels"]
 
 
-class Tunnels(dict[Transport, "Member"]):
+class Tunnels(dict[Transport, "Connection"]):
     """Those that are open, at most `limit`."""
 
     __slots__ = ("limit",)
@@ -36,9 +36,9 @@ class Tunnels(dict[Transport, "Member"]):
         pool.loop.log.warning("tunnels full", cause=f"tunnels full {pool.name}", pool=pool.name, open=count)
         return QueueFull(f"{count} tunnels to {pool.name} are open, and no more may be; raise tunnels=")
 
-    def open(self, member: Member) -> None:
-        """This member's connection is another protocol's from now on, and its place in the pool free."""
-        self[member.transport] = member
-        member.backend.members.pop(member, None)
-        if member.pool.queue.live:
-            member.pool.wake()
+    def open(self, connection: Connection) -> None:
+        """This connection is another protocol's from now on, and its place in the pool free."""
+        self[connection.transport] = connection
+        connection.backend.all.pop(connection, None)
+        if connection.pool.queue.live:
+            connection.pool.wake()

@@ -37,13 +37,13 @@ __all__ = [
 T = TypeVar("T")
 
 QUEUED: Final = 0  # `Work.stage`: in the pool's queue, or settled from there
-SENT: Final = 1  # in a member's FIFO
+SENT: Final = 1  # in a connection's FIFO
 ABANDONED: Final = 2  # likewise, but nobody waits for the answer: an orphan
-EXCHANGE: Final = 3  # in a member's FIFO as a part of a unit of several exchanges
+EXCHANGE: Final = 3  # in a connection's FIFO as a part of a unit of several exchanges
 
 
 class WorkOwner(Protocol):
-    """Who has a work: the pool that queues it, then the member that has sent it."""
+    """Who has a work: the pool that queues it, then the connection that has sent it."""
 
     ledger: Ledger
     """Where the works that it makes are counted."""
@@ -66,7 +66,7 @@ class Unit(Answering[Answer, KindOf]):
     """
 
     pipelinable: bool = True
-    """Whether it may share a connection with others in flight; if not, it gets a member to itself."""
+    """Whether it may share a connection with others in flight; if not, it gets a connection to itself."""
 
     size: int = 0
     """About how many bytes it holds while it waits (for `Pool(queue_bytes=…)`)."""
@@ -87,7 +87,7 @@ class Work(Entry[T]):
     """A unit on its way, and the reply to it: one object, for there is one of each per unit.
 
     A wire reads `unit`, `settled` (nobody waits any more: drop the answer unread) and `deadline`; it answers
-    through its member.
+    through its connection.
     """
 
     __slots__ = ("attempts", "number", "owner", "priority", "since", "stage", "unit", "wire_bytes")

@@ -1,5 +1,5 @@
-"""Wires: the protocol side of one connection, driven by a pool member. A protocol package derives its units
-and its wire:
+"""Wires: the protocol side of one connection, driven by a pool's `Connection`. A protocol package derives
+its units and its wire:
 
     class Ask(Unit[bytes]):                          # immutable; its attributes say how it may be treated
         __slots__ = ("line",)
@@ -14,11 +14,11 @@ and its wire:
 
         def received(self) -> Expectation | None:
             # answer the units in the order in which they were sent
-            transport, member = self.transport, self.member
+            transport, connection = self.transport, self.connection
             *lines, rest = bytes(transport.input).split(b"\\n")
             transport.input = rest
             for line in lines:
-                member.settle(line)
+                connection.settle(line)
             return None
 
     pool = loop.spawn(Pool(LineWire, ["127.0.0.1:7000"], connections=4, pipeline=16))
@@ -27,15 +27,15 @@ and its wire:
 The first argument of `Pool` makes one wire per connection: a class, or a function that closes over passwords
 and the like.
 
-**What the member calls**: `start` once connected, then `send`, `received`, `flushed`, `ended`, `wakeup`,
-`timeout`, and `closed` once at the end. All but `send`, `abandoned`, `goodbye` and `closed` may return what
-to expect of the stream next (`actors.Expectation`, on the *input*), or None: as before, so `received` is
-called again when *more* has come. Return `ANYTHING` to be called again at once if input is left over, `SLEEP`
-to stop reading (back-pressure: a consumer that is slow), `(ANYTHING, Flush(LOW_WATERMARK))` to be told by
-`flushed` when the output has drained. `send` has nothing to return: it is called from the pool's wakeup; if
-it needs another expectation, call `self.member.wake()` and return it from `wakeup`.
+**What the `Connection` calls**: `start` once connected, then `send`, `received`, `flushed`, `ended`,
+`wakeup`, `timeout`, and `closed` once at the end. All but `send`, `abandoned`, `goodbye` and `closed` may
+return what to expect of the stream next (`actors.Expectation`, on the *input*), or None: as before, so
+`received` is called again when *more* has come. Return `ANYTHING` to be called again at once if input is left
+over, `SLEEP` to stop reading (back-pressure: a consumer that is slow), `(ANYTHING, Flush(LOW_WATERMARK))` to
+be told by `flushed` when the output has drained. `send` has nothing to return: it is called from the pool's
+wakeup; if it needs another expectation, call `self.connection.wake()` and return it from `wakeup`.
 
-**What the wire calls** on `self.member` (and `self.transport`, whose `input`, `consume`, `take`, `write`,
+**What the wire calls** on `self.connection` (and `self.transport`, whose `input`, `consume`, `take`, `write`,
 `congested`, `scope` it uses):
 
 - `ready()`: the handshake is done, units may come. `start` calls it by default.
@@ -80,11 +80,11 @@ see there, as `restore` and `goodbye`. Of a unit of which nothing was written ye
 off, `send` may set `work.wire_bytes` to 0 (and to -1 when it is written): with the connection it is not lost
 then.
 
-**When the connection ends** the member first calls `ended` if the peer sent its end (FIN): complete a
-close-delimited answer there with `settle(…, reusable=False)`, or return `SLEEP` if parts still have to be
-handed on. Then `closed(error)`: fail what the wire itself still feeds (a body's channel). Replies are the
-member's business: unsent units go back to the queue, idempotent ones are retried within the budget, others
-fail with `ConnectionLost`.
+**When the connection ends** it first calls `ended` if the peer sent its end (FIN): complete a close-delimited
+answer there with `settle(…, reusable=False)`, or return `SLEEP` if parts still have to be handed on. Then
+`closed(error)`: fail what the wire itself still feeds (a body's channel). Replies are the `Connection`'s
+business: unsent units go back to the queue, idempotent ones are retried within the budget, others fail with
+`ConnectionLost`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ from .errors import ConnectionLost
 from .units import Unit, Work
 
 if TYPE_CHECKING:
-    from .members import Member
+    from .connections import Connection
 
 __all__ = ["Wire"]
 
@@ -105,7 +105,7 @@ __all__ = ["Wire"]
 class Wire:
     """One connection's protocol. Derive from it; `send` and `received` are the least."""
 
-    __slots__ = ("deadline", "keep_alive", "lingers", "member", "transport", "writable")
+    __slots__ = ("deadline", "keep_alive", "lingers", "connection", "transport", "writable")
 
     pushes: bool = False
     """Whether the server may send something while nothing is in flight."""
@@ -118,7 +118,7 @@ class Wire:
     takes: type[Any] | tuple[type[Any], ...] = Unit
     """What units it can send, to tell a unit of another protocol from one that cannot be encoded."""
 
-    member: Member
+    connection: Connection
     transport: Transport
 
     def __init__(self) -> None:
@@ -127,12 +127,12 @@ class Wire:
         self.keep_alive = NEVER
         self.lingers = False
         """Whether a connection on which nobody waits any more is to stay open all the same: what is left of
-        its work is just being stopped, by another connection. Call `member.wake()` when it turns False.
+        its work is just being stopped, by another connection. Call `connection.wake()` when it turns False.
         """
 
     def start(self) -> Expectation | None:
-        """Connected; `member` and `transport` are set. Begin the handshake, or say that there is none."""
-        self.member.ready()
+        """Connected; `connection` and `transport` are set. Begin the handshake, or say that there is none."""
+        self.connection.ready()
         return ANYTHING
 
     def send(self, work: Work[Any]) -> None:
@@ -161,7 +161,7 @@ class Wire:
 
     def timeout(self) -> Expectation | None:
         """`deadline` has passed. By default the connection is given up."""
-        self.member.give_up(
+        self.connection.give_up(
             ConnectionLost("the connection was silent for too long; the unit may have been executed")
         )
         return None

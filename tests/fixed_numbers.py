@@ -83,7 +83,7 @@ FIXED: dict[str, dict[str, str]] = {
         "SEALED_MAX": SEALED,
         "CHUNKS_MAX": SEALED,
     },
-    "pools.members": {
+    "pools.connections": {
         "NOWHERE": STATE,
         "IDLE": STATE,
         "SHARING": STATE,

@@ -11,13 +11,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.modules import MODULES, imports, tree_of
+
 MAY_IMPORT = {
     "actors": set(),
     "pools": {"actors"},
@@ -61,61 +61,6 @@ DOORS = {
     "actors.net.addresses*": ({"socket"}, "address families are constants of the socket module"),
     **{f"windlass.{program}*": PROGRAM for program in ("main", "proxy", "sim", "demo")},
 }
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the four packages by its dotted name."""
-    found = {}
-    for package in MAY_IMPORT:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-MODULES = modules()
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    """What a module is, read once for all that is asked about it."""
-    return ast.parse(path.read_text())
-
-
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-
-
-def import_statements(tree: ast.AST, *, at_import_time: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports that run: never those for the type checker, and those inside functions only when asked."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif is_type_checking(node):
-            for branch in node.orelse:  # type: ignore[attr-defined]
-                yield from import_statements(branch, at_import_time=at_import_time)
-        elif not isinstance(node, ast.expr) and not (
-            at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        ):
-            yield from import_statements(node, at_import_time=at_import_time)
-
-
-@cache
-def imports(name: str, path: Path, *, at_import_time: bool = False) -> tuple[str, ...]:
-    """Dotted names a module imports, made absolute; `from a import b` is `a.b` if that is a module."""
-    found: list[str] = []
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in import_statements(tree_of(path), at_import_time=at_import_time):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-            continue
-        source = node.module or ""
-        if node.level:
-            base = package.split(".")[: len(package.split(".")) - node.level + 1]
-            source = ".".join([*base, source]) if source else ".".join(base)
-        for alias in node.names:
-            found.append(f"{source}.{alias.name}" if f"{source}.{alias.name}" in MODULES else source)
-    return tuple(found)
 
 
 def outside_annotations(tree: ast.AST) -> Iterator[ast.AST]:

@@ -31,13 +31,17 @@ def test_the_order_is_by_length_then_by_number_then_as_it_was() -> None:
         def __repr__(self) -> str:
             return self.nodeid.partition("tests/")[2]
 
-    few, many, long = "tests/pools/test_pool.py", "tests/pools/test_members.py", "tests/soak/test_churn.py"
+    few, many, long = (
+        "tests/pools/test_pool.py",
+        "tests/pools/test_wires.py",
+        "tests/soak/test_churn.py",
+    )
     items = [
         Item(f"{path}::{name}") for path, names in [(few, "b"), (many, "ba"), (long, "c")] for name in names
     ]
     assert [repr(item) for item in in_order(items)] == [  # type: ignore[arg-type]
         "soak/test_churn.py::c",
-        "pools/test_members.py::b",
-        "pools/test_members.py::a",
+        "pools/test_wires.py::b",
+        "pools/test_wires.py::a",
         "pools/test_pool.py::b",
     ]

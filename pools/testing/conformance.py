@@ -361,9 +361,9 @@ class _Kit:
         """A wakeup without a reason."""
         table = self.after(case, place)
         for backend in table.bench.pool.backends:
-            for member in backend.members:
-                if member.transport is not None:
-                    member.wake()
+            for connection in backend.all:
+                if connection.transport is not None:
+                    connection.wake()
         table.bench.pool.wake()
         table.pump()
         table.expect_values(table.replies)
@@ -384,8 +384,8 @@ class _Kit:
         table = _Table(self, case)
         table.pump()
         table.expect_values(table.replies)
-        for member in list(table.bench.pool.backends[0].idle):
-            suspects.probe(member, table.bench.loop.now)
+        for connection in list(table.bench.pool.backends[0].idle):
+            suspects.probe(connection, table.bench.loop.now)
         late = table.submit()
         table.pump()
         table.bench.advance(suspects.PROBE_SECONDS + 0.001)

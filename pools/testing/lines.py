@@ -49,7 +49,7 @@ class LineWire(Wire):
     def start(self) -> Expectation | None:
         """Wait for the greeting, if there is one."""
         if not self.greeting:
-            self.member.ready()
+            self.connection.ready()
         return ANYTHING
 
     def send(self, work: Work[Any]) -> None:
@@ -68,23 +68,23 @@ class LineWire(Wire):
         return None
 
     def _line(self, line: bytes) -> bool:
-        member = self.member
+        connection = self.connection
         if self.greeting:
             if line != self.greeting:
                 raise Refused(f"greeted with {line!r}")
             self.greeting = b""
-            member.ready()
+            connection.ready()
         elif line == b"garbage":
             raise Refused("garbage")
         elif line.startswith(b"bye"):
-            member.settle(line, reusable=False)
+            connection.settle(line, reusable=False)
             return False
         elif line.startswith(b"error"):
-            member.fail(Refused(line.decode(errors="replace")))
+            connection.fail(Refused(line.decode(errors="replace")))
         elif line.startswith(b"head"):
-            member.answer(line)
+            connection.answer(line)
         elif line == b"tail":
-            member.finish()
+            connection.finish()
         else:
-            member.settle(line)
+            connection.settle(line)
         return True

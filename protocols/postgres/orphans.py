@@ -84,7 +84,7 @@ class OrphansWire(Wire):
 
     def abandoned(self, work: Work[Any]) -> None:
         """What the server is doing for it is to end. A copy is broken off."""
-        current = self.member.current
+        current = self.connection.current
         if current is not None:
             if current is work and isinstance(work.unit, CopyIn | CopyOut):
                 self._break_off(work)
@@ -93,10 +93,10 @@ class OrphansWire(Wire):
 
     def _look_at_orphans(self) -> None:
         """Does anybody wait for what is being executed?"""
-        current = self.member.current
+        current = self.connection.current
         gone = None
         if current is not None and self._orphaned:
-            driver = self.member.driver
+            driver = self.connection.driver
             work = current if current.stage != EXCHANGE or driver is None else driver.work
             gone = work.error if work.settled else None
         if gone is None:
@@ -108,7 +108,7 @@ class OrphansWire(Wire):
         elif current is not None and (current.stage == EXCHANGE or not isinstance(self._jobs[0], Incoming)):
             self.lingers = True
             self.deadline = self.transport.scope.now + CANCEL_AFTER
-            self.member.wake()
+            self.connection.wake()
 
     def _break_off(self, work: Work[Any]) -> None:
         job = self._jobs[0]
@@ -117,11 +117,11 @@ class OrphansWire(Wire):
         elif isinstance(job, Incoming):
             self._incoming = job
             job.abandon(self.transport.scope.now)
-        self.member.wake()
+        self.connection.wake()
 
     def _cancel(self) -> None:
         """CancelRequest, one for each, and one at a time."""
-        current = self.member.current
+        current = self.connection.current
         if self._process and not self._cancelling and current is not self._cancelled:
             self._cancelled = current
             self._until = self.transport.scope.now + LINGER_SECONDS * len(self._jobs)
@@ -132,15 +132,15 @@ class OrphansWire(Wire):
         self._cancelling = self.lingers = True
         self.deadline = self._until
         loop = self.transport.scope.loop
-        cancel(loop, self.member.backend.address, self._process, self._secret, self._heard)
-        self.member.wake()
+        cancel(loop, self.connection.backend.address, self._process, self._secret, self._heard)
+        self.connection.wake()
 
     def _heard(self) -> None:
         """The server has been told, or cannot be. What it does about it is still to be read, but not of a
         copy that was cut off.
         """
         self._cancelling = False
-        if self.member.over:
+        if self.connection.over:
             return
         if self._cut:
             self.lingers = False
@@ -149,12 +149,12 @@ class OrphansWire(Wire):
             if self.lingers and not self._cancelling:
                 self.deadline = min(self._until, self.transport.scope.now + self._again)
                 self._again *= 2
-        self.member.wake()
+        self.connection.wake()
 
     def _look_at_time(self) -> None:
         """What was to be done by now?"""
         if self._cancelled is not None:
-            current = self.member.current
+            current = self.connection.current
             if self.transport.scope.now < self._until and not self._cancelling and not self._cut:
                 if current is self._cancelled:
                     self._request()
@@ -163,10 +163,12 @@ class OrphansWire(Wire):
             if self._cut:
                 self._end_cut()
             elif current is not None and current.stage == EXCHANGE:
-                self.member.close(TimeoutError("the server did not end a statement that nobody waits for"))
+                self.connection.close(
+                    TimeoutError("the server did not end a statement that nobody waits for")
+                )
         elif self._orphaned:
             self._cancel()
-            self.member.retire()
+            self.connection.retire()
 
     def _cut_off(self) -> None:
         """More of a copy is to come than anybody wants: have the server end it, and close."""
@@ -174,11 +176,11 @@ class OrphansWire(Wire):
         self._cut = True
         self._cancel()
         self.lingers = self._cancelling
-        self.member.retire()
+        self.connection.retire()
         self._end_cut()
 
     def _end_cut(self) -> None:
         """When the server has been told."""
         if not self.lingers:
             self._jobs.clear()
-            self.member.settle(None, reusable=False)
+            self.connection.settle(None, reusable=False)

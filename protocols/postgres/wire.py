@@ -1,9 +1,9 @@
-"""The client's side of one connection, driven by a pool's member: units out, answers in, in order.
+"""The client's side of one connection of a pool: units out, answers in, in order.
 
 Rules:
 1. Every unit ends with a Sync, and its answer with ReadyForQuery: an error skips to there and no further.
-2. What was sent is told by `_jobs`, one per work in the member's FIFO: the statement whose answer comes, or
-   a mark.
+2. What was sent is told by `_jobs`, one per work in the connection's FIFO: the statement whose answer comes,
+   or a mark.
 3. A statement that this connection does not know is described first, by itself (`preparing`); meanwhile
    nothing else is sent. Where nothing stays prepared it is introduced in the same write that uses it, by
    what another server has said of it; its rows are read by what its own server says of them.
@@ -144,7 +144,7 @@ class PostgresWire(OrphansWire):
             self._session.begin(self.transport.scope.kernel.random())
             self._opening = None
             self._sized = True
-            self.member.ready()
+            self.connection.ready()
         return done
 
     # -- units -------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class PostgresWire(OrphansWire):
 
     def _ask_late(self, job: Job) -> None:
         """What is before it was answered, after which a pooler may have given its server to somebody else."""
-        work = self.member.current
+        work = self.connection.current
         if isinstance(job, Preparing) and not job.begun and work is not None:
             try:
                 self._stream.write(job.begin())
@@ -255,7 +255,7 @@ class PostgresWire(OrphansWire):
 
     def _told(self, job: Preparing) -> None:
         """The server has answered: the next question, or the unit."""
-        work = self.member.current
+        work = self.connection.current
         assert work is not None
         now, rows = self.transport.scope.now, self._rows
         self._rows, self._decode, self._count = [], None, 0
@@ -329,7 +329,7 @@ class PostgresWire(OrphansWire):
     def _feed(self, expectation: Expectation | None = None) -> Expectation | None:
         """Send more of a copy's data, and say what is waited for: the server, and room."""
         sending = self._sending
-        if sending is None or self.member.over:
+        if sending is None or self.connection.over:
             return expectation
         more = sending.pump(self._stream, self.transport)
         reading = expectation if isinstance(expectation, Bytes) else self._anything()
@@ -340,7 +340,7 @@ class PostgresWire(OrphansWire):
         incoming = self._incoming
         if self._cut or (incoming is not None and incoming.blocked):
             return SLEEP
-        stream, member = self._stream, self.member
+        stream, connection = self._stream, self.connection
         data = stream.input
         if data.__class__ is not bytes:
             data = bytes(data)
@@ -362,12 +362,12 @@ class PostgresWire(OrphansWire):
                 break
             if kind == COMMAND_COMPLETE:
                 self._tag = data[at + 5 : end - 1]
-                work = member.current
+                work = connection.current
                 if work is not None and work.unit.counts:
                     self._count += messages.rows_of(self._tag)
             elif kind == READY:
                 self._ready(data[end - 1])
-                if member.over:
+                if connection.over:
                     return None
             elif kind == COPY_DATA and self._incoming is not None:
                 end = self._incoming.take(data, at, size)
@@ -375,7 +375,7 @@ class PostgresWire(OrphansWire):
                 self._bound = True
             else:
                 self._take(chr(kind), data[at + 5 : end])
-                if member.over:
+                if connection.over:
                     return None
             at = end
         stream.consume(at)
@@ -390,7 +390,7 @@ class PostgresWire(OrphansWire):
         if incoming is not None:
             begun = incoming.hand_on(self.transport.scope)
             if begun is not None:
-                self.member.answer(begun)
+                self.connection.answer(begun)
             self.deadline = min(incoming.due, self.deadline) if self._orphaned else incoming.due
             if incoming.spent:
                 self._cut_off()
@@ -496,7 +496,7 @@ class PostgresWire(OrphansWire):
             self._told(job)
         elif isinstance(job, Statement) and self._columns != job.columns:
             self._session.forget(job)
-            work = self.member.current
+            work = self.connection.current
             if job.fits(self._columns):
                 self._jobs[0] = job.with_columns(self._columns)
                 return
@@ -506,7 +506,7 @@ class PostgresWire(OrphansWire):
 
     def _take_error(self, error: PostgresError) -> None:
         if error.severity in ("FATAL", "PANIC"):
-            self.member.close(error)
+            self.connection.close(error)
         elif self._jobs:
             self._error = error
             job = self._jobs[0]
@@ -519,7 +519,7 @@ class PostgresWire(OrphansWire):
 
     def _ready(self, status: int) -> None:
         """The end of one answer."""
-        work = self.member.current
+        work = self.connection.current
         if work is None or not self._jobs:
             raise BadMessage("the end of an answer that nothing had asked for")
         job = self._jobs.popleft()
@@ -532,9 +532,9 @@ class PostgresWire(OrphansWire):
         if self._error is not None or self._failure is not None or job.__class__ is not Statement:
             self._ready_otherwise(work, job, rows, count, bound)
         elif status != IDLE and work.stage != EXCHANGE:
-            self.member.fail(LeftOpen(), reusable=False)
+            self.connection.fail(LeftOpen(), reusable=False)
         elif work.settled:
-            self.member.settle(None)
+            self.connection.settle(None)
         else:
             self._answer(work, job, rows, count)
         if not self.writable and self._jobs:
@@ -547,9 +547,9 @@ class PostgresWire(OrphansWire):
         try:
             value = work.unit.result(rows, job, count)
         except Exception as error:
-            self.member.fail(error)
+            self.connection.fail(error)
         else:
-            self.member.settle(value)
+            self.connection.settle(value)
 
     def _ready_otherwise(self, work: Work[Any], job: Job, rows: Rows, count: int, bound: bool) -> None:
         """An error, or no planned statement's answer."""
@@ -562,15 +562,15 @@ class PostgresWire(OrphansWire):
         elif failure is not None:
             self._put_back(work, failure, isinstance(failure, Turned) and work.unit.idempotent)
         elif isinstance(job, Mark) and job.error is not None:
-            self.member.fail(job.error)
+            self.connection.fail(job.error)
         else:
             self._session.done(self._tag, self.status == IDLE)
             if self.status != IDLE and work.stage != EXCHANGE:
-                self.member.fail(LeftOpen(), reusable=False)
+                self.connection.fail(LeftOpen(), reusable=False)
             elif isinstance(job, Statement) and not work.settled:
                 self._answer(work, job, rows, count)
             else:
-                self.member.settle(self._tag)
+                self.connection.settle(self._tag)
 
     def _end_copy(
         self, work: Work[Any], job: Outgoing | Incoming, error: PostgresError | None, count: int
@@ -595,11 +595,11 @@ class PostgresWire(OrphansWire):
             except Exception as unreadable:
                 failure = unreadable
         if failure is None:
-            self.member.settle(value)
+            self.connection.settle(value)
             return
         if isinstance(job, Incoming):
             job.fail(failure)
-        self.member.fail(failure, reusable)
+        self.connection.fail(failure, reusable)
 
     def _fail(self, work: Work[Any], job: Job, error: PostgresError, bound: bool) -> None:
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
@@ -621,16 +621,16 @@ class PostgresWire(OrphansWire):
         transaction may be one that was begun as read only.
         """
         if work.stage == EXCHANGE:
-            self.member.leave()
-            self.member.fail(error)
+            self.connection.leave()
+            self.connection.fail(error)
         else:
-            self.member.elsewhere(error)
+            self.connection.elsewhere(error)
 
     def _put_back(self, work: Work[Any], error: Exception, again: bool) -> None:
         if again and work.stage == SENT and not work.settled and work.attempts < SENDS_MAX:
-            self.member.take_back()
+            self.connection.take_back()
         else:
-            self.member.fail(error)
+            self.connection.fail(error)
 
     def _doubt(self, work: Work[Any], statement: Statement, error: PostgresError, bound: bool) -> None:
         """What was known of it is true no more."""
@@ -638,7 +638,7 @@ class PostgresWire(OrphansWire):
         session = self._session
         kept = session.forget(statement)
         if error.sqlstate == INVALID_NAME and kept and not bound:
-            session.vanished(self.member.pool)
+            session.vanished(self.connection.pool)
         elif work.stage == EXCHANGE and not bound:
             session.turned(statement, is_invalid(error))
 

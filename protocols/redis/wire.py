@@ -1,4 +1,4 @@
-"""One connection's protocol, driven by a pool's member: bytes of units out, replies in, in order.
+"""The protocol of one connection of a pool: bytes of units out, replies in, in order.
 
 Rules:
 1. What waits leaves in one write: `send` only appends, the tick flushes.
@@ -81,7 +81,7 @@ class RedisWire(Wire):
         decoder.feed(data)
         if self._greeting is not None:
             self._greet()
-        member, get = self.member, decoder.next_unchecked
+        connection, get = self.connection, decoder.next_unchecked
         unit = None
         while True:
             try:
@@ -96,39 +96,39 @@ class RedisWire(Wire):
             if value.__class__ is PushNotification:
                 decoder.begun = 0
                 continue
-            work = member.current
+            work = connection.current
             if work is None:
                 raise BadReply(f"{value!r:.100} answers nothing that was asked")
             unit = work.unit
             if unit.replies != 1:
                 self._parts.append(value)
                 if value.__class__ is RedisError and value.code in ABOUT_SERVER and not self.clustered:
-                    member.leave()  # of the other commands some may have been executed
+                    connection.leave()  # of the other commands some may have been executed
                 if len(self._parts) < unit.replies:
                     continue
                 value, self._parts = self._parts, []
                 if self._standing and value[-1] != b"OK":
-                    member.retire()
+                    connection.retire()
             elif value.__class__ is RedisError:
                 if value.code in ABOUT_SERVER and not self.clustered:
-                    member.elsewhere(value)
+                    connection.elsewhere(value)
                 else:
-                    member.fail(value)
+                    connection.fail(value)
                 continue
             if unit.convert is not None and not work.settled:
                 self._settle_converted(unit, value)
             else:
-                member.settle(value)
+                connection.settle(value)
 
     def _settle_converted(self, unit: Command[Any], value: Any) -> None:
         try:
             value = unit.convert(value)  # type: ignore[misc]
         except RedisError as error:
-            self.member.fail(error)
+            self.connection.fail(error)
         except Exception as error:
-            self.member.fail(unexpected(unit, value, error))
+            self.connection.fail(unexpected(unit, value, error))
         else:
-            self.member.settle(value)
+            self.connection.settle(value)
 
     def _greet(self) -> None:
         greeting = self._greeting
@@ -143,14 +143,14 @@ class RedisWire(Wire):
             except StopIteration as done:
                 self._greeting = greeting = None
                 self.version = done.value
-                self.member.ready()
+                self.connection.ready()
 
     def ended(self) -> Expectation | None:
         """The end in the middle of a handshake is worth a word."""
         if self._greeting is not None:
             raise BadReply(
-                f"{self.member.backend.address} closed the connection during the handshake; is it a Redis "
-                "server, and does it want TLS (rediss://)?"
+                f"{self.connection.backend.address} closed the connection during the handshake; is it a "
+                "Redis server, and does it want TLS (rediss://)?"
             )
         return None
 
@@ -158,12 +158,12 @@ class RedisWire(Wire):
         """Nobody waits for something that may never come: hang up, before it comes and is lost."""
         if work.unit.hangs_up:
             self._hanging_up = True
-            self.member.wake()
+            self.connection.wake()
 
     def wakeup(self) -> Expectation | None:
         """See `abandoned`."""
         if self._hanging_up:
-            self.member.close(None)
+            self.connection.close(None)
         return None
 
     def probe(self) -> Unit[Any] | None:

@@ -45,7 +45,7 @@ def backend(idle: str = "", sharing: str = "", full: int = 0, opening: int = 0, 
     return Address(
         idle={Connection(name): None for name in idle},
         sharing=shared,
-        in_flight=sum(member.in_flight for member in shared) + full,
+        in_flight=sum(connection.in_flight for connection in shared) + full,
         connections=len(idle) + len(shared) + full + opening,
         opening=opening,
         **more,
@@ -55,11 +55,11 @@ def backend(idle: str = "", sharing: str = "", full: int = 0, opening: int = 0, 
 def plan(
     waiting: str, *backends: Address, depth: int = 1, limit: int = 4, now: float = 10.0
 ) -> tuple[str, dict[int, int]]:
-    """Units as `.` (may share) and `x` (exclusive); the plan as the members' names in order."""
+    """Units as `.` (may share) and `x` (exclusive); the plan as the connections' names in order."""
     works = [Waiting(n, Ask("", pipelinable=kind == ".")) for n, kind in enumerate(waiting)]
     sends, opens = assign(works, len(works), backends, depth=depth, connections_max=limit, now=now)
     assert [work.name for work, _ in sends] == list(range(len(sends)))
-    return "".join(member.name for _, member in sends), dict(opens)
+    return "".join(connection.name for _, connection in sends), dict(opens)
 
 
 CASES = {
@@ -77,7 +77,11 @@ CASES = {
     "exclusive takes an idle one": (("x", backend("a", "b1")), {"depth": 4}, ("a", {})),
     "exclusive does not share": (("x", backend(sharing="a1")), {"depth": 4, "limit": 1}, ("", {})),
     "and holds back those behind": ((".x.", backend(sharing="a1")), {"depth": 4, "limit": 1}, ("a", {})),
-    "an exclusive one's member takes no more": (("x.", backend("a")), {"depth": 4, "limit": 1}, ("a", {})),
+    "an exclusive one's connection takes no more": (
+        ("x.", backend("a")),
+        {"depth": 4, "limit": 1},
+        ("a", {}),
+    ),
     "two backends: least in flight": (("..", backend("a", full=1), backend("b")), {}, ("ba", {})),
     "two backends: in turns": (("....", backend("ab"), backend("cd")), {}, ("bdac", {})),
     "a preferred backend grows, another serves": (
@@ -126,7 +130,7 @@ CASES = {
         {"depth": 3, "limit": 2},
         ("abab", {}),
     ),
-    "an exclusive one's member is left with it": (
+    "an exclusive one's connection is left with it": (
         ("x...", backend("ab")),
         {"depth": 2, "limit": 2},
         ("baa", {}),
@@ -170,21 +174,21 @@ def test_how_a_backend_is_chosen_can_be_replaced() -> None:
     works = [Waiting(0, Ask(""))]
     backends = [backend("a"), backend("b", full=9)]
     sends, _ = assign(works, 1, backends, depth=1, connections_max=20, now=0.0, choose=last)
-    assert [member.name for _, member in sends] == ["b"]
+    assert [connection.name for _, connection in sends] == ["b"]
     sends, _ = assign(works, 1, backends, depth=1, connections_max=20, now=0.0, choose=least_in_flight)
-    assert [member.name for _, member in sends] == ["a"]
+    assert [connection.name for _, connection in sends] == ["a"]
 
 
 @st.composite
 def addresses(draw: st.DrawFn, depth: int, limit: int) -> Address:
     loads = draw(st.lists(st.integers(0, depth), max_size=limit))
-    members = [Connection(f"{n}", load) for n, load in enumerate(loads)]
-    opening = draw(st.integers(0, limit - len(members)))
+    connections = [Connection(f"{n}", load) for n, load in enumerate(loads)]
+    opening = draw(st.integers(0, limit - len(connections)))
     return Address(
-        idle={member: None for member in members if not member.in_flight},
-        sharing={member: None for member in members if 0 < member.in_flight < depth},
+        idle={connection: None for connection in connections if not connection.in_flight},
+        sharing={connection: None for connection in connections if 0 < connection.in_flight < depth},
         in_flight=sum(loads),
-        connections=len(members) + opening,
+        connections=len(connections) + opening,
         opening=opening,
         retry_at=draw(st.sampled_from([0.0, 5.0, 15.0])),
     )
@@ -202,12 +206,12 @@ def test_whatever_the_situation(data: st.DataObject, depth: int, limit: int, wai
     assert [work for work, _ in sends] == works[: len(sends)]  # FIFO, from the head
     load: dict[Connection, int] = {}
     alone: set[Connection] = set()
-    for work, member in sends:
-        assert member not in alone
-        load[member] = load.get(member, member.in_flight) + 1
+    for work, connection in sends:
+        assert connection not in alone
+        load[connection] = load.get(connection, connection.in_flight) + 1
         if not work.unit.pipelinable:
-            assert load[member] == 1
-            alone.add(member)
+            assert load[connection] == 1
+            alone.add(connection)
     assert all(count <= depth for count in load.values())  # capacity
     for index, count in opens:
         each = backends[index]
@@ -216,12 +220,12 @@ def test_whatever_the_situation(data: st.DataObject, depth: int, limit: int, wai
         assert count + each.opening <= len(works)
     if len(sends) < len(works):  # nothing waits that could have been sent
         used = set(load)
-        assert not any(member not in used for each in backends for member in each.idle)
+        assert not any(connection not in used for each in backends for connection in each.idle)
         if works[len(sends)].unit.pipelinable:
             assert all(
-                load.get(member, member.in_flight) >= depth or member in alone
+                load.get(connection, connection.in_flight) >= depth or connection in alone
                 for each in backends
-                for member in (*each.idle, *each.sharing)
+                for connection in (*each.idle, *each.sharing)
             )
         growing = [each for each in backends if each.retry_at <= 10.0 and each.connections < limit]
         assert opens or not growing or any(each.opening for each in backends)

@@ -399,6 +399,6 @@ def test_reprs_and_the_wire_inside() -> None:
         await held.submit(Ask("a"))
 
     bench, _ = started(body)
-    (member,) = bench.pool.backends[0].members
-    assert seen[0].startswith("<Held <Member")
-    assert repr(member.driver) == "<Driver of Body waiting for <Exchange Ask exchange>>"
+    (connection,) = bench.pool.backends[0].all
+    assert seen[0].startswith("<Held <Connection")
+    assert repr(connection.driver) == "<Driver of Body waiting for <Exchange Ask exchange>>"

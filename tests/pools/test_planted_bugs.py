@@ -15,7 +15,7 @@ import pytest
 from actors import NEVER, Loop, Scope, Timeout
 from actors.scope import SLOT_MASK
 from actors.simulation import load_scenario, shrink, simulate
-from pools.members import Member, State
+from pools.connections import Connection, State
 from pools.pool import Pool
 from pools.units import ABANDONED, Work
 from tests.planting import SOAK, first_failure
@@ -27,18 +27,18 @@ SCRIPT_MAX = 20
 Patch = pytest.MonkeyPatch
 
 
-def forget(member: Member, work: Work[Any]) -> None:
+def forget(connection: Connection, work: Work[Any]) -> None:
     """The connection is taken for clean, though the answer is still to come."""
-    member._fifo.remove(work)
-    member.backend.in_flight -= 1
+    connection._fifo.remove(work)
+    connection.backend.in_flight -= 1
 
 
 def fifo_not_kept_on_cancel(patch: Patch) -> None:
     """redis-py#2665: the next one gets the answer of the one that was cancelled."""
 
-    real = Member.cancelled
+    real = Connection.cancelled
 
-    def cancelled(self: Member, work: Work[Any]) -> None:
+    def cancelled(self: Connection, work: Work[Any]) -> None:
         if work.stage == ABANDONED and self.driver is None and work in self._fifo:
             self._orphans -= 1
             forget(self, work)
@@ -46,28 +46,30 @@ def fifo_not_kept_on_cancel(patch: Patch) -> None:
         else:
             real(self, work)
 
-    patch.setattr(Member, "cancelled", cancelled)
+    patch.setattr(Connection, "cancelled", cancelled)
 
 
 def slot_leaked_on_cancel(patch: Patch) -> None:
     """httpcore#1093: who is cancelled while a connection is made for him leaves it behind, and its slot."""
-    cancelled, stopped = Pool.cancelled, Member.stopped
-    leaked: list[Member] = []
+    cancelled, stopped = Pool.cancelled, Connection.stopped
+    leaked: list[Connection] = []
 
     def cancelled_and_gone(self: Pool, work: Work[Any]) -> None:
         cancelled(self, work)
-        opening = [member for backend in self.backends for member in backend.members if member.token >= 0]
-        for member in opening:
-            if member.state is State.CONNECTING and not self.queue.live:
-                leaked.append(member)
-                self.loop.kill(member.token)
+        opening = [
+            connection for backend in self.backends for connection in backend.all if connection.token >= 0
+        ]
+        for connection in opening:
+            if connection.state is State.CONNECTING and not self.queue.live:
+                leaked.append(connection)
+                self.loop.kill(connection.token)
 
-    def stopped_unless_leaked(self: Member, transport: Any, error: BaseException | None) -> None:
+    def stopped_unless_leaked(self: Connection, transport: Any, error: BaseException | None) -> None:
         if self not in leaked:
             stopped(self, transport, error)
 
     patch.setattr(Pool, "cancelled", cancelled_and_gone)
-    patch.setattr(Member, "stopped", stopped_unless_leaked)
+    patch.setattr(Connection, "stopped", stopped_unless_leaked)
 
 
 def wakeup_to_a_dead_waiter(patch: Patch) -> None:
@@ -105,7 +107,7 @@ def stale_token_reuse(patch: Patch) -> None:
 
 def queue_wait_left_out_of_the_deadline(patch: Patch) -> None:
     """swindon#15: a unit's time begins when it is sent."""
-    submit, send = Pool.submit, Member.send
+    submit, send = Pool.submit, Connection.send
 
     def submitted(self: Pool, unit: Any, timeout: float | None = None, priority: int = 0) -> Work[Any]:
         work: Any = submit(self, unit, timeout, priority)
@@ -113,7 +115,7 @@ def queue_wait_left_out_of_the_deadline(patch: Patch) -> None:
         work.deadline = NEVER
         return work  # type: ignore[no-any-return]
 
-    def sent(self: Member, works: list[Work[Any]]) -> list[Work[Any]]:
+    def sent(self: Connection, works: list[Work[Any]]) -> list[Work[Any]]:
         for work in works:
             if work.deadline == NEVER:
                 work.deadline = self.pool.loop.now + unit_times[id(work.unit)]
@@ -122,7 +124,7 @@ def queue_wait_left_out_of_the_deadline(patch: Patch) -> None:
 
     unit_times: dict[int, float] = {}
     patch.setattr(Pool, "submit", submitted)
-    patch.setattr(Member, "send", sent)
+    patch.setattr(Connection, "send", sent)
 
 
 def retry_of_what_may_have_been_executed(patch: Patch) -> None:
@@ -134,11 +136,11 @@ def retry_of_what_may_have_been_executed(patch: Patch) -> None:
     patch.setattr(Pool, "may_retry", may_retry)
 
 
-def member_kept_after_a_deadline(patch: Patch) -> None:
+def connection_kept_after_a_deadline(patch: Patch) -> None:
     """aioredis, asyncpg#464: after a timeout the connection goes back, its answer still to come."""
-    real = Member.expire
+    real = Connection.expire
 
-    def expire(self: Member, now: float) -> None:
+    def expire(self: Connection, now: float) -> None:
         if self.state is State.HANDSHAKING or self.driver is not None:
             real(self, now)
             return
@@ -152,7 +154,7 @@ def member_kept_after_a_deadline(patch: Patch) -> None:
                 forget(self, work)
         self.update()
 
-    patch.setattr(Member, "expire", expire)
+    patch.setattr(Connection, "expire", expire)
 
 
 def timer_left_after_stop(patch: Patch) -> None:
@@ -174,7 +176,7 @@ PLANTED: dict[Callable[[Patch], None], tuple[int, str]] = {
     stale_token_reuse: (0, "the reminder of asker"),
     queue_wait_left_out_of_the_deadline: (1, "is late"),
     retry_of_what_may_have_been_executed: (0, "was executed twice"),
-    member_kept_after_a_deadline: (0, "which is not its answer"),
+    connection_kept_after_a_deadline: (0, "which is not its answer"),
     timer_left_after_stop: (0, "a timer is left of a machine that has stopped"),
 }
 """Each with the seed that finds it, and what the simulation must say of it: not any failure will do."""

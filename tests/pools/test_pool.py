@@ -95,7 +95,7 @@ def test_lower_priorities_wait() -> None:
         bench.submit("x", priority=4)
 
 
-def test_an_exclusive_unit_gets_a_member_to_itself_and_is_not_starved() -> None:
+def test_an_exclusive_unit_gets_a_connection_to_itself_and_is_not_starved() -> None:
     bench = Bench(connections=1, pipeline=4)
     bench.submit("a")
     bench.accept()
@@ -173,7 +173,7 @@ def test_a_deadline_counts_the_queue() -> None:
     assert bench.sent() == ["slow"]
 
 
-def test_a_deadline_in_flight_drains_the_member() -> None:
+def test_a_deadline_in_flight_drains_the_connection() -> None:
     bench = Bench(connections=1, pipeline=3)
     slow = bench.submit("slow", timeout=1)
     neighbour = bench.submit("neighbour", timeout=3)
@@ -192,7 +192,7 @@ def test_a_deadline_in_flight_drains_the_member() -> None:
     assert bench.add_up()
 
 
-def test_a_member_with_only_orphans_is_closed() -> None:
+def test_a_connection_with_only_orphans_is_closed() -> None:
     bench = Bench(connections=1)
     reply = bench.submit("a", timeout=1)
     bench.accept()
@@ -411,8 +411,8 @@ def test_reprs_tell_the_story() -> None:
     assert repr(bench.pool) == "<Pool 192.0.2.7:7000 open, 1 queued, 1 in flight on 1 connections>"
     backend = bench.pool.backends[0]
     assert repr(backend) == "<Backend 192.0.2.7:7000 1 connections, 0 idle, 1 in flight>"
-    (member,) = backend.members
-    assert repr(member) == "<Member 192.0.2.7:7000 ready, 1 in flight, 0 done>"
+    (connection,) = backend.all
+    assert repr(connection) == "<Connection 192.0.2.7:7000 ready, 1 in flight, 0 done>"
     assert repr(bench.pool.queue) == "<UnitQueue 1/1024 units, 0/67108864 bytes>"
     assert repr(bench.pool.budget) == "<RetryBudget 20% + 10/s, 0 retries granted>"
     assert repr(reply) == "<Work Ask sent>"

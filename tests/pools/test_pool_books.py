@@ -361,9 +361,9 @@ class Forgetful(LineWire):
         self.transport.input = rest
         for line in lines:
             if line == b"AGAIN":
-                self.member.take_back()
+                self.connection.take_back()
             else:
-                self.member.settle(line)
+                self.connection.settle(line)
 
 
 def test_a_unit_taken_back_after_its_asker_has_gone_is_over() -> None:

@@ -10,8 +10,8 @@ from actors import Listener, Outcome, StreamProtocol, Transport
 from actors.outcomes import UNCHANGED
 from actors.simulation import Broken, Host, World
 from pools import Pool
+from pools.connections import Connection, State
 from pools.invariants import check_pool
-from pools.members import Member, State
 from pools.simulation import watch
 from pools.testing import Ask, LineWire
 from pools.units import ABANDONED, Work
@@ -44,11 +44,11 @@ def ask(host: Host) -> None:
     pool.submit(Ask("one"))
 
 
-def busy(pool: Pool) -> Member:
-    return next(member for member in pool.backends[0].members if member.in_flight)
+def busy(pool: Pool) -> Connection:
+    return next(connection for connection in pool.backends[0].all if connection.in_flight)
 
 
-def idle(pool: Pool) -> Member:
+def idle(pool: Pool) -> Connection:
     return next(iter(pool.backends[0].idle))
 
 
@@ -116,7 +116,7 @@ def share_a_connection(pool: Pool) -> None:
         (lose_count, "not every unit is accounted for"),
         (lose_a_work, "the queue counts 1 works and holds 0"),
         (overfill, "is over its limit"),
-        (keep_waiting, "1 units wait while <Member"),
+        (keep_waiting, "1 units wait while <Connection"),
         (forget_a_deadline, "past its deadline"),
         (count_wrongly, "counts 2 in flight"),
         (open_too_many, "has more than 1 connections"),
@@ -155,7 +155,7 @@ def test_what_waits_may_wait_until_the_pool_has_had_its_turn(world: World) -> No
     check_pool(pool, host)
     pool.loop.woken.clear()
     pool.loop.wake(idle(pool).token)  # another's turn is none of the pool's
-    with pytest.raises(Broken, match="1 units wait while <Member"):
+    with pytest.raises(Broken, match="1 units wait while <Connection"):
         check_pool(pool, host)
 
 

@@ -120,7 +120,7 @@ def test_a_backends_error_settles_its_unit_alone() -> None:
     assert not bench.sockets[0].closed
 
 
-def test_a_broken_protocol_closes_that_one_member() -> None:
+def test_a_broken_protocol_closes_that_one_connection() -> None:
     bench = Bench(connections=1, pipeline=3)
     head = bench.submit(Ask("head", idempotent=True))
     behind = bench.submit(Ask("behind", idempotent=True))
@@ -133,7 +133,7 @@ def test_a_broken_protocol_closes_that_one_member() -> None:
     assert bench.pool.statistics().failed == {"Refused": 1, "ConnectionLost": 1}
 
 
-def test_an_answer_that_nothing_asked_for_closes_the_member() -> None:
+def test_an_answer_that_nothing_asked_for_closes_the_connection() -> None:
     bench = Bench(connections=1)
     reply = bench.submit("a")
     bench.accept()
@@ -478,14 +478,14 @@ def test_a_wire_may_answer_outside_of_its_handlers(how: str) -> None:
     replies = [bench.submit("a"), bench.submit("b")]
     bench.accept()
     assert bench.sent() == ["a"]
-    (member,) = bench.pool.backends[0].members
+    (connection,) = bench.pool.backends[0].all
     if how == "settle":
-        member.settle(b"A")
+        connection.settle(b"A")
     elif how == "fail":
-        member.fail(Refused("A"))
+        connection.fail(Refused("A"))
     else:
-        member.answer(b"A")
-        member.finish()
+        connection.answer(b"A")
+        connection.finish()
     assert bench.sent() == ["b"]
     bench.answer("B")
     assert replies[1].result() == b"B"
@@ -498,7 +498,7 @@ def test_a_wire_is_told_whose_answer_comes_next() -> None:
         __slots__ = ()
 
         def _line(self, line: bytes) -> bool:
-            told.append(self.member.settle(line))
+            told.append(self.connection.settle(line))
             return True
 
     bench = Bench(Noting, connections=1, pipeline=3)

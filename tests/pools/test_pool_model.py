@@ -165,7 +165,8 @@ class PoolModel(RuleBasedStateMachine):
                 if how == "head ":
                     server.asked.insert(0, "tail")
                     break
-                if how == "bye ":
+                if how == "bye ":  # what stands behind it was read and not executed: `spares_behind`
+                    self.executed.subtract(left for left in server.asked if left in self.replies)
                     server.over = True
                     sock.end()
                     break
@@ -282,8 +283,8 @@ class PoolModel(RuleBasedStateMachine):
             assert len(pool.queue) <= self.limit + pool.connections * pool.pipeline * len(pool.backends)
             for backend in pool.backends:
                 assert backend.connections <= pool.connections
-                assert backend.in_flight == sum(member.in_flight for member in backend.members)
-                assert set(backend.idle) | set(backend.sharing) <= set(backend.members)
+                assert backend.in_flight == sum(connection.in_flight for connection in backend.all)
+                assert set(backend.idle) | set(backend.sharing) <= set(backend.all)
 
     @invariant()
     def nothing_spins(self) -> None:

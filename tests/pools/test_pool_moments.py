@@ -220,30 +220,30 @@ def test_a_units_name_is_cut_at_two_hundred() -> None:
     assert error.unit == f"Ask('{'x' * 195}"
 
 
-def test_members_say_what_they_have_done() -> None:
+def test_connections_say_what_they_have_done() -> None:
     bench = connected(pipeline=4)
-    (member,) = bench.pool.backends[0].members
-    assert repr(member) == "<Member 192.0.2.7:7000 ready, 0 in flight, 1 done>"
+    (connection,) = bench.pool.backends[0].all
+    assert repr(connection) == "<Connection 192.0.2.7:7000 ready, 0 in flight, 1 done>"
     bench.submit("bad")
     bench.run()
     bench.answer("error bad")
-    assert member.completed == 2
+    assert connection.completed == 2
     gone = bench.submit("gone")
     bench.run()
     gone.cancel()
-    assert repr(member) == "<Member 192.0.2.7:7000 ready, 1 in flight, 1 orphans, 2 done>"
+    assert repr(connection) == "<Connection 192.0.2.7:7000 ready, 1 in flight, 1 orphans, 2 done>"
     bench.answer("late")
-    assert member.completed == 3
+    assert connection.completed == 3
 
     async def body(held: Held) -> None:
         await held.submit(Ask("one"))
 
     reply = bench.submit(Body(body))
     bench.run()
-    assert member.in_flight == 2
+    assert connection.in_flight == 2
     bench.answer("ok")
     assert reply.settled
-    assert (member.completed, member.in_flight, member.backend.in_flight) == (5, 0, 0)
+    assert (connection.completed, connection.in_flight, connection.backend.in_flight) == (5, 0, 0)
 
 
 def test_what_was_taken_back_is_counted() -> None:
@@ -253,7 +253,7 @@ def test_what_was_taken_back_is_counted() -> None:
         def received(self) -> None:
             if self.transport.input.startswith(b"forgotten\n"):
                 self.transport.consume(len(b"forgotten\n"))
-                self.member.take_back()
+                self.connection.take_back()
             else:
                 super().received()
 

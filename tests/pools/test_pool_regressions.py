@@ -251,9 +251,9 @@ def test_a_wakeup_when_busy_is_harmless_rotor_http_45() -> None:
     bench = Bench(connections=1)
     reply = bench.submit("a")
     bench.accept()
-    (member,) = bench.pool.backends[0].members
+    (connection,) = bench.pool.backends[0].all
     for _ in range(3):
-        member.wake()
+        connection.wake()
         bench.pool.wake()
         bench.run()
     bench.answer("ok")
@@ -275,7 +275,7 @@ def test_cost_does_not_grow_with_the_number_of_connections_httpx_3215() -> None:
     for index in range(200):
         bench.answer("ok", index=index)
     backend = bench.pool.backends[0]
-    backend.members = Counting(backend.members)
+    backend.all = Counting(backend.all)
     backend.idle = Counting(backend.idle)
     looked_at.clear()
     for _ in range(10):

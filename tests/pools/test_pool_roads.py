@@ -23,8 +23,8 @@ from pools import (
     Unit,
     Work,
 )
+from pools.connections import Connection, State
 from pools.ledger import Entry, Ledger
-from pools.members import Member, State
 from pools.pool import BACKOFF_ALONE, BACKOFF_SEVERAL
 from pools.testing import Ask, Bench, LineWire, Refused
 
@@ -206,7 +206,7 @@ class Ending(LineWire):
     def received(self) -> actors.Expectation | None:
         if self.transport.input.startswith(b"error, bye\n"):
             self.transport.consume(len(b"error, bye\n"))
-            self.member.fail(Refused("error, bye"), reusable=False)
+            self.connection.fail(Refused("error, bye"), reusable=False)
             return None
         return super().received()
 
@@ -300,15 +300,15 @@ class ByThree(LineWire):
 
     def start(self) -> actors.Expectation | None:
         self.seen: list[int] = []
-        self.member.ready()
+        self.connection.ready()
         return actors.Bytes(3)
 
     def received(self) -> actors.Expectation | None:
         self.seen.append(len(self.transport.input))
         if len(self.seen) % 2:
-            self.member.settle(self.transport.take(3))
+            self.connection.settle(self.transport.take(3))
             return actors.Bytes(5)
-        self.member.settle(self.transport.take(5))
+        self.connection.settle(self.transport.take(5))
         return actors.Bytes(3)
 
 
@@ -316,12 +316,12 @@ def test_what_a_wire_expects_next_is_what_it_is_called_for() -> None:
     bench = Bench(ByThree, connections=1, pipeline=4)
     replies = [bench.submit(f"{number}") for number in range(3)]
     bench.accept()
-    (member,) = bench.pool.backends[0].members
+    (connection,) = bench.pool.backends[0].all
     for part in (b"a", b"bcd", b"ef", b"gh", b"i", b"jk"):
         bench.sockets[0].arrive(part)
         bench.run()
     assert [reply.result() for reply in replies] == [b"abc", b"defgh", b"ijk"]
-    assert member.wire.seen == [4, 5, 3]
+    assert connection.wire.seen == [4, 5, 3]
 
 
 def test_one_that_is_cancelled_in_the_middle_of_the_plan_keeps_nobody_back() -> None:
@@ -351,7 +351,7 @@ class NotMe(LineWire):
     def received(self) -> actors.Expectation | None:
         if self.transport.input.startswith(b"not me\n"):
             self.transport.consume(len(b"not me\n"))
-            self.member.elsewhere(Refused("not me"))
+            self.connection.elsewhere(Refused("not me"))
             return None
         return super().received()
 
@@ -393,19 +393,19 @@ def test_a_connection_that_was_handed_over_has_no_room_for_anybody() -> None:
         def received(self) -> actors.Expectation | None:
             if self.transport.input.startswith(b"upgrade\n"):
                 self.transport.consume(8)
-                self.member.answer(b"upgrade")
-                self.member.hand_over(StreamProtocol())
+                self.connection.answer(b"upgrade")
+                self.connection.hand_over(StreamProtocol())
                 return None
             return super().received()
 
     bench = connected(Upgrading, pipeline=4)
-    (member,) = bench.pool.backends[0].members
+    (connection,) = bench.pool.backends[0].all
     reply = bench.submit("a")
     bench.run()
     bench.sent()
     bench.answer("upgrade")
     assert reply.result() == b"upgrade"
-    assert member.state is State.HANDED_OVER
+    assert connection.state is State.HANDED_OVER
     other = bench.submit("other")
     bench.accept()
     assert (bench.sent(0), bench.sent(1)) == ([], ["other"])
@@ -426,7 +426,7 @@ class Lingering(LineWire):
 
     def stopped(self) -> None:
         self.lingers = False
-        self.member.wake()
+        self.connection.wake()
 
 
 def test_a_late_one_may_linger_until_it_is_stopped() -> None:
@@ -443,7 +443,7 @@ def test_a_late_one_may_linger_until_it_is_stopped() -> None:
             await held.submit(Ask("three"))
 
     bench = connected(Lingering)
-    (member,) = bench.pool.backends[0].members
+    (connection,) = bench.pool.backends[0].all
     reply = bench.submit(Body(body), timeout=0.5)
     assert bench.sent() == ["one", "two"]
     bench.advance(0.5)
@@ -455,7 +455,7 @@ def test_a_late_one_may_linger_until_it_is_stopped() -> None:
     bench.answer("1")
     assert bench.pool.statistics().orphans == 1
     assert not bench.sockets[0].closed
-    member.wire.stopped()
+    connection.wire.stopped()
     bench.run()
     assert bench.sockets[0].closed
     assert bench.pool.statistics().backends[0].in_flight == 0
@@ -567,11 +567,11 @@ def test_a_bench_notices_books_that_are_wrong() -> None:
 class Closing(actors.Machine[int]):
     """Closes a connection when it is woken."""
 
-    def __init__(self, member: Member) -> None:
-        self.member = member
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
     def wakeup(self, scope: actors.Scope) -> actors.Outcome:
-        self.member.close(ConnectionResetError("gone"))
+        self.connection.close(ConnectionResetError("gone"))
         return actors.UNCHANGED
 
 
@@ -583,8 +583,8 @@ def test_one_that_has_not_sent_anything_is_run_anew_on_the_next_connection() -> 
         return await held.submit(Ask("one"))
 
     bench = connected()
-    (member,) = bench.pool.backends[0].members
-    token, _ = bench.loop.spawn_with_token(Closing(member))
+    (connection,) = bench.pool.backends[0].all
+    token, _ = bench.loop.spawn_with_token(Closing(connection))
     reply = bench.submit(Body(body))  # the pool is woken, then the other, then the connection
     bench.loop.wake(token)
     bench.accept()

@@ -28,12 +28,12 @@ class Pinged(LineWire):
         self.transport.input = rest
         for line in lines:
             if line == b"NOT ME":
-                self.member.elsewhere(NotMe("not the primary"))
+                self.connection.elsewhere(NotMe("not the primary"))
             elif line == b"NOT ME, IN PART":
-                self.member.leave()
-                self.member.fail(NotMe("not the primary"))
+                self.connection.leave()
+                self.connection.fail(NotMe("not the primary"))
             else:
-                self.member.settle(line)
+                self.connection.settle(line)
 
 
 class NotMe(BackendError):
@@ -326,11 +326,11 @@ class Fed(LineWire):
     def send(self, work: Work[Any]) -> None:
         super().send(work)
         if work.unit.line.startswith(b"client"):
-            self.member.wake()
+            self.connection.wake()
 
     def wakeup(self) -> None:
-        if self.member.current is not None and self.member.current.unit.line.startswith(b"client"):
-            self.member.break_off(ConnectionLost("the client has gone"))
+        if self.connection.current is not None and self.connection.current.unit.line.startswith(b"client"):
+            self.connection.break_off(ConnectionLost("the client has gone"))
 
 
 TWO = ("192.0.2.1:7000", "192.0.2.2:7000")
@@ -362,9 +362,9 @@ def test_what_stood_before_the_one_that_was_broken_off_is_not_told_its_error() -
     broken = bench.submit("client")
     bench.accept()
     bench.sent()
-    bench.pool.backends[0].members  # noqa: B018
-    member = next(iter(bench.pool.backends[0].members))
-    member.break_off(ConnectionLost("the client has gone"))
+    bench.pool.backends[0].all  # noqa: B018
+    connection = next(iter(bench.pool.backends[0].all))
+    connection.break_off(ConnectionLost("the client has gone"))
     bench.run()
     assert str(broken.error) == "the client has gone"
     bench.accept()

@@ -45,12 +45,12 @@ class Forgetful(LineWire):
 
     def abandoned(self, work: Work[Any]) -> None:
         self.gone += 1
-        self.member.wake()
+        self.connection.wake()
 
     def wakeup(self) -> Expectation | None:
-        while self.gone and self.member.current is not None and self.member.current.settled:
+        while self.gone and self.connection.current is not None and self.connection.current.settled:
             self.gone -= 1
-            self.member.settle(None)  # before its answer has come: all behind it are one off
+            self.connection.settle(None)  # before its answer has come: all behind it are one off
         return None
 
 
@@ -80,7 +80,7 @@ class Clinging(LineWire):
     __slots__ = ()
 
     def ended(self) -> Expectation | None:
-        self.member.settle(b"made up")
+        self.connection.settle(b"made up")
         return None
 
 

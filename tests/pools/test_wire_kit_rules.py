@@ -31,7 +31,7 @@ class Spent(LineWire):
     __slots__ = ()
 
     def _line(self, line: bytes) -> bool:
-        return super()._line(b"spent" if self.member.completed >= 2 else line)
+        return super()._line(b"spent" if self.connection.completed >= 2 else line)
 
 
 @pytest.mark.parametrize("case", [("cut", 3), ("wakeup", 3), ("cancel", 3, 1), ("suspect", 0), ("slow", 3)])
@@ -118,7 +118,7 @@ def test_it_is_one_connection_with_all_units_in_flight() -> None:
 
         def send(self, work: Work[Any]) -> None:
             super().send(work)
-            depths.append(self.member.in_flight)
+            depths.append(self.connection.in_flight)
 
     for pipeline, expected in ((None, [1, 2]), (1, [1, 1])):
         made.clear()
@@ -167,8 +167,8 @@ class Fresh(LineWire):
     __slots__ = ()
 
     def made_up(self) -> None:
-        if self.member.current is not None:
-            self.member.settle(b"made up")
+        if self.connection.current is not None:
+            self.connection.settle(b"made up")
 
 
 class AtItsEnd(Fresh):
@@ -189,7 +189,7 @@ class WhenCancelled(Fresh):
     __slots__ = ()
 
     def abandoned(self, work: Work[Any]) -> None:
-        self.member.wake()
+        self.connection.wake()
 
     def wakeup(self) -> Any:
         self.made_up()
@@ -276,7 +276,7 @@ def test_books_that_a_wire_upsets_are_found() -> None:
         __slots__ = ()
 
         def received(self) -> Any:
-            self.member.pool.ledger.submitted += 1
+            self.connection.pool.ledger.submitted += 1
             return super().received()
 
     with pytest.raises(NotConformant, match=r"the pool's figures do not add up: .*submitted=2"):

@@ -15,8 +15,8 @@ from pools import (
     Backend,
     BackendDown,
     Cancelled,
+    Connection,
     ConnectionLost,
-    Member,
     Pool,
     Unit,
     Wire,
@@ -27,7 +27,7 @@ from pools.testing import Ask, Bench, LineWire, Refused
 # -- streamed answers and handed-over connections --------------------------------------------------------
 
 
-def test_an_answer_in_parts_occupies_its_member_until_it_is_finished() -> None:
+def test_an_answer_in_parts_occupies_its_connection_until_it_is_finished() -> None:
     bench = Bench(connections=1, timeout=1)
     reply = bench.submit("a")
     bench.accept()
@@ -82,8 +82,8 @@ def upgrading(tunnel: Tunnel) -> type[LineWire]:
         def received(self) -> actors.Expectation | None:
             if self.transport.input.startswith(b"upgrade\n"):
                 self.transport.consume(8)
-                self.member.answer(b"upgrade")
-                self.member.hand_over(tunnel)
+                self.connection.answer(b"upgrade")
+                self.connection.hand_over(tunnel)
                 return None
             return super().received()
 
@@ -128,18 +128,18 @@ def test_hand_over_belongs_into_a_handler() -> None:
     bench = Bench(connections=1)
     bench.submit("a")
     bench.accept()
-    (member,) = bench.pool.backends[0].members
+    (connection,) = bench.pool.backends[0].all
     with pytest.raises(Misuse, match="outside of a wire's handler"):
-        member.hand_over(Tunnel())
+        connection.hand_over(Tunnel())
 
 
 def test_finish_before_answer_is_a_mistake() -> None:
     bench = Bench(connections=1)
     bench.submit("a")
     bench.accept()
-    (member,) = bench.pool.backends[0].members
+    (connection,) = bench.pool.backends[0].all
     with pytest.raises(Misuse, match="finish\\(\\) before answer"):
-        member.finish()
+        connection.finish()
 
 
 def test_a_drain_waits_for_what_was_handed_over() -> None:
@@ -172,7 +172,7 @@ class Uploading(LineWire):
             self.writable = False
         if work.unit.line == b"alarm":
             self.deadline = self.transport.scope.now + 0.5
-            self.member.wake()
+            self.connection.wake()
 
     def wakeup(self) -> actors.Expectation | None:
         if "done" in self.said:
@@ -189,9 +189,9 @@ class Uploading(LineWire):
         self.said.append(f"abandoned {work.unit.line.decode()}")
 
 
-def the_member(bench: Bench) -> Member:
-    (member,) = bench.pool.backends[0].members
-    return member
+def the_connection(bench: Bench) -> Connection:
+    (connection,) = bench.pool.backends[0].all
+    return connection
 
 
 def test_nothing_is_sent_into_a_body_that_is_being_written() -> None:
@@ -200,10 +200,10 @@ def test_nothing_is_sent_into_a_body_that_is_being_written() -> None:
         bench.submit(name)
     bench.accept()
     assert bench.sent() == ["upload"]
-    wire = the_member(bench).wire
+    wire = the_connection(bench).wire
     assert isinstance(wire, Uploading)
     wire.said.append("done")
-    the_member(bench).wake()
+    the_connection(bench).wake()
     assert bench.sent() == ["behind"]
     assert "flushed" in wire.said
 
@@ -247,11 +247,11 @@ def test_a_wire_is_told_of_orphans() -> None:
     reply = bench.submit("a")
     bench.accept()
     reply.cancel()
-    wire = the_member(bench).wire
+    wire = the_connection(bench).wire
     assert isinstance(wire, Uploading)
     assert wire.said == ["abandoned a"]
     assert bench.pool.statistics().orphans == 1
-    assert "1 orphans" in repr(the_member(bench))
+    assert "1 orphans" in repr(the_connection(bench))
 
 
 def test_a_server_that_keeps_connections_for_shorter_is_obeyed() -> None:
@@ -280,7 +280,7 @@ def test_an_answer_may_end_with_the_connection() -> None:
             return None
 
         def ended(self) -> None:
-            self.member.settle(self.transport.take(100), reusable=False)
+            self.connection.settle(self.transport.take(100), reusable=False)
 
     bench = Bench(UntilTheEnd, connections=1)
     reply = bench.submit("a")
@@ -314,14 +314,14 @@ def test_a_wire_may_keep_an_ended_connection_for_what_is_left() -> None:
             return actors.SLEEP
 
         def wakeup(self) -> None:
-            self.member.settle(b"at last", reusable=False)
+            self.connection.settle(b"at last", reusable=False)
 
     bench = Bench(Slow, connections=1)
     reply = bench.submit("a")
     bench.accept()
     bench.end()
     assert not reply.settled
-    the_member(bench).wake()
+    the_connection(bench).wake()
     bench.run()
     assert reply.result() == b"at last"
     assert bench.sockets[0].closed
@@ -385,7 +385,7 @@ def test_a_wire_without_a_greeting_need_not_say_so() -> None:
         send = LineWire.send
 
         def received(self) -> None:
-            self.member.settle(self.transport.take(100))
+            self.connection.settle(self.transport.take(100))
 
     bench = Bench(Plain, (Backend(parse_address("192.0.2.9:7000")),))  # type: ignore[arg-type]
     reply = bench.submit("a")
@@ -398,10 +398,10 @@ def test_answers_may_come_from_outside_of_the_handlers() -> None:
     bench = Bench(connections=1, pipeline=2)
     replies = [bench.submit(name) for name in "abc"]
     bench.accept()
-    member = the_member(bench)
-    member.settle(b"1")
-    member.answer(b"2")
-    member.finish(reusable=False)
+    connection = the_connection(bench)
+    connection.settle(b"1")
+    connection.answer(b"2")
+    connection.finish(reusable=False)
     bench.accept()
     assert [reply.result() for reply in replies[:2]] == [b"1", b"2"]
     assert bench.sockets[0].closed

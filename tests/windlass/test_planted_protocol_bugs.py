@@ -68,9 +68,9 @@ def an_answer_is_skipped_with_its_asker(patch: Patch) -> None:
     real = PostgresWire._ready
 
     def ready(self: PostgresWire, status: int) -> None:
-        work = self.member.current
+        work = self.connection.current
         if work is not None and work.settled and len(self._jobs) > 1:
-            self.member.settle(None)  # and the job stays
+            self.connection.settle(None)  # and the job stays
             return
         real(self, status)
 

@@ -270,12 +270,18 @@ UNDONE = [
     ),
     Undone(
         "one silence tells nothing of the others",
-        (Edit(SUSPECTS, "    for other in list(member.backend.idle):", "    for other in []:"),),
+        (Edit(SUSPECTS, "    for other in list(connection.backend.idle):", "    for other in []:"),),
         {"primaries": (1, ("though all is well again: DeadlineExceeded",))},
     ),
     Undone(
         "a server that says that it is not the primary is kept",
-        (Edit(SUSPECTS, "    if now - member.ready_at < RENEW_SECONDS:", "    if now >= member.ready_at:"),),
+        (
+            Edit(
+                SUSPECTS,
+                "    if now - connection.ready_at < RENEW_SECONDS:",
+                "    if now >= connection.ready_at:",
+            ),
+        ),
         {"primaries": (1, ("well again: RedisError", "well again: PostgresError"))},
     ),
     Undone(

@@ -104,7 +104,7 @@ class QuestionWire(Wire):
         for line in lines:
             if not line.startswith(b"re:"):
                 raise BackendError(f"{line!r} is no answer")
-            self.member.settle(line)
+            self.connection.settle(line)
         return None
 
 

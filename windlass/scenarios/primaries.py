@@ -1,8 +1,9 @@
 """Redis and PostgreSQL behind one name that leads to the primary: failovers, after which the old server
 lives on and says "not me", directly or by a pooler; and connections that what lies between has forgotten.
 
-Each of these is over within a bound. It is counted from what happened and not from what the pool says: until
-then a caller may hear of it, afterwards nobody does. What was acknowledged is on the primary, once.
+Each of these is over within a bound, one for each client. It is counted from what happened and not from what
+the pool says: until then a caller may hear of it, afterwards nobody does. What was acknowledged is on the
+primary, once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pools import Pool, suspects
 from pools.simulation import account, watch
 from pools.testing import Account
 from protocols import postgres, redis
+from protocols.postgres import orphans
 from protocols.postgres.simulated import Changes, Database, SimulatedPostgres, declare
 from protocols.postgres.simulated.database import failure
 from protocols.redis.simulated import SimulatedRedis, Store
@@ -30,6 +32,7 @@ NAME: Final = "primary"
 REDIS: Final = 6379
 POSTGRES: Final = 5432
 HOSTS: Final = ("east", "west")
+CLIENTS: Final = ("cache", "books")
 SECONDS: Final = 8.0
 PATIENCE: Final = 0.3
 CONNECT_SECONDS: Final = 0.5
@@ -48,21 +51,21 @@ LOOK: Final = "select id from marks where id = $1"
 
 
 class Troubles:
-    """When something happened, and by when it must be over."""
+    """When something happened, and by when it must be over for each client."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._spans: list[tuple[float, float]] = []
+        self._spans: dict[str, list[tuple[float, float]]] = {client: [] for client in CLIENTS}
 
-    def add(self, seconds: float) -> None:
+    def add(self, client: str, seconds: float) -> None:
         """From now on, for so long."""
-        self._spans.append((self.world.now, self.world.now + seconds))
+        self._spans[client].append((self.world.now, self.world.now + seconds))
 
-    def between(self, begin: float, end: float) -> bool:
-        """Whether anything was the matter then, be it a fault that was drawn."""
+    def between(self, client: str, begin: float, end: float) -> bool:
+        """Whether anything was the matter for this client then, be it a fault that was drawn."""
         acts = [act for act in self.world.acts if act.kind not in HARMLESS]
         drawn = [(act.at, act.at + act.seconds + act.amount + AFTERMATH) for act in acts]
-        return any(first <= end and begin <= last for first, last in (*self._spans, *drawn))
+        return any(first <= end and begin <= last for first, last in (*self._spans[client], *drawn))
 
 
 class Sites:
@@ -118,27 +121,35 @@ class Sites:
         """Where the name leads from now on."""
         self.world.network.names[NAME] = [self.world.hosts[self.primary].address]
 
-    def fail_over(self) -> float:
+    def fail_over(self) -> dict[str, float]:
         """The other one is the primary, and the name says so a moment later; when all of that is over."""
         late = self.random.uniform(0.0, NAME_LATE)
         self.primary = HOSTS[1 - HOSTS.index(self.primary)]
         self.part()
         self.world.at(self.world.now + late, self.name_leads)
-        return late + suspects.RENEW_SECONDS + CONNECT_SECONDS + MARGIN
+        return dict.fromkeys(CLIENTS, late + suspects.RENEW_SECONDS + CONNECT_SECONDS + MARGIN)
 
-    def forget(self) -> float:
+    def forget(self) -> dict[str, float]:
         """What lies between has forgotten every connection. Who waits in vain tells of the others, which have
-        their time to answer."""
-        for client in ("cache", "books"):
+        their time to answer. PostgreSQL's own connection meanwhile stays one of the pool's, until the server
+        has answered a CancelRequest or has had its time to.
+        """
+        for client in CLIENTS:
             self.world.act("forget", f"{client}>{self.primary}")
-        return 2 * PATIENCE + suspects.PROBE_SECONDS + CONNECT_SECONDS + MARGIN
+        over = 2 * PATIENCE + CONNECT_SECONDS + MARGIN
+        return {
+            "cache": over + suspects.PROBE_SECONDS,
+            "books": over + max(suspects.PROBE_SECONDS, orphans.LINGER_SECONDS),
+        }
 
     def happen(self) -> None:
         """Something, and the next thing when it is over."""
         world = self.world
-        what: Callable[[], float] = self.random.choice((self.fail_over, self.forget))
-        over = what()
-        self.troubles.add(over)
+        what: Callable[[], dict[str, float]] = self.random.choice((self.fail_over, self.forget))
+        bounds = what()
+        for client, seconds in bounds.items():
+            self.troubles.add(client, seconds)
+        over = max(bounds.values())
         world.note(f"{what.__name__}, to be over in {over:g} s")
         if world.now + over < SECONDS:
             world.at(world.now + over + self.random.uniform(0.2, 1.5), self.happen)
@@ -173,7 +184,7 @@ class Client:
         if error is None:
             if writes:
                 self.done.add(mark)
-        elif self.host.loop.draining or self.sites.troubles.between(since, world.now):
+        elif self.host.loop.draining or self.sites.troubles.between(self.host.name, since, world.now):
             world.count("in trouble")
         else:
             world.fail(f"{mark} has failed though all is well again: {error!r}")

@@ -1,4 +1,4 @@
-"""The client's side of one connection, driven by a pool's member: requests out, responses in, in order.
+"""The client's side of one connection of a pool: requests out, responses in, in order.
 
 Rules:
 1. A response that is complete in the input settles its unit at once. A longer one is gathered, or goes
@@ -203,7 +203,7 @@ class HttpWire(Wire):
 
     def start(self) -> Expectation | None:
         """HTTP has no greeting."""
-        self._host_line = self._hosts[str(self.member.backend.address)]
+        self._host_line = self._hosts[str(self.connection.backend.address)]
         return super().start()
 
     # -- requests ----------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class HttpWire(Wire):
             self._upload = upload
             self.writable = False
             upload.body.attach_receiver(self.transport.scope)
-            self.member.wake()
+            self.connection.wake()
 
     def _pump(self) -> None:
         """Move the upload on."""
@@ -252,7 +252,7 @@ class HttpWire(Wire):
             "the request's body came to no good end; the connection was closed in the middle of it"
         )
         lost.__cause__ = error
-        self.member.break_off(lost)
+        self.connection.break_off(lost)
 
     def _waiting(self) -> Expectation:
         """What to read and what to be told, as things stand: the one place that says so once a body moves."""
@@ -279,12 +279,12 @@ class HttpWire(Wire):
     def _read_heads(self) -> Expectation | None:
         """Settle what is complete in the input. The hot path of a client."""
         transport = self.transport
-        member = self.member
+        connection = self.connection
         data = transport.input
         heads = self._heads
         size = len(data)
         start = 0
-        work = member.current
+        work = connection.current
         while start < size:
             if work is None:
                 raise BadResponse(f"the backend sent {bytes(data[start : start + 64])!r} unasked")
@@ -321,7 +321,7 @@ class HttpWire(Wire):
                 transport.input = b""
             elif not reusable:
                 transport.consume(start)
-            work = member.settle(None if work.settled else unit.whole(head, body), reusable)
+            work = connection.settle(None if work.settled else unit.whole(head, body), reusable)
             if not reusable:
                 return None
         transport.input = b""
@@ -365,7 +365,7 @@ class HttpWire(Wire):
             head = parse_response_head(data, start, self._limits, method, self._scanned)
         except BadResponse:
             if _speaks_tls(data, start):
-                where = self.member.backend.address
+                where = self.connection.backend.address
                 raise BadResponse(
                     f"{where} speaks TLS, and was spoken to without; write https://{where}"
                 ) from None
@@ -387,7 +387,7 @@ class HttpWire(Wire):
         unit: HttpUnit[Any] = work.unit
         self._channel = channel = BodyChannel()
         channel.attach_sender(self.transport.scope)
-        self.member.answer(unit.begun(self._head, channel))
+        self.connection.answer(unit.begun(self._head, channel))
         return channel
 
     def _read_body(self) -> Expectation | None:
@@ -397,7 +397,7 @@ class HttpWire(Wire):
         pieces: list[bytes] = []
         transport.consume(decoder.feed(transport.input, 0, pieces))
         if channel is None:
-            work = self.member.current
+            work = self.connection.current
             assert work is not None
             if work.unit.streamed and not work.settled:  # only now: what is no body is no answer either
                 channel = self._stream(work)
@@ -416,7 +416,7 @@ class HttpWire(Wire):
             # The reader's pace is not the backend's fault; but a forgotten body must not hold it for ever.
             self.deadline = transport.scope.now + READER_SECONDS
         elif transport.ended:
-            self.member.close(ConnectionResetError(self._cut_short(decoder)))
+            self.connection.close(ConnectionResetError(self._cut_short(decoder)))
         elif pieces or self.deadline == NEVER:
             self.deadline = transport.scope.now + self._body_timeout
         return self._waiting()
@@ -430,7 +430,7 @@ class HttpWire(Wire):
 
     def _gather(self, pieces: list[bytes], decoder: BodyDecoder) -> bool:
         """Keep the pieces, or skip them if nobody waits; false if that was given up with the connection."""
-        work = self.member.current
+        work = self.connection.current
         assert work is not None
         if not work.settled:
             if decoder.received > self._gather_max:
@@ -444,7 +444,7 @@ class HttpWire(Wire):
         if self._skipped <= SKIP_MAX and self._left(decoder) <= SKIP_MAX:
             return True
         self._forget()
-        self.member.finish(reusable=False)
+        self.connection.finish(reusable=False)
         return False
 
     def _left(self, decoder: BodyDecoder) -> int:
@@ -458,7 +458,7 @@ class HttpWire(Wire):
             return self._end_body(decoder)
         if not 0 < self._left(decoder) <= SKIP_MAX:
             self._forget()
-            self.member.finish(reusable=False)
+            self.connection.finish(reusable=False)
             return None
         self._channel = None
         self.deadline = self.transport.scope.now + self._body_timeout
@@ -467,8 +467,8 @@ class HttpWire(Wire):
     def _end_body(self, decoder: BodyDecoder) -> Expectation:
         head, channel, pieces = self._head, self._channel, self._pieces
         assert head is not None
-        member = self.member
-        work = member.current
+        connection = self.connection
+        work = connection.current
         assert work is not None
         reusable = head.keep_alive and self._upload is None and not self.transport.ended
         self._forget()
@@ -476,10 +476,10 @@ class HttpWire(Wire):
             channel.trailers = decoder.trailers
             channel.close()
         if work.settled:
-            member.settle(None, reusable)
+            connection.settle(None, reusable)
         else:
             unit: HttpUnit[Any] = work.unit
-            member.settle(unit.whole(head, b"".join(pieces), decoder.trailers), reusable)
+            connection.settle(unit.whole(head, b"".join(pieces), decoder.trailers), reusable)
         return ANYTHING  # what is in the input already comes at once
 
     def _forget(self) -> None:
@@ -491,15 +491,15 @@ class HttpWire(Wire):
     def _switch(self, work: Work[Any], head: ResponseHead) -> Expectation | None:
         if self._upload is not None:
             raise BadResponse("the backend switches protocols in the middle of a request")
-        pool = self.member.pool
+        pool = self.connection.pool
         refusal = pool.tunnels.refusal(pool)
         if refusal is not None:
-            self.member.break_off(refusal)
+            self.connection.break_off(refusal)
             return None
         unit: HttpUnit[Any] = work.unit
         value, protocol = unit.switched(head)
-        self.member.answer(value)
-        self.member.hand_over(protocol)
+        self.connection.answer(value)
+        self.connection.hand_over(protocol)
         return None
 
     # -- what else happens -------------------------------------------------------------------------------
@@ -527,7 +527,7 @@ class HttpWire(Wire):
 
     def abandoned(self, work: Work[Any]) -> None:
         """Nobody wants the answer: let its body go by."""
-        if work is self.member.current:
+        if work is self.connection.current:
             self._pieces.clear()
 
     def closed(self, error: BaseException | None) -> None:

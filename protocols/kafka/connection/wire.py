@@ -1,4 +1,4 @@
-"""One broker's connection, driven by a pool's member: requests out, answers in, in order.
+"""A pool's connection to one broker: requests out, answers in, in order.
 
 Rules:
 1. A broker answers in the order of the requests. An answer with another correlation id than the first that is
@@ -76,7 +76,7 @@ class KafkaWire(Wire):
 
     def start(self) -> Expectation | None:
         """Begin the handshake."""
-        address = self.member.backend.address
+        address = self.connection.backend.address
         self._greeting = greet(self.login, address, doubtful=address in self.doubts)
         self._write(*next(self._greeting))
         return ANYTHING
@@ -85,10 +85,10 @@ class KafkaWire(Wire):
         """The request. Raises `BrokerTooOld`, which fails this unit alone."""
         unit = work.unit
         request = unit.request
-        version = version_for(request.api, self.offered, self.member.backend.address, request.newest)
+        version = version_for(request.api, self.offered, self.connection.backend.address, request.newest)
         self._write(request, version, unit.answered)
         if not unit.answered:
-            self.member.wake()
+            self.connection.wake()
 
     def _write(self, request: Request[Any], version: int, answered: bool = True) -> None:
         self._correlation = correlation = (self._correlation + 1) & 0x7FFFFFFF
@@ -98,9 +98,9 @@ class KafkaWire(Wire):
 
     def wakeup(self) -> Expectation | None:
         """What has no answer is done when it is written and what was before it is."""
-        member = self.member
-        while (work := member.current) is not None and not work.unit.answered:
-            member.settle(None)
+        connection = self.connection
+        while (work := connection.current) is not None and not work.unit.answered:
+            connection.settle(None)
         return None
 
     # -- receiving -------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class KafkaWire(Wire):
                 break
             self._answer(_size.unpack_from(data, at + 4)[0], bytes(memoryview(data)[at + 8 : end]))
             at = end
-            if self.member.over:
+            if self.connection.over:
                 return None
         if at:
             self.transport.consume(at)
@@ -129,18 +129,19 @@ class KafkaWire(Wire):
 
     def _answer(self, correlation: int, body: bytes) -> None:
         if not self._expected:
-            raise BadMessage(f"{self.member.backend.address} sent an answer that nothing had asked for")
+            raise BadMessage(f"{self.connection.backend.address} sent an answer that nothing had asked for")
         expected, request, version = self._expected.popleft()
         if correlation != expected:
             raise BadMessage(
-                f"{self.member.backend.address} answered request {correlation} where {expected} was to come"
+                f"{self.connection.backend.address} answered request {correlation} where {expected} "
+                "was to come"
             )
         if self._greeting is not None:
             self._greet(body)
             return
         self._answers += 1
-        work = self.member.current
-        self.member.settle(None if work is None or work.settled else decode(request, version, body))
+        work = self.connection.current
+        self.connection.settle(None if work is None or work.settled else decode(request, version, body))
         self.wakeup()
 
     def _greet(self, body: bytes) -> None:
@@ -149,14 +150,14 @@ class KafkaWire(Wire):
             self._write(*self._greeting.send(body))
         except StopIteration as done:
             self._greeting = None
-            self.doubts.discard(self.member.backend.address)
+            self.doubts.discard(self.connection.backend.address)
             self.offered, lifetime = done.value
             if lifetime:
-                self.deadline = self.member.pool.loop.now + RENEWED * lifetime
-            self.member.ready()
+                self.deadline = self.connection.pool.loop.now + RENEWED * lifetime
+            self.connection.ready()
 
     def _not_kafka(self, start: bytes, length: int) -> BadMessage:
-        address = self.member.backend.address
+        address = self.connection.backend.address
         if start.startswith(TLS_ALERT):
             return BadMessage(f"{address} answers with TLS: give the pool tls=ssl.create_default_context()")
         return BadMessage(
@@ -168,7 +169,7 @@ class KafkaWire(Wire):
 
     def ended(self) -> Expectation | None:
         """An end that says something about the listener."""
-        address = self.member.backend.address
+        address = self.connection.backend.address
         if self._greeting is not None:
             self.doubts.discard(address)
             raise BadMessage(
@@ -177,11 +178,13 @@ class KafkaWire(Wire):
             )
         if not self._answers and self.login is None:
             self.doubts.add(address)
-            self.member.close(ConnectionResetError(f"{address} closed the connection at the first request"))
+            self.connection.close(
+                ConnectionResetError(f"{address} closed the connection at the first request")
+            )
         return None
 
     def timeout(self) -> Expectation | None:
         """Our time is nearly over: whatever comes next goes over a new connection."""
         self.deadline = NEVER
-        self.member.retire()
+        self.connection.retire()
         return None

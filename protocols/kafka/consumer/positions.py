@@ -153,8 +153,7 @@ class Position:
         self.done = self.delivered
 
     def stored(self, offset: int) -> None:
-        """The group has stored that what is before this is finished; perhaps less than before, after a seek.
-        """
+        """The group has stored that what is before this is finished: less than before, after a seek."""
         self.committed = offset
 
     def pause(self) -> None:

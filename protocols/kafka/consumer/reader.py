@@ -227,8 +227,7 @@ class Reader:
             position.at(ready[self._start].offset, behind)
 
     def cut(self) -> None:
-        """Deliver nothing more of what is in place; the reader has still to finish what it was given of it.
-        """
+        """Deliver nothing more of what is in place; the reader has still to finish what it has of it."""
         self.mark()
         if self._position is not None:
             self._behind = self._position.delivered

@@ -127,8 +127,7 @@ CODE_EVENTS: Final[Mapping[int, Event]] = {
 
 
 class GroupSettings(msgspec.Struct, frozen=True):
-    """How a member takes part. Times in seconds. Raises `ValueError` or `TypeError` for what makes no sense.
-    """
+    """How a member takes part. Times in seconds. Raises `ValueError` or `TypeError` for wrong ones."""
 
     group: str
     topics: tuple[str, ...]

@@ -186,6 +186,10 @@ class Batch:
         self.partition.sent = None
         self.cause = cause
 
+    def blame(self, cause: BaseException) -> None:
+        """Why it has not been written yet."""
+        self.cause = cause
+
     def doubt(self) -> None:
         """It may have been written."""
         self.maybe_written = True

@@ -405,9 +405,13 @@ class KafkaPool(Machine[Any]):
     def _not_there(self, topic: Topic, code: int, now: float) -> None:
         """A topic that is not there yet is asked for again; one that stays away fails what waits for it."""
         error = error_of(code, about=topic.name)
-        since = topic.missing(error, now)
-        impatient = code == Code.UNKNOWN_TOPIC_OR_PARTITION and now >= since + TOPIC_PATIENCE
-        if not error.retriable or impatient:
+        if code == Code.UNKNOWN_TOPIC_OR_PARTITION:
+            missing = topic.missing(now, TOPIC_PATIENCE)
+        else:
+            missing = False
+            topic.exists()
+        topic.refused(error)
+        if missing or not error.retriable:
             batches = list(topic.batches)
             live = sum(batch.live for batch in batches)
             if live:

@@ -131,9 +131,8 @@ class Delivery:
             del self.busy[partition]
         for partition in leaders.pop(-1, ()):
             if partition.queue[0].cause is None:
-                partition.queue[0].cause = error_of(
-                    Code.LEADER_NOT_AVAILABLE, about=f"{partition.topic}/{partition.index}"
-                )
+                about = f"{partition.topic}/{partition.index}"
+                partition.queue[0].blame(error_of(Code.LEADER_NOT_AVAILABLE, about=about))
             self._pool.cluster.refresh()
         for node, partitions in leaders.items():
             self._send_to(node, partitions)

@@ -5,6 +5,8 @@ Rules:
 1. A partition that was named is taken; else the key decides, as in Java's client; else the topic's sticky
    partition, which moves on after `STICKY_BYTES`, to one whose leader is there and answers (KIP-794).
 2. Messages that wait for the partitions are routed in the order in which they came.
+3. A topic is missing when the cluster has said so for a while, again and again. An answer that is older than
+   that while says nothing about a topic that was created since.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 from collections.abc import Container, Iterator
 from typing import Final
 
+from actors import NEVER
 from protocols.kafka.protocol.api import TopicMetadata
 
 from .accumulator import NOWHERE, Batch, Hook, Partition
@@ -32,10 +35,11 @@ class Topic:
     """One topic's partitions, as far as they are known."""
 
     __slots__ = (
+        "_missing_heard",
+        "_missing_since",
         "_source",
         "count",
         "holding",
-        "missing_since",
         "name",
         "partitions",
         "sticky",
@@ -50,7 +54,8 @@ class Topic:
         self.sticky: Partition | None = None  # where messages without a key go now
         self.sticky_bytes = 0  # how many more
         self.holding: Batch | None = None  # what waits for the partitions
-        self.missing_since: float | None = None  # the cluster says that there is no such topic
+        self._missing_heard = -NEVER  # when the cluster last said that there is no such topic
+        self._missing_since = 0.0  # when it began to say so
 
     def __repr__(self) -> str:
         return f"<Topic {self.name}, {self.count} partitions>"
@@ -59,7 +64,7 @@ class Topic:
         """Take what the cluster says of it. `alive`: the brokers that there are. Returns what waits for
         partitions that are there no more, and has never been sent.
         """
-        self.missing_since = None
+        self.exists()
         by_index = {partition.index: partition for partition in known.partitions}
         self.count = len(by_index)
         if self.sticky is not None and self.sticky.index >= self.count:
@@ -83,13 +88,21 @@ class Topic:
         holding, self.holding = self.holding, None
         return holding
 
-    def missing(self, error: Exception, now: float) -> float:
-        """The cluster says that there is no such topic. Returns since when (monotonic seconds)."""
-        if self.missing_since is None:
-            self.missing_since = now
+    def refused(self, error: Exception) -> None:
+        """The cluster says why its partitions are not known: the cause, should what waits for them fail."""
         if self.holding is not None:
-            self.holding.cause = error
-        return self.missing_since
+            self.holding.blame(error)
+
+    def exists(self) -> None:
+        """The cluster knows of it."""
+        self._missing_heard = -NEVER
+
+    def missing(self, now: float, patience: float) -> bool:
+        """The cluster says that there is no such topic. Whether it has said so for `patience` seconds."""
+        if now > self._missing_heard + patience:
+            self._missing_since = now
+        self._missing_heard = now
+        return now >= self._missing_since + patience
 
     @property
     def batches(self) -> Iterator[Batch]:

@@ -87,8 +87,7 @@ class TransactionalOptions(ProducerFields["TransactionalPool"], frozen=True, kw_
 
 
 class TransactionalPool(KafkaPool):
-    """What `loop.spawn(pool(…, transactional_id=…))` gives: a producer whose messages belong to transactions.
-    """
+    """What `loop.spawn(pool(…, transactional_id=…))` gives: its messages belong to transactions."""
 
     __slots__ = (
         "_begun",

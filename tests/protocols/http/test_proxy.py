@@ -673,8 +673,8 @@ def test_reprs_for_the_curious() -> None:
         return " ".join(repr(scope.machine) for scope in bench.loop._slots if scope is not None)
 
     assert "<ProxyResponder waiting for the backend>" in shown()
-    (member,) = bench.pool.backends[0].members
-    assert member.current is not None
-    assert repr(member.current.unit) == "<Forward GET /curious>"
+    (connection,) = bench.pool.backends[0].all
+    assert connection.current is not None
+    assert repr(connection.current.unit) == "<Forward GET /curious>"
     bench.say(CHUNKED)
     assert "<ProxyResponder passing on <Channel " in shown()

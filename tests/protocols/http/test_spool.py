@@ -226,7 +226,7 @@ def test_a_client_that_goes_leaves_no_spool(how: str) -> None:
         bench.advance(http.Timeouts().response_sending)
     assert client.closed
     assert all(spool.closed for spool in bench.kernel.spools)
-    assert bench.loop.machines == 3  # the pool, its idle member and the listener
+    assert bench.loop.machines == 3  # the pool, its idle connection and the listener
     assert bench.idle == 1
 
 

@@ -484,7 +484,7 @@ def test_a_pool_that_is_stopped_tells_the_reader_and_the_source() -> None:
 def test_wires_tell_what_they_do() -> None:
     bench = HttpBench()
     bench.open(http.stream("POST", "/", body=BodyChannel()))
-    (member,) = bench.pool.backends[0].members
-    assert repr(member.wire) == "<HttpWire between responses, sending a body>"
+    (connection,) = bench.pool.backends[0].all
+    assert repr(connection.wire) == "<HttpWire between responses, sending a body>"
     bench.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-    assert "receiving <ResponseHead 200" in repr(member.wire)
+    assert "receiving <ResponseHead 200" in repr(connection.wire)

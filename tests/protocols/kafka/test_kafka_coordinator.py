@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import pools
-from actors import DeadlineExceeded, Misuse, deadline
+from actors import DeadlineExceeded, deadline
 from protocols import kafka
 from protocols.kafka import TopicPartition
 from protocols.kafka.group.state import Membership

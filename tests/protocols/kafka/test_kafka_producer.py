@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pools
-from actors import Misuse
 from protocols import kafka
 from protocols.kafka.producer.accumulator import NOWHERE, Batch, Sending, pack, pack_plain
 from protocols.kafka.protocol import api
@@ -345,6 +344,35 @@ def test_a_topic_that_is_not_there_is_waited_for_and_then_said() -> None:
     (last,) = fake.send(b"3", topic="nowhere")
     fake.advance(1)
     assert last.result().offset == 0
+    assert fake.add_up()
+
+
+def test_that_a_topic_was_not_there_long_ago_says_nothing_of_now() -> None:
+    fake = FakeKafka()
+    (early,) = fake.send(b"1", topic="later", timeout=1)
+    fake.advance(60)
+    assert isinstance(early.error, pools.DeadlineExceeded)
+    (late,) = fake.send(b"2", topic="later", timeout=10)
+    fake.advance(1)
+    assert not late.settled  # made this moment, and not known everywhere
+    fake.topics["later"] = [1]
+    fake.advance(1)
+    assert late.result().offset == 0
+    assert fake.add_up()
+
+
+def test_a_topic_without_leaders_is_there() -> None:
+    fake = FakeKafka()
+    (reply,) = fake.send(b"1", topic="made", timeout=30)
+    fake.advance(4)
+    fake.topics["made"] = []
+    fake.advance(1)
+    del fake.topics["made"]
+    fake.advance(3)
+    assert not reply.settled  # the broker that was asked last has not heard of it yet
+    fake.topics["made"] = [1]
+    fake.advance(1)
+    assert reply.result().offset == 0
     assert fake.add_up()
 
 

@@ -341,7 +341,7 @@ def test_it_says_what_it_is() -> None:
     bench = Broker(PLAIN)
     bench.ask()
     bench.accept()
-    wire = next(iter(bench.pool.backends[0].members)).wire
+    wire = next(iter(bench.pool.backends[0].all)).wire
     assert repr(wire) == "<KafkaWire greeting, 1 answers expected>"
     assert repr(PLAIN) == "<Login of walter by PLAIN>"
     assert repr(Call(api.Metadata([]))) == "<Call Metadata>"

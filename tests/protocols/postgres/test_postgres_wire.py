@@ -76,7 +76,7 @@ def test_units_of_one_tick_leave_together_and_are_answered_in_order() -> None:
     assert [reply.result() for reply in (replies[0], replies[2], replies[3])] == [[(1,)], [(3,)], []]
     assert isinstance(replies[1].error, PostgresError)
     assert bench.add_up()
-    assert "0 answers to come" in repr(next(iter(bench.pool.backends[0].members)).wire)
+    assert "0 answers to come" in repr(next(iter(bench.pool.backends[0].all)).wire)
 
 
 @pytest.mark.parametrize(

@@ -265,8 +265,8 @@ def test_a_handshake_that_comes_in_pieces() -> None:
         arrive(b, HELLO[place : place + 1])
     arrive(b, b"+x\r\n")
     assert reply.result() == b"x"
-    member = next(iter(b.pool.backends[0].members))
-    assert repr(member.wire) == "<RedisWire RESP3>"
+    connection = next(iter(b.pool.backends[0].all))
+    assert repr(connection.wire) == "<RedisWire RESP3>"
 
 
 def test_an_end_in_good_order_is_no_news() -> None:

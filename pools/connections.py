@@ -1,11 +1,11 @@
-"""Members: one backend connection each, as an explicit state table.
+"""Connections to backends: each is an explicit state table, and drives one wire.
 
 Rules:
 1. `TABLE` holds every transition there is. An event that a state has no entry for raises `Misuse` and changes
    nothing.
 2. The FIFO of works in flight lives and dies with the connection. Answers settle its head, whatever became of
    the asker: the answer to an orphan is read and dropped, so no answer ever reaches another unit.
-3. Nothing but the FIFO's end makes a member idle. A member whose unit ran past its deadline drains: it takes
+3. Nothing but the FIFO's end makes a connection idle. One whose unit ran past its deadline drains: it takes
    nothing new, lets its living neighbours finish, and is closed when only orphans are left.
 4. There is one way out, `_leave`. What becomes of the units is decided by how far they got; who is to blame,
    by what happened (see `blame`): `ended_by_backend` is set where the backend is what ends the connection.
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .wires import Wire
 
-__all__ = ["TABLE", "Event", "Member", "State", "next_state"]
+__all__ = ["TABLE", "Event", "Connection", "State", "next_state"]
 
 
 READY: Final = State.READY  # an enum's member costs 0.05 µs to look up, and these are for every unit
@@ -58,7 +58,7 @@ IDLE: Final = 1
 SHARING: Final = 2
 
 
-class Member(StreamProtocol):
+class Connection(StreamProtocol):
     """Drives one wire. Made by the pool; wires call the methods under "for the wire"."""
 
     __slots__ = (
@@ -85,7 +85,7 @@ class Member(StreamProtocol):
         "wire",
     )
 
-    drain_phase: ClassVar[int | None] = None  # the pool asks its members itself
+    drain_phase: ClassVar[int | None] = None  # the pool asks its connections itself
     ledger = PARTS  # of what it sends for itself: the exchanges of a unit
 
     def __init__(self, pool: Pool, backend: Backend, wire: Wire, now: float) -> None:
@@ -95,7 +95,7 @@ class Member(StreamProtocol):
         self.transport: Transport = None  # type: ignore[assignment]  # until connected
         self.token = -1
         self.state = State.CONNECTING
-        self.driver: Driver | None = None  # of the unit of several exchanges that holds this member
+        self.driver: Driver | None = None  # of the unit of several exchanges that holds this connection
         self.completed = 0  # units
         self.ended_by_backend = False
         self.heard_at = -NEVER  # when the last bytes came
@@ -109,12 +109,12 @@ class Member(StreamProtocol):
         self._handling = False  # inside a handler, which sees to the rest when it returns
         self._error: BaseException | None = None
         self._successor: StreamProtocol | None = None
-        wire.member = self
+        wire.connection = self
 
     def __repr__(self) -> str:
         orphans = f", {self._orphans} orphans" if self._orphans else ""
         return (
-            f"<Member {self.backend.address} {self.state.value}, {self.in_flight} in flight{orphans}, "
+            f"<Connection {self.backend.address} {self.state.value}, {self.in_flight} in flight{orphans}, "
             f"{self.completed} done>"
         )
 
@@ -165,7 +165,7 @@ class Member(StreamProtocol):
     def ready(self) -> None:
         """The handshake is done."""
         self.state = next_state(self.state, Event.GREETED)
-        self.pool.member_ready(self)
+        self.pool.connection_ready(self)
         if not self._handling:
             self.update()
 
@@ -333,7 +333,7 @@ class Member(StreamProtocol):
         self.transport.scope.wake()
 
     def exchange(self, work: Work[Any]) -> None:
-        """Send a part of the unit of several exchanges that holds this member."""
+        """Send a part of the unit of several exchanges that holds this connection."""
         work.owner = self
         work.stage = EXCHANGE
         self.backend.in_flight += 1
@@ -388,7 +388,7 @@ class Member(StreamProtocol):
         self.pool.end_of(work.unit)
 
     def update(self) -> None:
-        """See that this member is on the right list, and the pool awake if something waits for it."""
+        """See that this connection is on the right list, and the pool awake if something waits for it."""
         count = len(self._fifo)
         place = NOWHERE
         if self.driver is not None and count == 0:
@@ -549,7 +549,7 @@ class Member(StreamProtocol):
             unsent = self._count_unsent()
         if before is not State.CONNECTING and before is not State.HANDED_OVER:
             self._tell_wire(error)
-        self.pool.member_gone(self, before, error, asked=self.in_flight > unsent)
+        self.pool.connection_gone(self, before, error, asked=self.in_flight > unsent)
         self._settle_flight(error, unsent)
 
     def _tell_wire(self, error: BaseException | None) -> None:
@@ -633,7 +633,7 @@ class Member(StreamProtocol):
         return expectation
 
     def wakeup(self, transport: Transport) -> Outcome:
-        """For the unit that holds this member, and for the wire."""
+        """For the unit that holds this connection, and for the wire."""
         if self.over:
             return Stop(self._error)
         self._handling = True
