@@ -29,7 +29,6 @@ from .messages import Push, RecordMetadata
 
 __all__ = [
     "EPOCH_MAX",
-    "NOWHERE",
     "SMALL",
     "Batch",
     "Hook",
@@ -77,7 +76,7 @@ class Sending(Reply[RecordMetadata]):
 
 
 class Batch:
-    """Messages for one partition; for `NOWHERE` while it is not known which ones the topic has."""
+    """Messages for one partition; for `Topics.nowhere` while the topic's partitions are not known."""
 
     __slots__ = (
         "bytes",
@@ -317,10 +316,6 @@ class Partition:
         self.sequence = 0
         if self.epoch > EPOCH_MAX:
             self.producer = -1
-
-
-NOWHERE: Final = Partition("", -1, random.Random(0))
-"""Where batches belong that wait for their topic's partitions. Never sent to."""
 
 
 def pack(works: list[Sending], clock: float) -> tuple[bytearray, int, int]:

@@ -29,7 +29,7 @@ from protocols.kafka.codes import Code
 from protocols.kafka.errors import MessageTooLarge, error_of, twin
 from protocols.kafka.records.compression import Codec
 
-from .accumulator import NOWHERE, SMALL, Batch, Partition, Sending, same_stamp_until, stamp_of
+from .accumulator import SMALL, Batch, Partition, Sending, same_stamp_until, stamp_of
 from .messages import RECORD_OVERHEAD, Push, RecordMetadata, check
 from .sender import Delivery, Gate
 from .topics import LEGAL_NAME, Topic, Topics
@@ -102,7 +102,6 @@ class KafkaPool(Machine[Any]):
         "_refreshes_seen",
         "_stopped",
         "_swept_until",
-        "batches",
         "cluster",
         "delivery",
         "held",
@@ -132,7 +131,7 @@ class KafkaPool(Machine[Any]):
         self._swept_until = 0.0  # not to be looked at again before
         self._failed: Counter[str] = Counter()
         self.held = 0  # bytes, and `OBJECT_BYTES` for each
-        self.submitted = self.succeeded = self.batches = 0
+        self.submitted = self.succeeded = 0
 
     def __repr__(self) -> str:
         state = "stopped" if self._stopped else "draining" if self.draining_now else "open"
@@ -252,7 +251,7 @@ class KafkaPool(Machine[Any]):
         return self._failed_at_once(unit, error, now, due)
 
     def _failed_at_once(self, unit: Push, error: PoolError, now: float, due: float) -> Reply[RecordMetadata]:
-        work = Sending(unit, Batch(NOWHERE, now, self._cancelled), now, due)
+        work = Sending(unit, Batch(self.topics.nowhere, now, self._cancelled), now, due)
         work.fail(error)
         self.submitted += 1
         self._failed[type(error).__name__] += 1
@@ -320,7 +319,7 @@ class KafkaPool(Machine[Any]):
             failed=dict(self._failed),
             waiting=self.waiting,
             held_bytes=self.held,
-            batches=self.batches,
+            batches=self.delivery.written,
             requests=self.delivery.sent,
             on_the_way=len(self.delivery.requests),
             retried=self.delivery.retried,
@@ -457,7 +456,6 @@ class KafkaPool(Machine[Any]):
         """A batch was written, its first message at `offset`; `timestamp` is the broker's, or -1."""
         self.held -= batch.bytes + OBJECT_BYTES * batch.live
         self.succeeded += batch.live
-        self.batches += 1
         topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
         step, plain = 1 if offset >= 0 else 0, batch.plain
         stamp, until = timestamp, NEVER if timestamp >= 0 else -NEVER

@@ -87,6 +87,7 @@ class Delivery:
         "retried",
         "sent",
         "split",
+        "written",
     )
 
     def __init__(self, pool: KafkaPool, gate: Gate | None) -> None:
@@ -99,7 +100,7 @@ class Delivery:
         self.identity: tuple[int, int] | None = None if pool.options.idempotent else (-1, -1)
         self._identifying: Reply[InitProducerIdResponse] | None = None
         self._identity_retry = retry(pool.scope.kernel.random())
-        self.sent = self.retried = self.split = self.epochs = 0
+        self.sent = self.retried = self.split = self.epochs = self.written = 0
 
     def __repr__(self) -> str:
         return f"<Delivery to {len(self.busy)} partitions, {len(self.requests)} requests on their way>"
@@ -248,6 +249,7 @@ class Delivery:
         self._judge(batch, verdict, error, now)
 
     def _written(self, batch: Batch, offset: int, timestamp: int) -> None:
+        self.written += 1
         batch.partition.written(batch.count)
         self._pool.succeed(batch, offset, timestamp)
 

@@ -19,7 +19,7 @@ from typing import Final
 from actors import NEVER
 from protocols.kafka.protocol.api import TopicMetadata
 
-from .accumulator import NOWHERE, Batch, Hook, Partition
+from .accumulator import Batch, Hook, Partition
 from .messages import Push
 from .partitioner import partition_for
 
@@ -37,6 +37,7 @@ class Topic:
     __slots__ = (
         "_missing_heard",
         "_missing_since",
+        "_nowhere",
         "_source",
         "count",
         "holding",
@@ -46,8 +47,9 @@ class Topic:
         "sticky_bytes",
     )
 
-    def __init__(self, name: str, source: random.Random) -> None:
+    def __init__(self, name: str, source: random.Random, nowhere: Partition) -> None:
         self.name = name
+        self._nowhere = nowhere
         self._source = source
         self.partitions: list[Partition] = []  # all that there ever were
         self.count = 0  # how many there are: a topic that was made anew may have fewer
@@ -80,7 +82,7 @@ class Topic:
     def held(self, now: float, on_cancel: Hook) -> Batch:
         """What is held until the partitions are known, to take one more message."""
         if self.holding is None:
-            self.holding = Batch(NOWHERE, now, on_cancel)
+            self.holding = Batch(self._nowhere, now, on_cancel)
         return self.holding
 
     def release(self) -> Batch | None:
@@ -141,10 +143,12 @@ class Topic:
 class Topics(dict[str, Topic]):
     """All topics that somebody has written to, by name."""
 
-    __slots__ = ("_missing", "_source")
+    __slots__ = ("_missing", "_source", "nowhere")
 
     def __init__(self, source: random.Random) -> None:
         super().__init__()
+        self.nowhere = Partition("", -1, source)
+        """Where batches belong that wait for their topic's partitions. Nothing is sent there."""
         self._missing: dict[str, None] = {}  # of them, those that are not there, the oldest news first
         self._source = source
 
@@ -161,7 +165,7 @@ class Topics(dict[str, Topic]):
 
     def add(self, name: str) -> Topic:
         """A topic of which nothing is known yet."""
-        topic = self[name] = Topic(name, self._source)
+        topic = self[name] = Topic(name, self._source, self.nowhere)
         return topic
 
     def missing(self, name: str) -> str | None:

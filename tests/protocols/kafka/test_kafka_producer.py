@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import pools
 from protocols import kafka
-from protocols.kafka.producer.accumulator import NOWHERE, Batch, Sending, pack, pack_plain
+from protocols.kafka.producer.accumulator import Batch, Partition, Sending, pack, pack_plain
 from protocols.kafka.protocol import api
 from tests.protocols.kafka.fake_kafka import HANG, RESET, FakeKafka, refusing
 
@@ -50,7 +51,7 @@ def test_a_batch_that_has_waited_for_long_keeps_its_timestamps() -> None:
 
 @given(st.lists(st.tuples(st.binary(max_size=300), st.none() | st.binary(max_size=20)), min_size=1))
 def test_the_short_loop_packs_as_the_careful_one(messages: list[tuple[bytes, bytes | None]]) -> None:
-    batch = Batch(NOWHERE, 0.0, lambda batch, work: None)
+    batch = Batch(Partition("t", 0, random.Random(0)), 0.0, lambda batch, work: None)
     works = [
         Sending(kafka.message("t", value, key), batch, 1000.0 + number / 7, 2000.0)
         for number, (value, key) in enumerate(messages)
