@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeVar, cast
 
 import msgspec
 
 from actors import NEVER, Address, Machine, Outcome, Reply, Scope, Spec, TcpAddress, Timeout
-from pools import Backend, BackendDown, Pool, PoolStatistics
+from pools import BackendDown, Endpoint, Pool, PoolStatistics
+from pools.pool import PoolSpec
 
 from . import retrying
 from .connection.sasl import Login
@@ -72,6 +73,12 @@ class BrokerPool(Pool):
     __slots__ = ()
 
     drain_phase = None  # type: ignore[assignment]  # another machine's, unlike other pools
+
+
+class BrokerSpec(PoolSpec, frozen=True):
+    """Describes one."""
+
+    runs = BrokerPool
 
 
 class ClusterSpec(Spec["Cluster"], frozen=True):
@@ -289,9 +296,9 @@ class Cluster(Machine["Cluster"]):
 
     def _open(self, addresses: tuple[TcpAddress, ...], name: str) -> BrokerPool:
         settings = self.settings
-        pool = BrokerPool(
+        pool = BrokerSpec(
             lambda: KafkaWire(settings.client, settings.login, self._doubts, settings.answer_bytes),
-            [Backend(address, settings.tls, address.host) for address in addresses],
+            [Endpoint(address, settings.tls, address.host) for address in addresses],
             connections=1,
             pipeline=PIPELINE,
             timeout=settings.request_timeout,
@@ -299,8 +306,7 @@ class Cluster(Machine["Cluster"]):
             idle_timeout=IDLE_SECONDS,
             name=name,
         )
-        self._scope.spawn(pool)
-        return pool
+        return cast(BrokerPool, self._scope.spawn(pool))
 
 
 def newer(known: TopicMetadata | None, heard: TopicMetadata) -> TopicMetadata:

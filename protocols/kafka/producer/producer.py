@@ -21,7 +21,6 @@ import msgspec
 
 from actors import NEVER, Machine, Outcome, Reply, Scope, Spec, Stop, Timeout
 from actors.options import check_counts, check_seconds
-from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 from protocols.kafka.arguments import SECONDS_MAX
 from protocols.kafka.cluster import ClusterSpec, Settings
@@ -460,16 +459,11 @@ class KafkaPool(Machine[Any]):
         step, plain = 1 if offset >= 0 else 0, batch.plain
         stamp, until = timestamp, NEVER if timestamp >= 0 else -NEVER
         for work in batch.succeeds(self._cancelled_late):
-            if not work._state:
+            if work.pending:
                 if work.since >= until:
                     stamp = stamp_of(work, clock)
                     until = same_stamp_until(stamp, clock) if plain else -NEVER
-                work._value = RecordMetadata(topic, partition, offset, stamp)
-                work._state = VALUE  # as Reply.settle, written out
-                waiters = work._waiters
-                if waiters is not None:
-                    work._waiters = None
-                    work._notify(waiters)
+                work.settle(RecordMetadata(topic, partition, offset, stamp))
             offset += step
 
     def fail(self, batch: Batch, error: Exception) -> None:
@@ -499,7 +493,7 @@ class KafkaPool(Machine[Any]):
 
     def drop(self, batch: Batch, work: Sending, error: Exception) -> None:
         """One message fails, unless somebody who heard of another has cancelled it meanwhile."""
-        if work._state:
+        if not work.pending:
             return
         self.held -= work.unit.size + OBJECT_BYTES
         self._failed[type(error).__name__] += 1
