@@ -116,6 +116,10 @@ class Work(Entry[T]):
             f"<{type(self).__name__} {type(self.unit).__name__} {stage}{'' if self.pending else ', settled'}>"
         )
 
+    def become(self, unit: Unit[T]) -> None:
+        """Be sent as this unit from now on. Its answer is the same."""
+        self.unit = unit
+
     def left(self) -> None:
         """Out of the queue, or an orphan on its connection from now on."""
         self.owner.left(self)
