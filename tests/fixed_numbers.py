@@ -227,7 +227,7 @@ FIXED: dict[str, dict[str, str]] = {
         "ITEM_COST": COST,
         "FIRST_ADDED": WIRE,
     },
-    "protocols.postgres.client": {
+    "protocols.postgres.urls": {
         "PORT": WIRE,
     },
     "protocols.postgres.copy.transfer": {
@@ -305,8 +305,10 @@ FIXED: dict[str, dict[str, str]] = {
         "COPY_DATA": WIRE,
         "SENT_ALL": WIRE,
     },
-    "protocols.redis.client": {
+    "protocols.redis.urls": {
         "PORT": WIRE,
+    },
+    "protocols.redis.client": {
         "PIPELINE": OPTION,
         "QUEUE": OPTION,
     },

@@ -35,13 +35,14 @@ from pools import (
     Wire,
 )
 
-from .client import PIPELINE, QUEUE, RedisPool, RedisPoolOptions, parse_url
+from .client import PIPELINE, QUEUE, RedisPool, RedisPoolOptions
 from .codec import REPLY_BYTES_MAX, encode
 from .errors import BadReply, CrossSlot, RedisError
 from .everywhere import MERGES, check_place, full_name
 from .handshake import Login
 from .slots import SLOTS, key_slot, parse_redirect, parse_slots, slot_of
 from .units import Command, Idempotent, Part, Pipeline, RedisUnit, Several, unexpected
+from .urls import parse_url
 from .wire import RedisWire
 
 __all__ = ["Cluster", "cluster"]
