@@ -12,7 +12,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from actors import Outcome, Reply, Scope, Stop
 from actors.options import check_counts
@@ -28,6 +28,7 @@ from .wire import RedisWire
 
 __all__ = ["RedisPool", "pool"]
 
+P = TypeVar("P", covariant=True)
 T = TypeVar("T")
 
 PIPELINE: Final = 1024  # units in flight on one connection
@@ -57,10 +58,10 @@ class RedisPool(Pool[Redis]):
 
     __slots__ = ("_endpoint", "_lanes", "_wire", "options")
 
-    options: RedisPoolOptions
+    options: RedisPoolOptions[Any]
 
     def __init__(
-        self, options: RedisPoolOptions, wire: Callable[..., Wire], endpoint: Endpoint, scope: Scope
+        self, options: RedisPoolOptions[Any], wire: Callable[..., Wire], endpoint: Endpoint, scope: Scope
     ) -> None:
         super().__init__(options, wire, [endpoint], scope, str(endpoint.address))
         self._endpoint = endpoint
@@ -103,8 +104,10 @@ class RedisPool(Pool[Redis]):
         super().stopped(scope, error)
 
 
-class RedisPoolOptions(PoolOptions["RedisPool"], frozen=True, kw_only=True):
-    """What `redis.pool` takes besides the options of every pool, or has by another default."""
+class RedisPoolOptions(PoolOptions[P], Generic[P], frozen=True, kw_only=True):
+    """What `redis.pool` and `redis.cluster` take besides the options of every pool, or have by another
+    default.
+    """
 
     username: str = ""
     """Goes before the URL's."""
@@ -140,7 +143,7 @@ class RedisPoolOptions(PoolOptions["RedisPool"], frozen=True, kw_only=True):
         return Login(self.username, self.password, 0, self.name or "")
 
 
-class RedisPoolSpec(RedisPoolOptions, frozen=True):
+class RedisPoolSpec(RedisPoolOptions["RedisPool"], frozen=True):
     """A pool of connections to one server, for `loop.spawn`. `url`:
     `redis://user:password@host:port/database`, `rediss://…` for TLS, `unix:///path?db=0`.
 
