@@ -39,7 +39,7 @@ from .exchanges import Driver, Exchange, Exchanges
 from .ledger import PARTS, fail_all
 from .states import TABLE, Event, State, next_state
 from .suspects import leave, suspect_after_cancel, suspect_others
-from .units import ABANDONED, EXCHANGE, SENT, Work, named, not_sent, too_late
+from .units import ABANDONED, EXCHANGE, SENT, Unit, Work, named, not_sent, too_late
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -196,9 +196,10 @@ class Connection(StreamProtocol):
         elif not self._handling:
             self.update()
 
-    def take_back(self) -> None:
+    def take_back(self, instead: Unit[Any] | None = None) -> None:
         """The current unit was certainly not executed, and not by its own fault: back into the queue, unless
-        its asker has gone. Not for an exchange of a unit that holds the connection: `fail` that.
+        its asker has gone, from now on as the unit `instead` if that is given. Not for an exchange of a unit
+        that holds the connection: `fail` that.
 
         The wire sees to it that this has an end (`Work.attempts`).
         """
@@ -207,6 +208,8 @@ class Connection(StreamProtocol):
         work = self._take_current()
         if not work.settled:
             self.pool.ledger.take_back()
+            if instead is not None:
+                work.become(instead)
             self.pool.requeue([work])
         if not self._handling:
             self.update()
@@ -300,7 +303,7 @@ class Connection(StreamProtocol):
         for number, work in enumerate(works):
             if not wire.writable or self.state is not READY:
                 return works[number:]
-            if work._state:
+            if not work.pending:
                 continue  # what became of a unit before it has had it cancelled
             work.owner = self
             work.stage = SENT

@@ -48,8 +48,8 @@ wakeup; if it needs another expectation, call `self.connection.wake()` and retur
   it. From `answer` on the unit has no deadline and is not sent again; guard what follows with the wire's own
   `deadline`.
 - `take_back()`: the current unit was certainly not executed, and not by its own fault (the backend has
-  forgotten a prepared statement, say): back to the head of the queue. `Work.attempts` counts how often it was
-  sent.
+  forgotten a prepared statement, say): back to the head of the queue, as another unit if one is given.
+  `Work.attempts` counts how often it was sent.
 - `settle/fail/finish(…, reusable=False)`: the connection is closed after this one; return at once. What is in
   flight behind is treated as after a loss, or, if `spares_behind` is set on the wire, taken back as certainly
   not executed.

@@ -383,7 +383,7 @@ class _Everywhere(Routed[Any]):
 
     def _answered(self, pool: RedisPool, asked: Reply[Any]) -> None:
         self._answers[pool] = asked
-        if len(self._answers) < len(self._asked) or self._state:
+        if len(self._answers) < len(self._asked) or not self.pending:
             return
         failed = next((entry for entry in self._asked if entry[1].error is not None), None)
         if failed is not None:
@@ -454,7 +454,7 @@ class _Whole(Routed[list[Any]]):
 
     def _part_settled(self, part: Reply[None]) -> None:
         self._left -= 1
-        if self._state:
+        if not self.pending:
             return
         if part.error is not None:
             self.router.fail(self, part.error)

@@ -19,7 +19,6 @@ from msgspec.structs import force_setattr
 from actors import Address, Channel, Scope, TcpAddress, parse_address
 from actors.options import check_counts, check_seconds
 from pools import Backend, Endpoint, Pool, PoolOptions
-from protocols.http.codec.errors import BadResponse
 from protocols.http.codec.head import CHUNKED, ResponseHead
 from protocols.http.codec.headers import NO_HEADERS, Headers, HeadersLike
 from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
@@ -30,6 +29,7 @@ from protocols.http.codec.messages import (
     validate_method,
     validate_target,
 )
+from protocols.http.errors import BadResponse
 
 from .wire import BodyChannel, Http, HttpUnit, HttpWire, KeptHeads, Upload
 
