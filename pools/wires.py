@@ -21,11 +21,11 @@ its units and its wire:
                 connection.settle(line)
             return None
 
-    pool = loop.spawn(Pool(LineWire, ["127.0.0.1:7000"], connections=4, pipeline=16))
+    pool = loop.spawn(pools.pool(LineWire, ["127.0.0.1:7000"], connections=4, pipeline=16))
     reply = pool.submit(Ask(b"hello"), timeout=1.0)
 
-The first argument of `Pool` makes one wire per connection: a class, or a function that closes over passwords
-and the like.
+The first argument of `pools.pool` makes one wire per connection: a class, or a function that closes over
+passwords and the like.
 
 **What the `Connection` calls**: `start` once connected, then `send`, `received`, `flushed`, `ended`,
 `wakeup`, `timeout`, and `closed` once at the end. All but `send`, `abandoned`, `goodbye` and `closed` may
