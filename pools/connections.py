@@ -462,7 +462,7 @@ class Connection(StreamProtocol):
             self.close(
                 TimeoutError(
                     f"{self.backend.address} did not finish its handshake in time; does it speak this "
-                    "protocol, and TLS or not as was said?"
+                    "protocol, and does it want TLS or not?"
                 )
             )
             return

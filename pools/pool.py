@@ -247,7 +247,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         self.loop.log.warning(
             "queue full", cause=f"queue full {self.name}", pool=self.name, queued=len(self.queue)
         )
-        return QueueFull(f"{len(self.queue)} units wait for {self.name} already; the unit was not sent")
+        return QueueFull(f"{len(self.queue)} units already wait for {self.name}; the unit was not sent")
 
     def drain(self) -> None:
         """Take no more units, finish those that are there, then stop."""

@@ -20,7 +20,7 @@ from .wire import PostgresWire
 __all__ = ["parse_url", "pool", "settings_of"]
 
 PORT: Final = 5432
-ENCODED: Final = "percent-encode what stands in a password, or give it as password="
+ENCODED: Final = "percent-encode special characters in a password, or give it as password="
 SSL_MODES: Final = ("disable", "require", "verify-full")
 
 
@@ -105,7 +105,7 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Address, dic
     if mode not in SSL_MODES:
         raise ValueError(f"sslmode={mode}; write one of {', '.join(SSL_MODES)}")
     if mode == "disable" and tls is not None:
-        raise ValueError("sslmode=disable, and tls= besides; leave one of them out")
+        raise ValueError("sslmode=disable together with tls=; omit one of them")
     unknown = given.keys() - {"application_name", "options"}
     if unknown or parts.fragment:
         raise ValueError(

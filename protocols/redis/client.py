@@ -32,7 +32,7 @@ PORT: Final = 6379
 PIPELINE: Final = 1024  # units in flight on one connection
 QUEUE: Final = 16384  # units that wait: a pipeline drains them quickly
 NOBODY: Final = Login()
-ENCODED: Final = "percent-encode what stands in a password"
+ENCODED: Final = "percent-encode special characters in a password"
 FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 

@@ -32,7 +32,7 @@ GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
 ADVICE: Final = {
     "certificate is not trusted": "trust its authority with --backend-ca, or write the name it was issued to",
     "does not speak TLS": "write --backend http://… for it",
-    "speaks TLS, and was spoken to without": "write --backend https://… for it",
+    "speaks TLS, but was contacted without it": "write --backend https://… for it",
 }
 DESCRIPTORS_BESIDE: Final = 64  # for what is no connection: logs, the poller, spools of slow clients
 
@@ -267,5 +267,5 @@ def summed_up(in_good_order: bool, server: dict[str, Any], pool: dict[str, Any])
     if in_good_order:
         events().info("stopped", **fields)
     else:
-        events().warning("stopped before all had their answer", **fields)
+        events().warning("stopped before every request had its answer", **fields)
     return 0 if in_good_order else 1

@@ -34,7 +34,7 @@ class Renewal(Machine[int]):
         try:
             self._renew()
         except (OSError, ValueError) as error:
-            scope.loop.log.error("cannot renew; what was there before goes on", reason=str(error))
+            scope.loop.log.error("cannot renew; the previous files stay in use", reason=str(error))
         else:
             scope.loop.log.info("renewed")
         return UNCHANGED

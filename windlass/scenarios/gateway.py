@@ -74,9 +74,9 @@ def compose(host: Host) -> None:
         except DeadlineExceeded:
             return http.text_response("too slow\n", 504)
         except PoolError:
-            return http.text_response("not to be had\n", 502)
+            return http.text_response("not available\n", 502)
         if user.status != 200 or cart.status != 200:
-            return http.text_response("not to be had\n", 502)
+            return http.text_response("not available\n", 502)
         return http.json_response({"user": user.json(), "cart": cart.json()})
 
     @router.get("/health")

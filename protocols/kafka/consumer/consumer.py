@@ -49,8 +49,8 @@ STRANGE_MAX: Final = 4  # times in a row that nobody answers as a broker does; o
 MISSING_SECONDS: Final = 1.0  # between two looks for a topic that is not there
 FINISH_SECONDS: Final = 1.0  # that a drain grants the reader for the messages it is at
 TWO_READERS: Final = (
-    "another flow waits for this consumer's messages, and whoever asks for the next has finished those "
-    "before: give each flow a consumer of its own, or let one reader hand the messages on"
+    "another flow waits for this consumer's messages, and asking for the next message finishes those before "
+    "it: give each flow a consumer of its own, or let one reader hand the messages on"
 )
 MANY: Final = 500  # messages, as max.poll.records of Java's client
 
@@ -275,7 +275,7 @@ class Consumer(Machine["Consumer"]):
         offsets: dict[TopicPartition, int] = {}
         for record in records:
             if not isinstance(record, Record):
-                raise TypeError(f"{record!r:.60} is no record; give what `receive` gave")
+                raise TypeError(f"{record!r:.60} is not a record; give what `receive` returned")
             key = TopicPartition(record.topic, record.partition)
             offsets[key] = max(offsets.get(key, 0), record.offset + 1)
         return self._store(offsets)
@@ -386,7 +386,7 @@ class Consumer(Machine["Consumer"]):
     def _in_group(self) -> Member:
         self._check_spawned()
         if self._member is None:
-            raise Misuse("this consumer has no group to store anything with; give consumer(…, group=…)")
+            raise Misuse("this consumer has no group to store offsets in; give consumer(…, group=…)")
         return self._member
 
     def _own(self, partition: TopicPartition) -> Position:

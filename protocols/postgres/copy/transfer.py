@@ -114,7 +114,7 @@ class Outgoing:
             raise BadMessage("the server has ended a copy before its data had come to its end")
         if self._feed is None:
             return ValueError(
-                "the statement is no COPY FROM STDIN; it was executed, and the data was not used"
+                "the statement is not a COPY FROM STDIN; it was executed, and the data was not used"
             )
         return None
 
