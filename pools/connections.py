@@ -283,7 +283,7 @@ class Connection(StreamProtocol):
         answered.
         """
         if not self._handling:
-            raise Misuse("hand_over() outside of a wire's handler; call wake() and do it in wakeup")
+            raise Misuse("hand_over() outside a wire's handler; call wake() and do it in wakeup")
         self.state = next_state(self.state, Event.UPGRADED)
         self._successor = protocol
         self.pool.tunnels.open(self)

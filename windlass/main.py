@@ -127,7 +127,7 @@ def hush() -> None:
 
 
 def unknown(word: str) -> str:
-    """What to say of a first word that is no command."""
+    """The message for a first word that is not a command."""
     from .arguments import closest
 
     if word.startswith("-"):

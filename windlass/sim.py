@@ -319,7 +319,7 @@ def tell_sides(missing: Sequence[tuple[str, bool]], *, everything: bool) -> str:
 
 
 def keep(path: str, batch: Batch, report: Report) -> None:
-    """Add a line to the seeds that are run for ever after."""
+    """Add a line to the seeds that are always run from now on."""
     found = (report.failure or "").partition("\n")[0]
     kept = {
         "scenario": batch.reference,

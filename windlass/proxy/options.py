@@ -134,7 +134,7 @@ def check(parser: Parser, options: argparse.Namespace) -> None:
     if not any(url.startswith("https:") for url in options.backend):
         for option in ("--backend-ca", "--backend-certificate"):
             if value_of(options, option):
-                parser.fail(f"{option} is for https backends, and there is none")
+                parser.fail(f"{option} is for https backends, but no backend is https")
     for url in options.backend:
         if options.listen == parse_url(url)[0].address:
             parser.fail(

@@ -355,7 +355,7 @@ class Fetcher:
                 partition=position.partition,
                 offset=position.offset,
             )
-            self.reset(position, f"offset {position.offset} is not there any more")
+            self.reset(position, f"offset {position.offset} no longer exists")
         elif answer.error:
             self._refused(position, answer.error, now)
         else:

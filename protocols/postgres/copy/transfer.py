@@ -193,8 +193,8 @@ class Incoming:
             at = end
         if not self._streams and self._size > self._gathered_max:
             self.failure = UnreadableValue(
-                f"a copy of more than {self._gathered_max} bytes; raise result_bytes=, or stream it outside "
-                "of a transaction"
+                f"a copy of more than {self._gathered_max} bytes; raise result_bytes=, "
+                "or stream it outside a transaction"
             )
             self._forget()
         return at
