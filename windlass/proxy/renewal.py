@@ -59,7 +59,7 @@ def on_hangup(loop: Loop, renew: Callable[[], object]) -> Iterator[None]:
 
 def lead_to(fd: int, opened: int) -> None:
     """Have `fd` lead to the file that was `opened` again. It keeps its number, so its writers need not
-    know. What is no file (a pipe) stays as it is."""
+    know. What is not a file (a pipe) stays as it is."""
     try:
         if stat.S_ISREG(os.fstat(opened).st_mode):
             os.dup2(opened, fd, inheritable=False)

@@ -96,7 +96,7 @@ class Sites:
         self.part()
 
     def part(self) -> None:
-        """Who writes, and who does not."""
+        """Which clients write, and which do not."""
         for name, (cache, database) in self.servers.items():
             cache.standby = database.standby = name != self.primary
 
