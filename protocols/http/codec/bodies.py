@@ -152,7 +152,7 @@ class ChunkedDecoder(BodyDecoder):
         self._limits = limits
         self._fault = fault
         self._left = 0
-        self._lenient = fault is BadResponse
+        self._lenient = issubclass(fault, BadResponse)
         self._begun = False  # a chunk was read
         self._size_line = first_size_lenient if self._lenient else first_size
         self._trailer_bytes = 0

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from .errors import BadRequest, BadResponse, HttpError
 from .grammar import (
@@ -48,8 +49,6 @@ from .limits import Limits
 
 __all__ = [
     "CHUNKED",
-    "HEADS_KEPT",
-    "HEAD_KEPT_BYTES",
     "HOP_BY_HOP",
     "UNTIL_CLOSE",
     "RequestHead",
@@ -65,11 +64,6 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 """As a response body's `length`: it ends where the connection does."""
 
-HEADS_KEPT = 512
-HEAD_KEPT_BYTES = 1024
-"""How many parsed heads a server, or a pool, keeps for the case that the same bytes come again, and up to
-which size."""
-
 LEADING_BLANK_LINES_MAX = 2
 """How many CRLF before a request are passed over (RFC 9112 section 2.2 asks for at least one)."""
 CONNECTION_OPTIONS_MAX = 32
@@ -82,8 +76,9 @@ _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELE
 _Special = tuple[tuple[bytes, bytes], ...]
 
 
-class RequestHead(msgspec.Struct, gc=False):
-    """A request's start line and what its headers say about routing and framing."""
+class RequestHead(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A request's start line and what its headers say about routing and framing. Like any object that is one
+    of a kind it can be a key: `Memo` keeps notes by it."""
 
     method: str
     target: str
@@ -107,23 +102,23 @@ class RequestHead(msgspec.Struct, gc=False):
     connection: tuple[bytes, ...]
     """Names in Connection that `forwardable` must strip, beside those it always does."""
     _headers: Headers | None = None
-    forwarded: tuple[object, str, bytes, bool] | None = None
-    """A proxy's note, for a head that comes again: who has made what of it, for a client at which address,
-    and whether that may be sent twice, and before others are answered."""
 
     @property
     def headers(self) -> Headers:
         """All headers, split when first looked at."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers.from_block(self.block)
+            headers = Headers.from_block(self.block)
+            force_setattr(
+                self, "_headers", headers
+            )  # it follows from `block`: nobody can tell the difference
         return headers
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method} {self.target} HTTP/1.{self.minor} {_framing_text(self)}>"
 
 
-class ResponseHead(msgspec.Struct, gc=False):
+class ResponseHead(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A response's status line and what its headers, and the request's method, say about framing."""
 
     status: int
@@ -142,18 +137,16 @@ class ResponseHead(msgspec.Struct, gc=False):
     connection: tuple[bytes, ...]
     """Names in Connection that `forwardable` must strip, beside those it always does."""
     _headers: Headers | None = None
-    forwarded: tuple[object, bytes, bool] | None = None
-    """A proxy's note, for a head that comes again: who has made what of it, and whether it has a Date."""
-    kept_for: float | None = None
-    """A client's note: how many seconds the connection may be idle and still be used, if the backend has
-    said."""
 
     @property
     def headers(self) -> Headers:
         """All headers, split when first looked at."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers.from_block(self.block)
+            headers = Headers.from_block(self.block)
+            force_setattr(
+                self, "_headers", headers
+            )  # it follows from `block`: nobody can tell the difference
         return headers
 
     def __repr__(self) -> str:

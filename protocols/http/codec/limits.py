@@ -6,13 +6,14 @@ Each default lists its precedents, so that the next reader can judge it.
 import msgspec
 from msgspec.structs import asdict
 
-from actors.options import check_counts
-
 __all__ = ["DEFAULT_LIMITS", "Limits"]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one HTTP message may cost. A head over a limit is refused as soon as the excess is seen."""
+    """What one HTTP message may cost. A head over a limit is refused as soon as the excess is seen.
+
+    Raises `TypeError` for a limit that is not a whole number and `ValueError` for a negative one.
+    """
 
     head_bytes: int = 16 * 1024
     """Start line and headers together, else 431. h11 16 K, node.js 16 K, nginx 4 × 8 K, tomcat 8 K."""
@@ -37,7 +38,13 @@ class Limits(msgspec.Struct, frozen=True):
     """Trailer lines. Fewer than headers, as they can only tell what was not known before the body."""
 
     def __post_init__(self) -> None:
-        check_counts(least=0, **{name: most for name, most in asdict(self).items() if most is not None})
+        for name, most in asdict(self).items():
+            if most is None and name == "body_bytes":
+                continue
+            if not isinstance(most, int) or isinstance(most, bool):
+                raise TypeError(f"{name}={most!r:.60}; write a whole number, 0 or more")
+            if most < 0:
+                raise ValueError(f"{name}={most}; write 0 or more")
 
 
 DEFAULT_LIMITS = Limits()

@@ -1,4 +1,4 @@
-"""Requests and responses as programs see them, and their way to bytes.
+"""A response as programs see it, and the way of messages to bytes.
 
 Header names and values are checked when a message is made, never when it is sent: what is sent is either a
 block that a parser validated or one that `Headers` did. Framing belongs to the encoder: it writes
@@ -7,31 +7,28 @@ Content-Length or Transfer-Encoding by the body it was given and leaves out what
 """
 
 import re
-from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
-from urllib.parse import parse_qsl
 
 import msgspec
 
-from actors import Channel, Transport
-
 from .bodies import encode_chunk, encode_last_chunk
-from .errors import BadContent, BadJson, UnexpectedJson
 from .grammar import is_name, is_target
-from .head import CHUNKED, RequestHead, ResponseHead
+from .head import CHUNKED, ResponseHead
 from .headers import NO_HEADERS, Headers, HeadersLike
 
 __all__ = [
+    "BODILESS",
     "CLOSE_LINE",
     "KEEP_ALIVE_LINE",
     "REASONS",
-    "Request",
     "Response",
+    "Writes",
+    "checked_body",
     "date_line",
+    "decode_text",
     "encode_request",
     "encode_request_head",
     "encode_response",
@@ -57,10 +54,6 @@ REASONS: dict[int, str] = {int(status): status.phrase for status in HTTPStatus} 
 CLOSE_LINE = b"Connection: close\r\n"
 KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
 
-STREAM_CAPACITY: Final = 1 << 18
-"""Bytes of a body that wait between a connection and a streaming handler."""
-QUERY_FIELDS_MAX: Final = 1000
-"""Fields of a query: each costs a string or two. Django 1,000, PHP 1,000."""
 SHARED_MIN: Final = 1 << 16
 """Bytes of a body: a larger one is written by itself. Up to that, one send takes it with its head anyway."""
 
@@ -93,7 +86,8 @@ def validate_target(target: str) -> str:
     return target
 
 
-def _text(headers: Headers, body: bytes) -> str:
+def decode_text(headers: Headers, body: bytes) -> str:
+    """The body as text, by the charset of Content-Type or UTF-8. Raises `ValueError` if it is not."""
     found = _charset(headers.get("content-type") or "")
     name = found[1] if found else "utf-8"
     try:
@@ -102,139 +96,19 @@ def _text(headers: Headers, body: bytes) -> str:
         raise ValueError(f"the body's charset {name!r} is not known here: decode `body` yourself") from None
 
 
-def _checked_body(body: bytes | bytearray | memoryview) -> bytes:
+def checked_body(body: bytes | bytearray | memoryview) -> bytes:
+    """A body as bytes. Raises `TypeError` for anything else."""
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
     kind = type(body).__name__
     raise TypeError(f"a body is bytes, not {kind}: encode it, or use json_response or text_response")
 
 
-class HasPeer(Protocol):
-    """What knows the other end's address: a transport. Asked for only if somebody wants it."""
+class Writes(Protocol):
+    """Where a message is written, piece by piece: a transport, or anything with this method."""
 
-    @property
-    def peer(self) -> str: ...
-
-
-_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
-
-
-class Request(msgspec.Struct, eq=False):
-    """One request, as a handler gets it: its body is complete, unless the handler is marked `streaming`.
-
-    The constructor checks nothing: it is for what a parser has checked. A test of a handler writes
-    `Request.make("GET", "/x")`.
-    """
-
-    method: str
-    target: str
-    _head: RequestHead | None
-    _peer: "str | HasPeer" = ""
-    body: bytes = b""
-    minor: int = 1
-    params: Mapping[str, str] = _NO_PARAMS
-    """What the router took from the path, percent-decoded."""
-    trailers: Headers = NO_HEADERS
-    _headers: Headers = NO_HEADERS
-    _stream: Channel[bytes] | None = None
-
-    @classmethod
-    def make(
-        cls,
-        method: str,
-        target: str,
-        headers: HeadersLike = NO_HEADERS,
-        body: bytes = b"",
-        *,
-        minor: int = 1,
-        peer: str = "",
-        params: Mapping[str, str] = _NO_PARAMS,
-        trailers: Headers = NO_HEADERS,
-    ) -> "Request":
-        """A request from its parts. Raises `ValueError` or `TypeError` for what cannot be sent."""
-        method, target, body = validate_method(method), validate_target(target), _checked_body(body)
-        fields = headers if isinstance(headers, Headers) else Headers(headers)
-        return cls(method, target, None, peer, body, minor, params, trailers, fields)
-
-    @classmethod
-    def from_head(
-        cls, head: RequestHead, body: bytes = b"", peer: "str | HasPeer" = "", trailers: Headers = NO_HEADERS
-    ) -> "Request":
-        """The request that a parsed head and its body make; nothing is checked or split again."""
-        return cls(head.method, head.target, head, peer, body, head.minor, _NO_PARAMS, trailers)
-
-    @property
-    def peer(self) -> str:
-        """The client's address, without the port."""
-        peer = self._peer
-        return peer if isinstance(peer, str) else peer.peer
-
-    @property
-    def stream(self) -> Channel[bytes]:
-        """The body as it comes, for a handler that is marked `streaming`."""
-        if self._stream is None:
-            self._stream = Channel(STREAM_CAPACITY, weigh=len)
-        return self._stream
-
-    @property
-    def streaming(self) -> bool:
-        """Whether `stream` was looked at."""
-        return self._stream is not None
-
-    @property
-    def headers(self) -> Headers:
-        """The headers as they came."""
-        head = self._head
-        return self._headers if head is None else head.headers
-
-    @property
-    def version(self) -> str:
-        """`"HTTP/1.1"` or `"HTTP/1.0"`."""
-        return f"HTTP/1.{self.minor}"
-
-    @property
-    def path(self) -> str:
-        """The target up to the query, percent-encoded as it came."""
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> dict[str, list[str]]:
-        """The query's fields, decoded; a name may come more than once. Raises `BadContent`, a `ValueError`,
-        for more than 1,000; the client gets a 400 if it is not caught."""
-        fields: dict[str, list[str]] = {}
-        text = self.target.partition("?")[2]
-        try:
-            found = parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
-        except ValueError:
-            raise BadContent(f"the query has more than {QUERY_FIELDS_MAX} fields") from None
-        for name, value in found:
-            fields.setdefault(name, []).append(value)
-        return fields
-
-    @overload
-    def json(self) -> Any: ...
-    @overload
-    def json(self, type: type[T]) -> T: ...
-    def json(self, type: Any = Any) -> Any:
-        """The body as JSON, validated as `type`. Raises `BadContent` that is a `msgspec.DecodeError`, and for
-        JSON of another type a `msgspec.ValidationError`; the client gets a 400 if it is not caught."""
-        try:
-            return msgspec.json.decode(self.body, type=type)
-        except msgspec.ValidationError as error:
-            raise UnexpectedJson(str(error)) from error
-        except msgspec.DecodeError as error:
-            raise BadJson(str(error)) from error
-
-    def text(self) -> str:
-        """The body as text, by the charset of Content-Type or UTF-8. Raises `BadContent`, a `ValueError`, if
-        it is not; the client gets a 400 if it is not caught."""
-        try:
-            return _text(self.headers, self.body)
-        except ValueError as error:
-            raise BadContent(f"the body is not text: {error}") from error
-
-    def __repr__(self) -> str:
-        return f"<Request {self.method} {self.target} {self.version} {len(self.body)} bytes of body>"
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes."""
 
 
 class Response(msgspec.Struct, eq=False):
@@ -267,7 +141,7 @@ class Response(msgspec.Struct, eq=False):
         if self.headers.__class__ is not Headers:
             self.headers = Headers(self.headers)
         if self.body.__class__ is not bytes:
-            self.body = _checked_body(self.body)
+            self.body = checked_body(self.body)
 
     @classmethod
     def from_head(cls, head: ResponseHead, body: bytes = b"", trailers: Headers = NO_HEADERS) -> "Response":
@@ -284,7 +158,7 @@ class Response(msgspec.Struct, eq=False):
 
     def text(self) -> str:
         """The body as text, by the charset of Content-Type or UTF-8. Raises `ValueError` if it is not."""
-        return _text(self.headers, self.body)
+        return decode_text(self.headers, self.body)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {len(self.body)} bytes of body>"
@@ -338,15 +212,23 @@ def encode_response_head(
     return b"%b%b%b%b" % (_status_line(status, reason), lines, block, _framing(length))
 
 
+class Written(list[bytes]):
+    """What is written, kept in pieces."""
+
+    __slots__ = ()
+
+    write = list.append
+
+
 def encode_response(response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1) -> bytes:
-    """What `write_response` writes."""
-    transport = Transport()
-    write_response(transport, response, lines, method, minor)
-    return transport.take_output()
+    """What `write_response` writes. Raises `ValueError` as it does."""
+    written = Written()
+    write_response(written, response, lines, method, minor)
+    return b"".join(written)
 
 
 def write_response(
-    transport: Transport, response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1
+    transport: Writes, response: Response, lines: bytes = b"", method: str = "GET", minor: int = 1
 ) -> None:
     """A whole response to a `method` request of HTTP/1.`minor`, head and body. `lines` are what the server
     adds: Date, Connection. The hot path of a server.

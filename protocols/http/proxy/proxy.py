@@ -32,11 +32,14 @@ from pools import Pool, PoolClosed, QueueFull
 from protocols.http.client.units import IDEMPOTENT
 from protocols.http.client.wire import BodyChannel, HttpUnit, Upload
 from protocols.http.codec.bodies import FORBIDDEN_TRAILERS, encode_chunk, encode_last_chunk
-from protocols.http.codec.errors import BadRequest, BadResponse
+from protocols.http.codec.errors import BadRequest
 from protocols.http.codec.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from protocols.http.codec.headers import NO_HEADERS, Headers, forwardable, plain_name
-from protocols.http.codec.messages import Request, Response, encode_response_head, text_response
+from protocols.http.codec.memo import Memo
+from protocols.http.codec.messages import Response, encode_response_head, text_response
+from protocols.http.errors import BadResponse
 from protocols.http.server.connection import Exchange
+from protocols.http.server.request import Request
 from protocols.http.server.responders import Responder
 
 from .gathering import Gathered
@@ -58,6 +61,12 @@ HEARSAY: Final = (b"forwarded", b"x-forwarded-*", b"x-real-ip")
 UPGRADE_REQUIRED: Final = 426
 MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 ANNOUNCED: Final = frozenset({"POST", "PUT", "PATCH"})  # also with an empty body (RFC 9110 section 8.6)
+
+RequestNote = tuple[str, bytes, bool]
+"""Of a head that came before: for a client at which address, what was made of it, and whether that may be
+sent twice and before others are answered."""
+ResponseNote = tuple[bytes, bool]
+"""Of a head that came before: what was made of it, and whether there is a Date in that."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -159,9 +168,10 @@ class Proxy:
         self.tunnel_idle = tunnel_idle
         self._proto = "https" if secure else "http"
         self._trusted = [as_seen(ipaddress.ip_network(network)) for network in trusted]
-        # Clients and backends repeat themselves. These are pure functions, bounded in number and size; what
-        # is made of a whole head is noted with the head, which a server and a pool keep for some time.
-        self.mark = object()
+        # Clients and backends repeat themselves. What was made of a whole head is noted by it,
+        # for as long as a server and a pool may keep the head; the others are pure functions.
+        self.requests: Memo[RequestHead, RequestNote] = Memo()
+        self.responses: Memo[ResponseHead, ResponseNote] = Memo()
         self._small_request_block = lru_cache(maxsize=512)(self._make_request_block)
         self._small_response_block = lru_cache(maxsize=512)(self._make_response_block)
 
@@ -223,7 +233,8 @@ class Proxy:
         """The head that goes to the client with a whole answer, and whether there is a Date in it."""
         block, dated = self.response_block(head, framing=True)
         raw = encode_response_head(head.status, block, head.length, reason=head.reason)
-        head.forwarded = self.mark, raw, dated
+        if len(head.block) <= CACHED_BLOCK_MAX:
+            self.responses.keep(head, (raw, dated))
         return raw, dated
 
     def _make_response_block(
@@ -287,10 +298,11 @@ class ProxyResponder(Responder):
     def begin(self, exchange: Exchange) -> None:
         """Submit the request, or gather its body first."""
         proxy, head, transport = self._proxy, exchange.head, exchange.transport
-        note = head.forwarded
+        notes = proxy.requests
+        note = notes.last_value if notes.last is head else notes.find(head)
         peer = transport.peer
-        if note is not None and note[0] is proxy.mark and note[1] == peer:
-            _, _, raw, plain = note
+        if note is not None and note[0] == peer:
+            _, raw, plain = note
             unit = Forward(head.method, raw, len(raw), plain, plain, exchange)
         else:
             if self._refused(exchange):
@@ -302,8 +314,8 @@ class ProxyResponder(Responder):
             raw += b"Content-Length: 0\r\n\r\n" if head.method in ANNOUNCED else b"\r\n"
             end = None if self._client_end is None else self._backend_end
             plain = end is None and head.method in IDEMPOTENT
-            if end is None:
-                head.forwarded = proxy.mark, peer, raw, plain
+            if end is None and len(head.block) <= CACHED_BLOCK_MAX:
+                proxy.requests.keep(head, (peer, raw, plain))
             unit = Forward(head.method, raw, len(raw), plain, plain, exchange, None, end)
         self._reply = reply = proxy.pool.submit(unit, proxy.timeout)
         reply.attach(transport.scope)
@@ -499,9 +511,10 @@ class ProxyResponder(Responder):
             self._reply = None
             if self._gathered is not None and channel is None:
                 self._forget_gathered()
-            note = head.forwarded
-            if note is not None and channel is None and note[0] is self._proxy.mark:
-                exchange.relay(head.status, note[1], body, dated=note[2])  # as `_relay` did before
+            notes = self._proxy.responses
+            note = notes.last_value if notes.last is head else notes.find(head)
+            if note is not None and channel is None:
+                exchange.relay(head.status, note[0], body, dated=note[1])  # as `_relay` did before
             else:
                 self._relay(exchange, head, body, channel)
         elif self._body is not None:

@@ -33,7 +33,8 @@ from actors import (
     Timeout,
     Transport,
 )
-from protocols.http.codec.messages import Request
+
+from .request import Request
 
 __all__ = ["AccessLog", "AccessLogStatistics", "format_records"]
 

@@ -35,17 +35,18 @@ from actors import (
 )
 from actors.errors import FAILURES
 from protocols.http.codec.errors import BadRequest
-from protocols.http.codec.head import HEAD_KEPT_BYTES, RequestHead, parse_request_head
+from protocols.http.codec.head import RequestHead, parse_request_head
+from protocols.http.codec.memo import HEAD_KEPT_BYTES, is_plain_request
 from protocols.http.codec.messages import (
     CLOSE_LINE,
     KEEP_ALIVE_LINE,
-    Request,
     Response,
     text_response,
     write_response,
 )
 
 from .exchange import GATHER, Exchange
+from .request import Request
 from .routing import Route
 from .timeouts import Sending
 
@@ -99,21 +100,22 @@ class ServerConnection(StreamProtocol):
         if self.exchange is not None:
             return self.exchange.received(transport)
         server = self.server
+        heads = server.heads
         data = transport.input
         size = len(data)
         start = 0
         date = head = None
         if data.__class__ is bytes:  # and so nothing of it has been looked at before
-            if data == server.last:
-                head = server.last_head
+            if data == heads.last:
+                head = heads.last_value
             elif size <= HEAD_KEPT_BYTES:
-                head = server.heads.get(data)
+                head = heads.find(data)
         while True:
             if head is not None:
                 start = size
-            elif data.startswith(server.last, start):  # of requests in a row that are the same
-                head = server.last_head
-                start += server.last_size
+            elif data.startswith(heads.last, start):  # of requests in a row that are the same
+                head = heads.last_value
+                start += len(heads.last)
                 self.scanned = 0
             else:
                 try:
@@ -123,8 +125,10 @@ class ServerConnection(StreamProtocol):
                 if head is None:
                     return self._incomplete(transport, start)
                 self.scanned = 0
-                if not head.length and head.end - start <= HEAD_KEPT_BYTES:
-                    server.remember(bytes(data[start : head.end]), head)
+                if not head.length:
+                    lines = bytes(data[start : head.end])
+                    if is_plain_request(lines):
+                        heads.keep(lines, head)
                 start = head.end
             self.left -= 1
             request = Request(head.method, head.target, head, transport, b"", head.minor)

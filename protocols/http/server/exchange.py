@@ -42,13 +42,13 @@ from protocols.http.codec.messages import (
     CLOSE_LINE,
     KEEP_ALIVE_LINE,
     SHARED_MIN,
-    Request,
     Response,
     encode_response_head,
     text_response,
     write_response,
 )
 
+from .request import Request
 from .responders import ChannelResponder, FlowResponder, Responder, StreamingResponse, flow_of
 from .timeouts import Sending
 

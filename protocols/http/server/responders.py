@@ -17,7 +17,8 @@ from actors import NEVER, Channel, ChannelClosed
 from actors.flows import UNFINISHED, Steps
 from protocols.http.codec.head import CHUNKED
 from protocols.http.codec.headers import NO_HEADERS, Headers, HeadersLike
-from protocols.http.codec.messages import Request
+
+from .request import Request
 
 if TYPE_CHECKING:
     from .connection import Exchange

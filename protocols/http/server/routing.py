@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote
 
-from protocols.http.codec.messages import Request, Response, text_response, validate_method
+from protocols.http.codec.messages import Response, text_response, validate_method
 
+from .request import Request
 from .responders import Responder, StreamingResponse
 from .timeouts import Timeouts
 

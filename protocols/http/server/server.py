@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from contextvars import Context, copy_context
 from typing import Final, Protocol
@@ -13,11 +12,13 @@ from actors import Address, Listener, Outcome, Scope, Transport
 from actors.options import check_counts
 from actors.telling import told
 from protocols.http.codec.errors import BadRequest
-from protocols.http.codec.head import HEADS_KEPT, RequestHead
+from protocols.http.codec.head import RequestHead
 from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
-from protocols.http.codec.messages import Request, Response, date_line, text_response
+from protocols.http.codec.memo import Memo
+from protocols.http.codec.messages import Response, date_line, text_response
 
 from .connection import ServerConnection
+from .request import Request
 from .routing import Handler, Route, Router
 from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 
@@ -25,10 +26,6 @@ __all__ = ["AccessSink", "Server", "ServerStatistics", "server"]
 
 
 REQUESTS_MAX: Final = 1 << 29  # of a connection without a limit: two months at 100 a second; cheap to count
-
-_secret = re.compile(
-    rb"(?i)\n(?:cookie|(?:proxy-)?authorization|[^:\n]*(?:key|token|secret|auth)[^:\n]*):"
-).search
 
 
 class AccessSink(Protocol):
@@ -66,9 +63,6 @@ class Server(Listener):
         "half_close",
         "heads",
         "idle",
-        "last",
-        "last_head",
-        "last_size",
         "limits",
         "refused",
         "requests",
@@ -107,10 +101,7 @@ class Server(Listener):
         self.limits = limits
         self.timeouts = timeouts
         self.idle = timeouts.idle
-        self.heads: dict[bytes | bytearray, RequestHead] = {}  # small heads that came before, byte for byte
-        self.last: bytes | tuple[()] = ()  # the newest of them; () is what nothing starts with
-        self.last_size = 0
-        self.last_head: RequestHead
+        self.heads: Memo[bytes, RequestHead] = Memo()
         self.requests_max = requests_per_connection or REQUESTS_MAX
         self.half_close = half_close
         self.access_log = access_log
@@ -121,18 +112,6 @@ class Server(Listener):
         )
         self.date = b""
         self.date_until = 0.0
-
-    def remember(self, data: bytes, head: RequestHead) -> None:
-        """Keep a head of at most `HEAD_KEPT_BYTES`: whoever polls, or calls again and again, sends the same
-        bytes again.
-
-        Nothing with credentials is kept, so that nobody can learn by timing whether he has guessed another's.
-        """
-        if _secret(data) is None:
-            if len(self.heads) >= HEADS_KEPT:
-                self.heads.clear()
-            self.heads[data] = head
-            self.last, self.last_size, self.last_head = data, len(data), head
 
     def date_line(self) -> bytes:
         """The Date header of this second (RFC 9110 section 6.6.1)."""

@@ -14,13 +14,13 @@ from tests.protocols.http.benches import HttpBench, body_of
 
 KNOBS: list[dict[str, int | float]] = [
     {},
-    *({"protocols.http.codec.head.HEADS_KEPT": count} for count in (1, 2)),
-    *({"protocols.http.codec.head.HEAD_KEPT_BYTES": size} for size in (0, 60)),
+    *({"protocols.http.codec.memo.HEADS_KEPT": count} for count in (1, 2)),
+    *({"protocols.http.codec.memo.HEAD_KEPT_BYTES": size} for size in (0, 60)),
     *({"protocols.http.client.wire.STREAM_CAPACITY": size} for size in (1, 1000)),
     {"protocols.http.client.wire.SKIP_MAX": 0},
     {"actors.net.transports.HIGH_WATERMARK": 4},
     {
-        "protocols.http.codec.head.HEADS_KEPT": 1,
+        "protocols.http.codec.memo.HEADS_KEPT": 1,
         "protocols.http.client.wire.STREAM_CAPACITY": 1,
         "protocols.http.client.wire.SKIP_MAX": 0,
         "actors.net.transports.HIGH_WATERMARK": 4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import astuple
 
 from protocols.http.codec.bodies import ChunkedDecoder
 from protocols.http.codec.errors import BadRequest, BadResponse
@@ -56,6 +57,11 @@ def response(data: bytes, method: str = "GET") -> ResponseHead:
     head = parse_response_head(data, 0, LIMITS, method)
     assert head is not None
     return head
+
+
+def told(head: RequestHead | ResponseHead | None) -> tuple[object, ...]:
+    """All that a head says."""
+    return () if head is None else astuple(head)
 
 
 def with_lines(lines: str, start: str = "GET / HTTP/1.1") -> RequestHead:
@@ -135,8 +141,8 @@ class TestRequest:
         assert whole.end == len(data)
         for cut in range(1, len(data)):
             assert parse_request_head(data[:cut], 0, LIMITS) is None
-            assert read_request([data[:cut], data[cut:]]) == whole
-        assert read_request(one_by_one(data)) == whole
+            assert told(read_request([data[:cut], data[cut:]])) == told(whole)
+        assert told(read_request(one_by_one(data))) == told(whole)
 
     @pytest.mark.parametrize("data", GOOD_REQUESTS)
     def test_with_others_before_and_behind(self, data: bytes) -> None:
@@ -360,8 +366,8 @@ class TestResponse:
         assert whole.end == len(data)
         for cut in range(1, len(data)):
             assert parse_response_head(data[:cut], 0, LIMITS, "GET") is None
-            assert read_response([data[:cut], data[cut:]]) == whole
-        assert read_response(one_by_one(data)) == whole
+            assert told(read_response([data[:cut], data[cut:]])) == told(whole)
+        assert told(read_response(one_by_one(data))) == told(whole)
         assert parse_response_head(b"", 0, LIMITS, "GET") is None
 
     @pytest.mark.parametrize(

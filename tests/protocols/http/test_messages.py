@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import Transport
-from protocols.http.codec.errors import BadContent
 from protocols.http.codec.head import CHUNKED, UNTIL_CLOSE, parse_request_head, parse_response_head
 from protocols.http.codec.headers import Headers
 from protocols.http.codec.limits import DEFAULT_LIMITS
@@ -17,7 +16,6 @@ from protocols.http.codec.messages import (
     CLOSE_LINE,
     KEEP_ALIVE_LINE,
     REASONS,
-    Request,
     Response,
     date_line,
     encode_request,
@@ -28,6 +26,8 @@ from protocols.http.codec.messages import (
     text_response,
     write_response,
 )
+from protocols.http.errors import BadContent
+from protocols.http.server.request import Request
 
 
 class Point(msgspec.Struct):

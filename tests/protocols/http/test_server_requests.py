@@ -443,8 +443,8 @@ class TestRememberedHeads:
     @pytest.mark.parametrize("size", [0, 40, 60, 1024])
     def test_whatever_is_remembered_each_gets_its_own(self, count: int, size: int) -> None:
         """Pipelined, one by one and cut in two, by clients in turn; small heads, large ones, and bodies."""
-        head = "protocols.http.codec.head"
-        knobs = {f"{head}.HEADS_KEPT": count, f"{head}.HEAD_KEPT_BYTES": size}
+        memo = "protocols.http.codec.memo"
+        knobs = {f"{memo}.HEADS_KEPT": count, f"{memo}.HEAD_KEPT_BYTES": size}
         asked = [
             (get(f"/{number % 5}", "X: y\r\n" * (number % 3), "HEAD" if number % 7 == 6 else "GET"), b"")
             if number % 4
