@@ -162,7 +162,7 @@ def test_the_source_distribution_is_whole() -> None:
 
 DIALECT = re.compile(
     # Words that a native technical writer would not use here: name the caller, the client, the server.
-    r"\b(?:anew|whoever|nobody|somebody|everybody|meanwhile|for ever|(?:in|out)side of|mends?|mended"
+    r"\b(?i:anew|whoever|nobody|somebody|everybody|meanwhile|for ever|(?:in|out)side of|mends?|mended"
     r"|(?:an|each|every|its|the|their|whose) askers?"
     # "a name that is none", "what is no number": write "not a valid name", "is not a number".
     r"|(?<![Tt]here )(?:is|are|was|were) (?:none|no (?!longer\b|more than\b|[a-z]+er than\b)[a-z]+)"
