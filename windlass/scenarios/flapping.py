@@ -120,7 +120,7 @@ class Responder(StreamProtocol):
         self._answers: list[tuple[float, bytes]] = []
 
     def connected(self, transport: Transport) -> Outcome:
-        """Somebody asks."""
+        """A question comes."""
         return Timeout(self, transport.scope.now + IDLE_SECONDS, ANYTHING)
 
     def received(self, transport: Transport) -> Outcome:
@@ -187,7 +187,7 @@ async def asker(host: Host, asks: Account, number: int, questions: int = QUESTIO
 
 
 async def remind(seconds: float) -> None:
-    """Somebody else's short task."""
+    """Another caller's short task."""
     await sleep(seconds)
 
 

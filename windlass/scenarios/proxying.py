@@ -69,7 +69,7 @@ class Echo(StreamProtocol):
         return Timeout(self, transport.scope.now + IDLE_SECONDS, ANYTHING)
 
     def timeout(self, transport: Transport) -> Outcome:
-        """Nobody says anything."""
+        """Both sides are silent."""
         return Stop()
 
 
