@@ -68,7 +68,7 @@ FAULTS: Final = Faults(
 
 
 class Ledger:
-    """What was submitted, what the askers were told, what the consumers have heard."""
+    """What was submitted, what the callers were told, what the consumers have received."""
 
     def __init__(self, world: World, cluster: SimulatedKafka) -> None:
         self.world = world
@@ -96,7 +96,7 @@ class Ledger:
             for skipped in range(self.stored.get((topic, partition), 0), offset):
                 self.world.check(
                     (partition, skipped) in self.heard,
-                    f"{topic}/{partition} is stored up to {offset}, but nobody has heard {skipped}",
+                    f"{topic}/{partition} is stored up to {offset}, but no consumer has received {skipped}",
                 )
         self.stored = dict(group.offsets)
 
@@ -186,7 +186,7 @@ def given_away(error: BaseException) -> bool:
     return isinstance(error, kafka.KafkaError) and error.name in EXPELLED
 
 
-async def consume(host: Host, make: Callable[[Reading], kafka.Consumer], ledger: Ledger) -> None:
+async def consume(host: Host, make: Callable[[Reading], kafka.ConsumerOptions], ledger: Ledger) -> None:
     """Read to the end; sometimes go back, hold, store, or leave and come again."""
     world = host.world
     random = world.random(f"consumer {host.name}")
@@ -275,7 +275,7 @@ def events(world: World) -> None:
         boot = host.boots
         world.eventually(f"{host.name} is at rest", lambda: host.boots != boot or not pool.waiting)
 
-    def make(reading: Reading) -> kafka.Consumer:
+    def make(reading: Reading) -> kafka.ConsumerOptions:
         return kafka.consumer(
             bootstrap,
             TOPIC,
