@@ -13,8 +13,6 @@ from actors import Address, Backoff, Retry
 from .endpoints import Endpoint
 
 if TYPE_CHECKING:
-    from random import Random
-
     from .connections import Connection
 
 __all__ = ["IDLE", "NOWHERE", "SHARING", "Backend", "BackendStatistics", "PoolStatistics"]
@@ -86,7 +84,7 @@ class Backend:
         "sharing",
     )
 
-    def __init__(self, endpoint: Endpoint, backoff: Backoff, random: Random) -> None:
+    def __init__(self, endpoint: Endpoint, retry: Retry) -> None:
         self.endpoint = endpoint
         self.all: dict[Connection, None] = {}  # open and opening
         self.idle: dict[Connection, None] = {}  # the last to fall idle at the end
@@ -94,7 +92,7 @@ class Backend:
         self.in_flight = 0  # as they have reported
         self.opening = 0
         self.opened = self.closed = self.lost = self.connects_failed = 0
-        self.retry = Retry(backoff, random)
+        self.retry = retry
         self.doubts = 0  # connections in a row that it has ended without an answer
         self.avoid_until = 0.0  # others are preferred until then
         self.open_at = 0.0  # a connection waits until then

@@ -4,14 +4,14 @@
 |---|---|
 | it never came to be ready: refused, no answer, a handshake that failed | `UNREACHABLE` |
 | the backend closed it or broke the protocol, and had never answered a unit on it | `DOUBTFUL` |
-| anything else: it had answered before; we closed it, for a reason of a unit's or for our own | `NOBODY` |
+| anything else: it had answered before; we closed it, because of a unit or for our own reasons | `NOBODY` |
 
 An unreachable backend is left alone for its backoff. A doubtful end may be the backend's fault (a load
-balancer with nobody behind it) or the unit's (one that makes the server's process crash), and nobody can tell
-them apart by one of them. After `backends.DOUBTS_MAX` in a row, no unit answered between, other backends are
-preferred for a while. It is never a reason to reach nobody: a client that sends poison must not take the
-service from others. Where nothing had been asked yet, the next connection waits a moment, lest they follow
-each other without end.
+balancer without servers) or the unit's (one that makes the server's process crash), and one end alone does
+not tell which. After `backends.DOUBTS_MAX` in a row, without an answer in between, other backends are
+preferred for a while. It is never a reason to reach none at all: a client that sends poison must not take
+the service from others. Where nothing had been asked yet, the next connection waits a moment, so that they
+do not follow each other without end.
 """
 
 from __future__ import annotations

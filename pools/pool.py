@@ -31,6 +31,7 @@ from actors import (
     Machine,
     Outcome,
     Reply,
+    Retry,
     Scope,
     Stop,
     Stream,
@@ -101,8 +102,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         self.loop = scope.loop
         endpoints = list(endpoints)
         backoff = options.backoff or (BACKOFF_ALONE if len(endpoints) == 1 else BACKOFF_SEVERAL)
-        random = scope.kernel.random()
-        self.backends = [Backend(endpoint, backoff, random) for endpoint in endpoints]
+        self.backends = [Backend(each, Retry(backoff, scope.kernel.random())) for each in endpoints]
         self.name = name or options.name or ", ".join(str(each.address) for each in self.backends[:3])
         self.queue = UnitQueue(options.queue, options.queue_bytes)
         self.budget = options.budget.begun()
@@ -357,13 +357,13 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         return bool(failures)
 
     def look_at(self, when: float) -> None:
-        """See that the timer fires at `when` at the latest; from outside of the pool's own handlers."""
+        """See that the timer fires at `when` at the latest; outside the pool's own handlers."""
         if when < self._next:
             self._next = when
             self.wake()
 
     def wake_at(self, when: float) -> None:
-        """As `look_at`, from inside of the pool's own handlers, or where the pool is woken besides."""
+        """As `look_at`, inside the pool's own handlers, or where the pool is woken in any case."""
         if when < self._next:
             self._next = when
 
