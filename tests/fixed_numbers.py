@@ -78,7 +78,7 @@ FIXED: dict[str, dict[str, str]] = {
         "SEALED_MAX": SEALED,
         "CHUNKS_MAX": SEALED,
     },
-    "pools.connections": {
+    "pools.backends": {
         "NOWHERE": STATE,
         "IDLE": STATE,
         "SHARING": STATE,
