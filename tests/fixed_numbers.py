@@ -262,9 +262,6 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.postgres.subscriptions": {
         "MESSAGE_MAX": LIMIT,
     },
-    "protocols.postgres.startup.tls": {
-        "READ_SIZE": SEALED,
-    },
     "protocols.postgres.transactions": {
         "IDLE": WIRE,
     },
