@@ -88,7 +88,7 @@ def _context(mode: str | None, tls: ssl.SSLContext | None) -> ssl.SSLContext | N
         raise ValueError(f"sslmode={mode}; write one of {', '.join(SSL_MODES)}")
     if mode == "disable":
         if tls is not None:
-            raise ValueError("sslmode=disable, and tls= besides; leave one of them out")
+            raise ValueError("sslmode=disable together with tls=; omit one of them")
         return None
     if tls is not None:
         return tls

@@ -173,8 +173,8 @@ class PostgresWire(AnswersWire):
             work.when_settled(unit.settled)
             if work.stage == EXCHANGE and not unit.lasting:
                 raise HeldAcrossBackends(
-                    "a copy inside of a transaction waits for no channel, and its body may be run anew: give "
-                    "it bytes, or a list in place of an iterator"
+                    "a copy inside a transaction cannot wait for a channel, and its body may run again: "
+                    "give it bytes, or a list in place of an iterator"
                 )
         if unit.sql:
             self._prepare(work)
@@ -326,6 +326,7 @@ class PostgresWire(AnswersWire):
             self._read_by(skip_rows)
             if work is not None and not work.unit.counts:
                 self._fails(Turned())
+                self._session.forget_all()
 
     def _take_error(self, error: PostgresError) -> None:
         if error.severity in ("FATAL", "PANIC"):
@@ -393,7 +394,8 @@ class PostgresWire(AnswersWire):
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
         again = error.sqlstate == CANCELED and self._cancelled is not None
         statement = job.statement if isinstance(job, Preparing) else job
-        if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error)):
+        guessed = isinstance(job, Statement) and not job.name and not bound
+        if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error, guessed)):
             self._doubt(work, statement, error, bound)
             again = not bound
         if error.sqlstate == READ_ONLY:
