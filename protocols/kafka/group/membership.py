@@ -230,8 +230,12 @@ class Member:
                 self._reader.release(position)
 
     def _tell(self, change: Rebalance) -> None:
+        """The caller, who is not prepared for what he has raised an error about."""
         if self._on_rebalance is not None:
-            self._on_rebalance(change)
+            try:
+                self._on_rebalance(change)
+            except Exception as error:
+                self._failed(error)
 
     def _look_at_topics(self, group: Group, now: float, counts: Mapping[str, int]) -> None:
         """Whether a topic has other partitions than when the leader decided: then it decides anew."""
