@@ -1,4 +1,4 @@
-"""What `on_rebalance` raises is what the reader gets, and the consumer ends in good order."""
+"""What `on_rebalance` raises is why its consumer ends, in good order."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from pools import PoolClosed
 from protocols import kafka
 from protocols.kafka import TopicPartition
 from protocols.kafka.protocol import group_api
@@ -34,7 +35,8 @@ class Raising:
 
 def ended(fake: FakeGroup, reply: Any, logs: list[Any]) -> None:
     """In good order, with the caller's error."""
-    assert isinstance(reply.error, Unprepared)
+    assert isinstance(reply.error, PoolClosed)
+    assert isinstance(reply.error.__cause__, Unprepared)
     assert fake.consumer.closed.settled
     events = [entry["event"] for entry in logs]
     assert events.count("consumer failed") == 1
