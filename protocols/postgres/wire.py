@@ -210,8 +210,8 @@ class PostgresWire(OrphansWire):
             work.when_settled(unit.settled)
             if work.stage == EXCHANGE and not unit.lasting:
                 raise HeldAcrossBackends(
-                    "a copy inside of a transaction waits for no channel, and its body may be run anew: give "
-                    "it bytes, or a list in place of an iterator"
+                    "a copy inside a transaction cannot wait for a channel, and its body may run again: "
+                    "give it bytes, or a list in place of an iterator"
                 )
         if unit.sql:
             self._prepare(work)
