@@ -446,8 +446,6 @@ def test_a_nodes_pool_that_was_stopped_is_made_anew() -> None:
 
 
 def test_what_is_no_unit_of_a_cluster() -> None:
-    with pytest.raises(Misuse, match="spawn it first"):
-        redis.cluster("redis://host").submit(redis.get("a"))
     fake = Fake(echo)
     with pytest.raises(Misuse, match=r"not a unit of protocols\.redis"):
         fake.cluster.submit(Ask("x"))
