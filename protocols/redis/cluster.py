@@ -3,8 +3,9 @@
 Rules:
 1. The map of slots is asked for when it is needed: at first, after a MOVED, when a node cannot be reached.
    One question at a time, `REFRESH_PAUSE` seconds between two at least; who has to wait for it is parked.
-2. MOVED, ASK, TRYAGAIN, CLUSTERDOWN and LOADING say that nothing was executed: the unit is submitted again,
-   at once if the answer names the node, else after a pause, for as long as its deadline allows.
+2. MOVED, ASK, TRYAGAIN, CLUSTERDOWN and what is about the server (READONLY, LOADING, …) say that nothing was
+   executed: the unit is submitted again, at once if the answer names the node, else after a pause, for as
+   long as its deadline allows.
 3. MOVED changes its slot in the map at once, ASK changes nothing. More than `redirects` of them fail a unit.
 4. What was sent to a node that went away is sent again only if it is idempotent; what was not is submitted
    again until another node serves its slot. When no node at all can be reached it fails at once.
@@ -39,7 +40,7 @@ from pools import (
 
 from .client import RedisPool, RedisPoolOptions
 from .codec import encode
-from .errors import BadReply, CrossSlot, RedisError
+from .errors import BadReply, CrossSlot, RedisError, is_about_server
 from .everywhere import MERGES, check_place, full_name
 from .slots import SLOTS, key_slot, parse_redirect, parse_slots, slot_of
 from .units import Command, Idempotent, Part, Pipeline, RedisUnit, Several, unexpected
@@ -59,9 +60,8 @@ REFRESH_SECONDS: Final = 1.0  # in which a node must answer, before the next one
 ASKED_MAX: Final = 8  # nodes, for one map
 PAUSES: Final = Backoff(0.01, 0.5)  # of units whose node cannot serve them now
 RETRIES: Final = Backoff(0.1, 2.0)  # when no node at all could be asked for the map
-NOT_NOW: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING"})
+NOT_NOW: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN"})
 SENT_ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
-UNFINISHED: Final = NOT_NOW | SENT_ELSEWHERE
 SINGLE: Final = (Command, Idempotent)  # units of one command as it is written
 MAP: Final[Idempotent[Any]] = Idempotent(encode("CLUSTER", "SLOTS"))
 
@@ -190,7 +190,7 @@ class Cluster(Router[RedisPool]):
         if pool is None:
             if self._down:
                 raise self._down_error()
-            self._want_refresh()
+            self.want_map()
         return pool
 
     def _in_turn(self) -> RedisPool | None:
@@ -206,24 +206,24 @@ class Cluster(Router[RedisPool]):
 
     def again(self, routed: Routed[Any], error: BaseException) -> None:
         """What a node has failed."""
-        if isinstance(error, RedisError) and error.code in UNFINISHED:
+        if isinstance(error, RedisError) and is_unfinished(error):
             routed.tries += 1
-            if error.code in NOT_NOW:
-                self._want_refresh()
-                self._pause(routed, error)
-            else:
+            if error.code in SENT_ELSEWHERE:
                 self._follow(routed, error)
+            else:
+                self.want_map()
+                self._pause(routed, error)
         elif isinstance(error, BackendDown):
             self._node_down(routed, error)
         elif isinstance(error, ConnectionLost) and routed.unit.idempotent:
-            self._want_refresh()
+            self.want_map()
             routed.tries += 1
             self._pause(routed, error)
         elif isinstance(error, ConnectionLost | DeadlineExceeded):
-            self._want_refresh(SUSPICION_PAUSE)
+            self.want_map(SUSPICION_PAUSE)
             self.fail(routed, error)
         elif isinstance(error, PoolClosed) and not self.draining_now:
-            self._want_refresh()
+            self.want_map()
             gone = f"{routed.pool.name} has left the cluster; the unit may have been executed"
             self.fail(routed, ConnectionLost(gone))
         else:
@@ -244,7 +244,7 @@ class Cluster(Router[RedisPool]):
         routed.hops += 1
         if error.code == "MOVED":
             self._table[slot] = pool
-            self._want_refresh()
+            self.want_map()
         if routed.hops > self.options.redirects:
             advice = f"followed {self.options.redirects} times; do the nodes agree? See CLUSTER NODES on each"
             self.fail(routed, RedisError(f"{error} ({advice})"))
@@ -260,7 +260,7 @@ class Cluster(Router[RedisPool]):
             self.fail(routed, error)
             return
         routed.tries += 1
-        self._want_refresh()
+        self.want_map()
         told = BackendDown(
             f"{error} (the cluster announces this node as {address_of(routed.pool)}; if that address cannot "
             "be reached from here, see cluster-announce-ip and cluster-announce-hostname there)"
@@ -280,7 +280,7 @@ class Cluster(Router[RedisPool]):
 
     # -- the map ---------------------------------------------------------------------------------------------
 
-    def _want_refresh(self, pause: float | None = None) -> None:
+    def want_map(self, pause: float | None = None) -> None:
         """Ask for the map soon, if it is not being asked for, so long after the last one."""
         when = max(self.loop.time(), self._refreshed_at + (REFRESH_PAUSE if pause is None else pause))
         if when < self._refresh_at and self._asked is None and not self._down:
@@ -391,6 +391,8 @@ class _Everywhere(Routed[Any]):
     def _fail(self, pool: RedisPool, asked: Reply[Any]) -> None:
         error = asked.error
         assert error is not None
+        if not isinstance(error, RedisError) or is_about_server(error):
+            self.cluster.want_map()
         if isinstance(error, RedisError):
             done = sum(reply.error is None for _, reply in self._asked)
             told = f"{error} (said by {address_of(pool)}; {done} of {len(self._asked)} nodes have done it)"
@@ -495,7 +497,7 @@ class _PartOfWhole(Routed[Any]):
         left: list[int] = []
         reason: RedisError | None = None
         for number, value in zip(self.numbers, [values] if len(self.numbers) == 1 else values, strict=True):
-            if isinstance(value, RedisError) and value.code in UNFINISHED:
+            if isinstance(value, RedisError) and is_unfinished(value):
                 left.append(number)
                 reason = reason or value
             else:
@@ -507,6 +509,11 @@ class _PartOfWhole(Routed[Any]):
             self.numbers = left
             self.unit = self._made()
         self.router.failed(self, reason)
+
+
+def is_unfinished(error: RedisError) -> bool:
+    """Whether nothing was executed, and the unit is to be sent again: elsewhere, or later."""
+    return error.code in SENT_ELSEWHERE or error.code in NOT_NOW or is_about_server(error)
 
 
 def address_of(pool: RedisPool) -> TcpAddress:
