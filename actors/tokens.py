@@ -55,7 +55,7 @@ class TokenTable:
             self._generations.append(0)
         else:
             raise LoopFull(
-                f"all {self.limit - 1} slots are taken; raise Loop(slots=…) or spawn less at a time"
+                f"all {self.limit - 1} slots are taken; raise Loop(slots=…) or spawn fewer at a time"
             )
         scope = Scope(loop, self._generations[slot] << SLOT_BITS | slot, machine)
         scopes[slot] = scope

@@ -286,7 +286,7 @@ class Connection(StreamProtocol):
         answered.
         """
         if not self._handling:
-            raise Misuse("hand_over() outside of a wire's handler; call wake() and do it in wakeup")
+            raise Misuse("hand_over() outside a wire's handler; call wake() and do it in wakeup")
         self.state = next_state(self.state, Event.UPGRADED)
         self._successor = protocol
         self.pool.tunnels.open(self)
@@ -465,7 +465,7 @@ class Connection(StreamProtocol):
             self.close(
                 TimeoutError(
                     f"{self.backend.address} did not finish its handshake in time; does it speak this "
-                    "protocol, and TLS or not as was said?"
+                    "protocol, and does it want TLS or not?"
                 )
             )
             return

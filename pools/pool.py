@@ -188,7 +188,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         self.loop.log.warning(
             "queue full", cause=f"queue full {self.name}", pool=self.name, queued=len(self.queue)
         )
-        return QueueFull(f"{len(self.queue)} units wait for {self.name} already; the unit was not sent")
+        return QueueFull(f"{len(self.queue)} units already wait for {self.name}; the unit was not sent")
 
     def renew_tls(self, tls: ssl.SSLContext | None) -> None:
         """Connections from now on are made with this context, to those backends that are spoken to by TLS."""

@@ -65,7 +65,7 @@ class Routed(Entry[T]):
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest, wherever the unit is. False if it had settled before."""
         with one_turn():
-            if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
+            if not self.fail(error or Cancelled("the unit was cancelled by its caller")):
                 return False
             inner, self.inner = self.inner, None
             if inner is not None:
@@ -88,7 +88,7 @@ class Routed(Entry[T]):
             self.router.failed(self, error)
 
 
-class Router(Machine["Router[Any]"], Generic[P]):
+class Router(Machine[Any], Generic[P]):
     """Derive from it: `place`, `again`, and `look` if it has something to do by the clock.
 
     `queue`: how many units may be parked. `timeout`: the deadline, in seconds, of a unit that was given none.
@@ -249,7 +249,7 @@ class Router(Machine["Router[Any]"], Generic[P]):
         if self.stopped_now:
             self.fail(routed, PoolClosed(f"{self.name} has stopped; the unit was not executed"))
         elif len(self.parked) >= self.queue:
-            full = f"{len(self.parked)} units wait for a place in {self.name} already"
+            full = f"{len(self.parked)} units already wait for a place in {self.name}"
             self.fail(routed, QueueFull(f"{full} ({reason}); the unit was not executed"))
         else:
             when = self.loop.time() + seconds

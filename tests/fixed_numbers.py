@@ -225,7 +225,7 @@ FIXED: dict[str, dict[str, str]] = {
         "ITEM_COST": COST,
         "FIRST_ADDED": WIRE,
     },
-    "protocols.postgres.client": {
+    "protocols.postgres.urls": {
         "PORT": WIRE,
     },
     "protocols.postgres.copy.transfer": {
@@ -300,8 +300,10 @@ FIXED: dict[str, dict[str, str]] = {
         "COPY_DATA": WIRE,
         "SENT_ALL": WIRE,
     },
-    "protocols.redis.client": {
+    "protocols.redis.urls": {
         "PORT": WIRE,
+    },
+    "protocols.redis.client": {
         "PIPELINE": OPTION,
         "QUEUE": OPTION,
     },

@@ -64,14 +64,14 @@ COMPLEXITY_MAX: Final = 15
 FOREIGN_MAX: Final = 2.5
 """For each 1,000 lines of the four packages."""
 CORE: Final = (
-    "callbacks current deadlines descriptors draining flows loop machine net.transports notifier replies scope"
-    " signals spec timers tokens embedding.asyncio_host embedding.hosted embedding.hosting embedding.offload"
+    "callbacks current deadlines descriptors draining flows loop machine net.transports notifier replies"
+    " scope signals spec timers tokens embedding.asyncio_host embedding.hosted embedding.hosting embedding.offload"
     " embedding.thread_host embedding.trio_host"
 )
 CYCLES: Final[dict[frozenset[str], str]] = {
     frozenset(f"actors.{name}" for name in CORE.split()): (
-        "a machine's scope names its loop, and the loop names all that it drives and what can drive it; most of "
-        "this is for the type checker, and no import needs it"
+        "a machine's scope names its loop, and the loop names all that it drives and what can drive it; "
+        "most of this is for the type checker, and no import needs it"
     )
 }
 """Modules that may import each other, or some of them, with the reason."""

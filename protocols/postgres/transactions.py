@@ -29,7 +29,7 @@ from pools import Exchange, Exchanges, Held, Unit
 from . import units
 from .copy import units as copies
 from .copy.units import Format
-from .errors import PostgresError, RolledBack
+from .errors import PostgresError, RolledBack, Turned
 from .units import Command, Row, Sql
 
 __all__ = ["Isolation", "Transaction", "TransactionUnit", "transaction"]
@@ -42,8 +42,8 @@ Isolation = Literal["read committed", "repeatable read", "serializable"]
 RETRIED: Final = frozenset({"40001", "40P01"})
 IDLE: Final = 73  # `I` in ReadyForQuery: outside of a transaction
 ENDED: Final = (
-    "the body of the transaction has ended it itself, with a commit or a rollback; what came after that was "
-    "executed by itself. Return to commit, raise to roll back; in between there are savepoints"
+    "the body has ended its own transaction, with a commit or a rollback; what came after that was executed "
+    "outside it. Return to commit, raise to roll back; in between there are savepoints"
 )
 COMMIT: Final = Command("commit")
 ROLLBACK: Final = Command("rollback")
@@ -155,17 +155,17 @@ class TransactionUnit(Exchanges[T]):
                     raise Misuse(ENDED)
                 committing = True
                 tag = await held.submit(COMMIT)
-            except PostgresError as error:
+            except (PostgresError, Turned) as error:
                 if held.wire.status == IDLE and not committing:
                     raise Misuse(ENDED) from error
-                if not left or not (error.sqlstate in RETRIED or error.stale):
+                if not left or not (isinstance(error, Turned) or error.stale or error.sqlstate in RETRIED):
                     raise  # the wire's `restore` rolls back
                 await held.submit(ROLLBACK)
                 continue
             if tag == b"ROLLBACK":
                 raise RolledBack(
-                    "the transaction was rolled back at its commit: a statement in it had failed, and the "
-                    "body went on"
+                    "the transaction was rolled back at its commit: a statement in it had failed, but the "
+                    "body continued"
                 )
             return value
         raise AssertionError("the last turn returns or raises")

@@ -464,7 +464,11 @@ class Exchange:
             return Stop(TimeoutError("the client did not take the response in time"))
         if now >= self._silent_until:
             server.timed_out("idle")
-            return Stop(TimeoutError("the client has ended its side, and nothing has come for it since"))
+            return Stop(
+                TimeoutError(
+                    "the client has closed its sending side, and its answer has made no progress since"
+                )
+            )
         if now >= self._class_deadline():
             if not self.body_complete and not self.body_held:
                 server.timed_out("body_receiving")
