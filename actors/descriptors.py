@@ -33,7 +33,7 @@ class Descriptors:
         scope.watches(fd)
 
     def unregister(self, scope: Scope, fd: int) -> None:
-        """Watch it no longer, be it closed already."""
+        """Stop watching it. It may be closed already."""
         if self.by_fd.get(fd) is scope:
             del self.by_fd[fd]
             with suppress(OSError, ValueError):  # closed already: the kernel has forgotten it by itself

@@ -209,7 +209,7 @@ class Loop(Hosting):
 
     @property
     def dead_letters(self) -> deque[DeadLetter]:
-        """The last messages that reached nobody."""
+        """The last messages that reached no machine."""
         return self._counts.dead_letters
 
     def dead_letter(self, token: int, message: Any) -> None:

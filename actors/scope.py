@@ -141,7 +141,7 @@ class Scope(Waker):
             self.fds.add(fd)
 
     def watches_no_longer(self, fd: int) -> None:
-        """For the loop: it is not any more."""
+        """For the loop: this descriptor is not watched now."""
         if self.fd == fd:
             self.fd = -1
         elif self.fds is not None:

@@ -1,8 +1,8 @@
-"""The table of machines: which slot is whose, and whom a token names.
+"""The table of machines: a slot for each, and the machine that a token names.
 
 Rules:
 1. A token is a generation and a slot (`actors.scope`). A slot's generation grows when it is given back, so a
-   token that was kept for too long names nobody instead of the slot's next machine.
+   token that was kept for too long names no machine instead of the slot's next one.
 2. The slot that has been free for longest is taken first, and not before some are free: so generations grow
    slowly.
 3. The table is bounded, and says so with `LoopFull`.
@@ -64,7 +64,7 @@ class TokenTable:
         return scope
 
     def release(self, scope: Scope) -> None:
-        """The machine has stopped; its token names nobody from now on."""
+        """The machine has stopped; its token names no machine from now on."""
         slot = scope.token & SLOT_MASK
         self._scopes[slot] = None
         self._generations[slot] += 1

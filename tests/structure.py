@@ -65,8 +65,8 @@ FOREIGN_MAX: Final = 2.5
 """For each 1,000 lines of the four packages."""
 CORE: Final = (
     "callbacks current deadlines descriptors draining flows loop machine net.transports notifier replies"
-    " scope signals spec timers tokens embedding.asyncio_host embedding.hosted embedding.hosting embedding.offload"
-    " embedding.thread_host embedding.trio_host"
+    " scope signals spec timers tokens embedding.asyncio_host embedding.hosted embedding.hosting"
+    " embedding.offload embedding.thread_host embedding.trio_host"
 )
 CYCLES: Final[dict[frozenset[str], str]] = {
     frozenset(f"actors.{name}" for name in CORE.split()): (
