@@ -70,6 +70,9 @@ FIXED: dict[str, dict[str, str]] = {
         "BROKEN": STATE,
         "NOTHING": STATE,
     },
+    "actors.tokens": {
+        "FREE_MIN": "how slowly generations grow: no path of a machine's depends on it",
+    },
     "actors.supervision": {
         "BACKOFF": OPTION,
     },
