@@ -20,6 +20,7 @@ from pools import BackendDown, DeadlineExceeded, QueueFull
 from pools.simulation import account, watch
 from pools.testing import Account
 from protocols import postgres
+from protocols.postgres.errors import Turned
 from protocols.postgres.simulated import Changes, Database, Declared, SimulatedPostgres, declare
 from protocols.postgres.simulated.database import failure
 
@@ -195,11 +196,7 @@ class Client:
         if isinstance(error, postgres.PostgresError):
             again = self.truth.changes - before > 1
             return error.sqlstate in IN_THE_WAY or (error.sqlstate in CHANGED and again)
-        return (
-            isinstance(error, postgres.UnreadableValue)
-            and "have become others" in str(error)
-            and not idempotent
-        )
+        return isinstance(error, Turned) and not idempotent
 
     def told(self, id: str, reply: Reply[Any]) -> None:
         """An error that rules out execution counts as "not done"."""
