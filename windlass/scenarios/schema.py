@@ -50,6 +50,7 @@ ROW: Final = "select * from prices"
 CURSOR: Final = "declare cur cursor for select * from prices"
 FETCH: Final = "fetch 2 from cur"
 CLOSE: Final = "close cur"
+OTHER: Final = "declare cur cursor for select 'client 0'"
 ALTER: Final = "alter table prices alter price type bigint"
 NOTE: Final = "insert into ledger (id) values ($1)"
 KINDS: Final = ("bigint", "double precision", "integer", "real", "text", "bytea", "boolean", "timestamptz")
@@ -138,9 +139,9 @@ class Truth:
         """Whether it is the only row."""
         return len(found) == 1 and any(same(found[0], row) for row in self.rows[since:])
 
-    def fetched(self, since: int, found: tuple[list[Row], list[Row]]) -> bool:
-        """Whether it is the only row, and then none."""
-        return not found[1] and self.whole(since, found[0])
+    def fetched(self, since: int, found: tuple[list[Row], list[Row], list[Row]]) -> bool:
+        """Whether it is the only row, then none, then what the other cursor has."""
+        return not found[1] and self.whole(since, found[0]) and found[2] == [("client 0",)]
 
     def both(self, since: int, found: tuple[Any, Any]) -> bool:
         """Whether it is the first column of two versions, the one right after the other."""
@@ -149,12 +150,15 @@ class Truth:
 
 
 @postgres.transaction
-async def by_cursor(tx: postgres.Transaction) -> tuple[list[Row], list[Row]]:
-    """The table, by a cursor."""
+async def by_cursor(tx: postgres.Transaction) -> tuple[list[Row], list[Row], list[Row]]:
+    """The table, by a cursor, and something else by another one of the same name."""
     await tx.execute(CURSOR)
-    found = await tx.query(FETCH), await tx.query(FETCH)
+    found, end = await tx.query(FETCH), await tx.query(FETCH)
     await tx.execute(CLOSE)
-    return found
+    await tx.execute(OTHER)
+    other = await tx.query(FETCH)
+    await tx.execute(CLOSE)
+    return found, end, other
 
 
 @postgres.transaction
