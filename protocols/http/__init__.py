@@ -28,6 +28,7 @@ from .codec.messages import Response, json_response, text_response
 from .errors import BadContent, BadResponse
 from .proxy.proxy import Proxy, proxy
 from .server.access_log import AccessLog
+from .server.exchange import Exchange
 from .server.request import Request
 from .server.responders import Responder, StreamingResponse
 from .server.routing import Handler, Route, Router, streaming
@@ -39,6 +40,7 @@ __all__ = [
     "BadContent",
     "BadRequest",
     "BadResponse",
+    "Exchange",
     "Fetch",
     "Handler",
     "Headers",

@@ -14,7 +14,7 @@ from actors.telling import told
 from protocols.http.codec.errors import BadRequest
 from protocols.http.codec.head import RequestHead
 from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
-from protocols.http.codec.memo import Memo
+from protocols.http.codec.memo import Memo, is_plain_request
 from protocols.http.codec.messages import Response, date_line, text_response
 
 from .connection import ServerConnection
@@ -112,6 +112,11 @@ class Server(Listener):
         )
         self.date = b""
         self.date_until = 0.0
+
+    def remember(self, data: bytes, head: RequestHead) -> None:
+        """Keep a head that has no body behind it: whoever polls sends the same bytes again."""
+        if is_plain_request(data):
+            self.heads.keep(data, head)
 
     def date_line(self) -> bytes:
         """The Date header of this second (RFC 9110 section 6.6.1)."""

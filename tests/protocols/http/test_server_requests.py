@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors import Channel, Reply, Stream, sleep
 from actors.simulation import turned
 from protocols import http
-from protocols.http.server.connection import Exchange, ServerConnection
+from protocols.http.server.connection import ServerConnection
 from tests.protocols.http.bad_requests import BAD_REQUESTS
 from tests.protocols.http.harness import Client, Served, Simulated, get, read_answers
 
@@ -394,7 +394,7 @@ class TestEnds:
                     other.close()
                     served.clients.remove(other)
                 served.until(lambda: served.server.statistics().connections == 1)
-                assert left(Exchange, http.Request, http.Response, http.Responder) == []
+                assert left(http.Exchange, http.Request, http.Response, http.Responder) == []
                 assert len(left(Stream, ServerConnection)) <= before
             finally:
                 gc.enable()
