@@ -82,7 +82,7 @@ class Steps(Generic[T]):
         """Run to the next wait: `UNFINISHED`, or what the coroutine returned. Raises what it raised."""
         waiting = self.waiting
         # a property is a call: asked of replies, too, it costs a Redis GET 2 % (`benchmarks.own.redis`)
-        if not (waiting._state if isinstance(waiting, Reply) else waiting is None or waiting.settled):
+        if waiting.pending if isinstance(waiting, Reply) else waiting is not None and not waiting.settled:
             if self.inherited > scope.loop.now or self.due > scope.loop.now:
                 return UNFINISHED
             error = DeadlineExceeded(f"the deadline passed while waiting for {told(waiting)}")
@@ -129,7 +129,7 @@ class Steps(Generic[T]):
                 else:
                     thrown, error = error, None
                     waiting = in_context(self._coroutine.throw, thrown)
-                if isinstance(waiting, Reply) and not waiting.composed and not waiting._state:
+                if isinstance(waiting, Reply) and not waiting.composed and waiting.pending:
                     break  # nearly always; see `advance`
                 if not isinstance(waiting, Waitable):
                     error = Misuse(
@@ -215,9 +215,9 @@ class FlowReply(Reply[T]):
         self._unheard = None
         return super().error
 
-    def _raised(self) -> BaseException:
+    def _raised(self, error: BaseException) -> BaseException:
         self._unheard = None
-        return super()._raised()
+        return super()._raised(error)
 
     def fail_unheard(self, error: BaseException, loop: Loop, flow: str) -> None:
         """Fail with what nobody waits for, so far."""

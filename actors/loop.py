@@ -148,7 +148,7 @@ class Loop(Hosting):
         before = enter_loop(self)
         try:
             if type(machine) is Making:
-                machine = scope.machine = machine.made(scope)
+                machine = scope.make(machine.spec)
             outcome = machine.start(scope)
             handle = machine.handle(scope)
             self._apply(scope, outcome)
@@ -548,7 +548,7 @@ class Loop(Hosting):
 
     def run_until(self, reply: Reply[T]) -> T:
         """Tick until the reply has settled; return its value or raise its error."""
-        reply.relay(_seen)
+        reply.ignore()  # whoever runs until it settles sees its error
         with running_here(self):
             while not reply.settled:
                 self.tick()
@@ -668,7 +668,3 @@ class Loop(Hosting):
             dead_letters=self._dead,
             log_lines_lost=self.log.lost,
         )
-
-
-def _seen(reply: Reply[Any]) -> None:
-    """Whoever runs until it settles sees its error: a flow need not log it as seen by nobody."""

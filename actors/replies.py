@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextvars import copy_context
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from .callbacks import call_in_turn, one_turn
 from .current import host_wait
@@ -29,10 +29,6 @@ __all__ = ["Reply", "Waitable"]
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-PENDING: Final = 0
-VALUE: Final = 1
-ERROR: Final = 2
 
 
 class Waitable:
@@ -91,33 +87,39 @@ class Reply(Waitable, Generic[T]):
     """A value that is not there yet. Await it in a flow, or read `settled` and `result()` when it wakes
     you."""
 
-    __slots__ = ("_on_cancel", "_state", "_traceback", "_value", "_waiters", "deadline")
+    __slots__ = ("_error", "_on_cancel", "_traceback", "_value", "_waiters", "deadline", "pending")
+
+    pending: bool
+    """Whether it has not settled yet. To be read; a property would cost each unit several calls."""
 
     def __init__(self, owner: Scope | None = None, deadline: float = NEVER) -> None:
-        self._state = PENDING
-        self._value: Any = None
+        self.pending = True
+        self._value: Any  # once there is one, and so are the others
+        self._error: BaseException | None = None
+        self._traceback: TracebackType | None
         # None, one scope, one callback, or many of both: nearly always one
         self._waiters: Waker | Callable[[Reply[T]], object] | _Many | None = owner
         self._on_cancel: Callable[[], object] | list[Callable[[], object]] | None = None
-        self._traceback: TracebackType | None  # the error's, once there is one
         self.deadline = deadline  # when whoever answers will give up (monotonic seconds)
 
     def __repr__(self) -> str:
-        if self._state == PENDING:
+        if self.pending:
             return (
                 "<Reply pending>"
                 if self.deadline == NEVER
                 else f"<Reply pending, deadline {self.deadline:.3f}>"
             )
-        return f"<Reply {'value' if self._state == VALUE else 'error'} {told(self._value)}>"
+        if self._error is not None:
+            return f"<Reply error {told(self._error)}>"
+        return f"<Reply value {told(self._value)}>"
 
     # -- for whoever answers ---------------------------------------------------------------------------------
 
     def settle(self, value: T) -> bool:
         """Answer. Returns False if the reply had settled before."""
-        if self._state:
+        if not self.pending:
             return False
-        self._state = VALUE
+        self.pending = False
         self._value = value
         waiters: Any = self._waiters
         if waiters is not None:
@@ -131,10 +133,10 @@ class Reply(Waitable, Generic[T]):
 
     def fail(self, error: BaseException) -> bool:
         """Answer with an error. Returns False if the reply had settled before."""
-        if self._state:
+        if not self.pending:
             return False
-        self._state = ERROR
-        self._value = error
+        self.pending = False
+        self._error = error
         self._traceback = error.__traceback__
         waiters: Any = self._waiters
         if waiters is not None:
@@ -165,14 +167,14 @@ class Reply(Waitable, Generic[T]):
     @property
     def settled(self) -> bool:
         """Whether the value or the error is there."""
-        return self._state != PENDING
+        return not self.pending
 
     @property
     def error(self) -> BaseException | None:
         """The error it settled with, None after a value. Raises `NotSettled` before."""
-        if self._state == PENDING:
+        if self.pending:
             raise NotSettled("the reply has no answer yet; await it, or wait for the wakeup")
-        return self._value if self._state == ERROR else None
+        return self._error
 
     @property
     def awaited(self) -> bool:
@@ -184,22 +186,21 @@ class Reply(Waitable, Generic[T]):
 
     def result(self) -> T:
         """The value; raises the error it settled with, or `NotSettled` before."""
-        if self._state == VALUE:
-            value: T = self._value
-            return value
-        if self._state == PENDING:
+        if self._error is not None:
+            raise self._raised(self._error)
+        if self.pending:
             raise NotSettled("the reply has no answer yet; await it, or wait for the wakeup")
-        raise self._raised()
+        value: T = self._value
+        return value
 
-    def _raised(self) -> BaseException:
+    def _raised(self, error: BaseException) -> BaseException:
         """The error to be raised, as it was when it came: each time it is raised makes its traceback longer,
         and that holds the frames of whoever read it."""
-        error: BaseException = self._value
         return error.with_traceback(self._traceback)
 
     def attach(self, scope: Waker) -> None:
         """Wake this machine once when settled (at once if it is)."""
-        if self._state:
+        if not self.pending:
             scope.wake()
         elif self._waiters is None:
             self._waiters = scope
@@ -208,7 +209,7 @@ class Reply(Waitable, Generic[T]):
 
     def watch(self, scope: Waker) -> None:
         """Like `attach`, by somebody who is no asker: when all who are have gone, nobody waits any more."""
-        if self._state:
+        if not self.pending:
             scope.wake()
             return
         many = self._many()
@@ -232,10 +233,33 @@ class Reply(Waitable, Generic[T]):
 
     def relay(self, callback: Callable[[Reply[T]], object]) -> None:
         """Like `when_settled`, cheaper: the callback sees the context variables of whoever settles."""
-        if self._state:
-            call_in_turn(callback, self)
-        else:
+        if self.pending:
             self._add(callback)
+        else:
+            call_in_turn(callback, self)
+
+    def forward_to(self, target: Reply[T]) -> None:
+        """Settle `target` as this settles, with its value or its error (at once if it has)."""
+        self.relay(target.follow)
+
+    def follow(self, settled: Reply[T]) -> None:
+        """Settle as another has. Raises `NotSettled` if that is pending."""
+        error = settled.error
+        if error is None:
+            self.settle(settled.result())
+        else:
+            self.fail(error)
+
+    def shield(self) -> Reply[T]:
+        """A reply that settles as this does. Cancelling it, as a flow does that no longer waits, leaves this
+        as it is."""
+        shielded: Reply[T] = Derived(self)
+        self.forward_to(shielded)
+        return shielded
+
+    def ignore(self) -> None:
+        """Let an error be no news: no flow logs that nobody has seen it."""
+        self.relay(_ignored)
 
     def map(self, function: Callable[[T], U]) -> Reply[U]:
         """A reply of `function(value)`; errors pass through, and what `function` raises becomes the error."""
@@ -253,19 +277,19 @@ class Reply(Waitable, Generic[T]):
         return mapped
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if not self._state:
+        if self.pending:
             host = host_wait()
             if host is not None:
                 return host(self)
         return self._wait_in_flow()
 
     def _wait_in_flow(self) -> Generator[Any, Any, T]:
-        while not self._state:
+        while self.pending:
             yield self
-        if self._state == VALUE:
-            value: T = self._value
-            return value
-        raise self._raised()
+        if self._error is not None:
+            raise self._raised(self._error)
+        value: T = self._value
+        return value
 
     def _add(self, waiter: Any) -> None:
         if self._waiters is None:
@@ -313,8 +337,13 @@ class _Many(dict[Any, Any]):
         self[waiter if isinstance(waiter, Waker) else object()] = waiter
 
 
-class Mapped(Reply[T]):
-    """What `Reply.map` gives. Cancelling it cancels what it is made of."""
+def _ignored(reply: Reply[Any]) -> None:
+    """Read what it has failed with, if it has, so that somebody has seen it."""
+    _ = reply.error
+
+
+class Derived(Reply[T]):
+    """What `Reply.shield` gives: it settles after another, and because of it."""
 
     __slots__ = ("source",)
 
@@ -324,6 +353,16 @@ class Mapped(Reply[T]):
         super().__init__(deadline=source.deadline)
         self.source = source
 
+    def waits_for(self) -> Iterable[Waitable]:
+        """What it is made of."""
+        return (self.source,)
+
+
+class Mapped(Derived[T]):
+    """What `Reply.map` gives. Cancelling it cancels what it is made of."""
+
+    __slots__ = ()
+
     def cancel(self, error: BaseException | None = None) -> bool:
         """As `Reply.cancel`, and of what it is made of."""
         with one_turn():
@@ -331,7 +370,3 @@ class Mapped(Reply[T]):
                 return False
             call_in_turn(self.source.cancel)
             return True
-
-    def waits_for(self) -> Iterable[Waitable]:
-        """What it is made of."""
-        return (self.source,)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .current import get_ident
 from .errors import Misuse
+from .machine import Machine
 from .outcomes import NEVER
 
 if TYPE_CHECKING:
     from .kernel import Kernel
     from .loop import Loop
-    from .machine import Itself, Machine
+    from .machine import Itself
     from .replies import Reply
     from .spec import Spec
 
@@ -94,6 +95,15 @@ class Scope(Waker):
                 )
             self.woken = True
             loop.woken.append(self)
+
+    def make(self, spec: Spec[Any]) -> Machine[Any]:
+        """The machine that a description describes, which has this scope from now on. Raises what its `make`
+        raises, and `Misuse` if that returns anything but a machine."""
+        machine = spec.make(self)
+        if not isinstance(machine, Machine):
+            raise Misuse(f"{type(spec).__name__}.make(scope) returned no machine, but {machine!r}")
+        self.machine = machine
+        return machine
 
     @overload
     def spawn(self, machine: Spec[H]) -> H: ...

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from .errors import Misuse
 from .machine import Machine
 
 if TYPE_CHECKING:
@@ -41,10 +40,3 @@ class Making(Machine[Any]):
 
     def __repr__(self) -> str:
         return f"<making {type(self.spec).__name__}>"
-
-    def made(self, scope: Scope) -> Machine[Any]:
-        """The machine that the description describes. Raises `Misuse` for anything else."""
-        machine = self.spec.make(scope)
-        if not isinstance(machine, Machine):
-            raise Misuse(f"{type(self.spec).__name__}.make(scope) returned no machine, but {machine!r}")
-        return machine

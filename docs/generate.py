@@ -198,9 +198,9 @@ def outage_figures(outage: Outage) -> str:
     took = f"Phases of {outage.phase_seconds:g} seconds, medians of {outage.rounds} rounds"
     lines += [
         "",
-        "What is left of the throughput of `/account` while the rates are slow:",
+        "The throughput of `/account` that remains while the rates are slow:",
         f"**{kept}**.",
-        f"Latencies are what clients waited, whatever came of it. {took},",
+        f"Latencies are the times that clients waited, whatever the result. {took},",
         f"measured {outage.date[:10]} on {machine}.",
     ]
     return "\n".join([*lines, ""])

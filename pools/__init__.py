@@ -24,6 +24,7 @@ from .assignment import assign, least_in_flight
 from .backends import Backend, BackendStatistics, PoolStatistics
 from .budgets import RetryBudget
 from .connections import Connection, Event, State
+from .endpoints import Endpoint
 from .errors import (
     BackendDown,
     BackendError,
@@ -36,7 +37,8 @@ from .errors import (
     QueueFull,
 )
 from .exchanges import Exchange, Exchanges, Held
-from .pool import Pool
+from .options import PoolOptions
+from .pool import Pool, pool
 from .queues import UnitQueue
 from .routers import Routed, Router
 from .units import Unit, Work
@@ -50,6 +52,7 @@ __all__ = [
     "Cancelled",
     "ConnectionLost",
     "DeadlineExceeded",
+    "Endpoint",
     "Event",
     "Exchange",
     "Exchanges",
@@ -59,6 +62,7 @@ __all__ = [
     "Pool",
     "PoolClosed",
     "PoolError",
+    "PoolOptions",
     "PoolStatistics",
     "QueueFull",
     "RetryBudget",
@@ -71,4 +75,5 @@ __all__ = [
     "Work",
     "assign",
     "least_in_flight",
+    "pool",
 ]

@@ -24,7 +24,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["BackendView", "Choose", "Plan", "Slate", "assign", "least_in_flight"]
+__all__ = ["BackendView", "Choose", "Plan", "Slate", "assign", "forgiving", "least_in_flight"]
 
 SHARING_LOOKED_AT: Final = 32
 
@@ -168,6 +168,24 @@ in.
 def least_in_flight(slates: list[Slate[Any]], unit: Any) -> Slate[Any]:
     """The backend with the least in flight; equal ones take turns."""
     return min(slates, key=_load)
+
+
+def forgiving(choose: Choose, tell: Callable[[Exception], object]) -> Choose:
+    """`choose`, or `least_in_flight` for a unit for which it fails: it raises, or does not return one of the
+    slates. `tell` is called with the error. What it does to the list changes nothing.
+    """
+
+    def chosen(slates: list[Slate[Any]], unit: Any) -> Slate[Any]:
+        try:
+            slate = choose(slates.copy(), unit)
+            if slate not in slates:
+                raise TypeError(f"choose returned a {type(slate).__name__}; return one of the slates given")
+        except Exception as error:
+            tell(error)
+            slate = least_in_flight(slates, unit)
+        return slate
+
+    return choose if choose is least_in_flight else chosen
 
 
 def _load(slate: Slate[Any]) -> int:

@@ -6,13 +6,14 @@ import ssl
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
-from actors import Address, parse_address
+from .endpoints import Endpoint
 
 if TYPE_CHECKING:
     from .connections import Connection
 
-__all__ = ["Backend", "BackendStatistics", "PoolStatistics", "as_backend"]
+__all__ = ["Backend", "BackendStatistics", "PoolStatistics"]
 
 
 class BackendStatistics(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     in_flight: int  # sent, and not answered
     orphans: int  # sent, and nobody waits for the answer
     retried: int
-    taken_back: int  # from a connection that died before they were sent
+    taken_back: int  # into the queue, certainly not executed
     connections: int
     tunnels: int  # connections that were handed over to another protocol, and are open
     opened: int  # connections that became ready
@@ -57,6 +58,7 @@ class Backend:
         "avoid_until",
         "closed",
         "doubts",
+        "endpoint",
         "failed_at",
         "failures",
         "idle",
@@ -68,17 +70,12 @@ class Backend:
         "opened",
         "opening",
         "retry_at",
-        "server_hostname",
         "sharing",
-        "tls",
     )
 
-    def __init__(
-        self, address: Address, tls: ssl.SSLContext | None = None, server_hostname: str | None = None
-    ) -> None:
-        self.address = address
-        self.tls = tls
-        self.server_hostname = server_hostname
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.address = endpoint.address
         self.all: dict[Connection, None] = {}  # open and opening
         self.idle: dict[Connection, None] = {}  # the last to fall idle at the end
         self.sharing: dict[Connection, None] = {}  # busy, with room for more
@@ -105,6 +102,11 @@ class Backend:
         """Open and opening ones."""
         return len(self.all)
 
+    def renew_tls(self, tls: ssl.SSLContext | None) -> None:
+        """Connections from now on are made with another context, if this backend has one at all."""
+        if self.endpoint.tls is not None:
+            self.endpoint = replace(self.endpoint, tls=tls)
+
     def proved(self) -> None:
         """It has answered a unit."""
         self.failures = self.doubts = 0
@@ -123,10 +125,3 @@ class Backend:
             closed=self.closed,
             lost=self.lost,
         )
-
-
-def as_backend(backend: Address | Backend | str) -> Backend:
-    """A backend, from whatever way of naming one."""
-    if isinstance(backend, Backend):
-        return backend
-    return Backend(parse_address(backend) if isinstance(backend, str) else backend)

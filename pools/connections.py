@@ -39,7 +39,7 @@ from .exchanges import Driver, Exchange, Exchanges
 from .ledger import PARTS, fail_all
 from .states import TABLE, Event, State, next_state
 from .suspects import leave, suspect_after_cancel, suspect_others
-from .units import ABANDONED, EXCHANGE, SENT, Work, named, not_sent, too_late
+from .units import ABANDONED, EXCHANGE, SENT, Unit, Work, named, not_sent, too_late
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -145,7 +145,7 @@ class Connection(StreamProtocol):
     def due(self) -> float:
         """When something in flight, or the handshake, will be late; what was found late does not count."""
         if self.state is State.HANDSHAKING:
-            return self.opened_at + self.pool.connect_timeout
+            return self.opened_at + self.pool.options.connect_timeout
         due = NEVER if self.driver is None else self.driver.work.deadline
         draining = self.state is DRAINING
         for work in self._fifo:
@@ -196,9 +196,10 @@ class Connection(StreamProtocol):
         elif not self._handling:
             self.update()
 
-    def take_back(self) -> None:
+    def take_back(self, instead: Unit[Any] | None = None) -> None:
         """The current unit was certainly not executed, and not by its own fault: back into the queue, unless
-        its asker has gone. Not for an exchange of a unit that holds the connection: `fail` that.
+        its asker has gone, from now on as the unit `instead` if that is given. Not for an exchange of a unit
+        that holds the connection: `fail` that.
 
         The wire sees to it that this has an end (`Work.attempts`).
         """
@@ -207,6 +208,8 @@ class Connection(StreamProtocol):
         work = self._take_current()
         if not work.settled:
             self.pool.taken_back += 1
+            if instead is not None:
+                work.become(instead)
             self.pool.requeue([work])
         if not self._handling:
             self.update()
@@ -261,7 +264,7 @@ class Connection(StreamProtocol):
         executed: this is not the primary any more, say. The connection is left, and the unit sent again; it
         fails with `error` if leaving is of no use, or it was sent `attempts` times.
         """
-        work, attempts = self.current, self.pool.attempts
+        work, attempts = self.current, self.pool.options.attempts
         again = work is not None and work.stage == SENT and not work.settled and work.attempts < attempts
         if leave(self) and again:
             self.take_back()
@@ -300,7 +303,7 @@ class Connection(StreamProtocol):
         for number, work in enumerate(works):
             if not wire.writable or self.state is not READY:
                 return works[number:]
-            if work._state:
+            if not work.pending:
                 continue  # what became of a unit before it has had it cancelled
             work.owner = self
             work.stage = SENT
@@ -398,7 +401,7 @@ class Connection(StreamProtocol):
             if count == 0:
                 place = IDLE
                 self._exclusive = False
-            elif count < self.pool.pipeline and not self._exclusive:
+            elif count < self.pool.options.pipeline and not self._exclusive:
                 place = SHARING
         elif self.state is DRAINING and count == self._orphans and self.driver is None:
             if not self.wire.lingers:

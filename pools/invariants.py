@@ -51,14 +51,14 @@ def _check_queue(pool: Pool, host: Place) -> None:
     works = list(queue)
     if len(works) != queue.live:
         raise Broken(f"{host.name}: the queue counts {queue.live} works and holds {len(works)}")
-    if queue.live > queue.limit + len(pool.backends) * pool.connections * pool.pipeline:
+    if queue.live > queue.limit + len(pool.backends) * pool.options.connections * pool.options.pipeline:
         raise Broken(f"{host.name}: {queue!r} is over its limit")
     now = host.loop.now
     late = LATE_SECONDS * (1 + len(works) / 1000)
     for work in works:
         if work.deadline + late < now:
             raise Broken(f"{host.name}: {work!r} waits {now - work.deadline:.6f} s past its deadline")
-    if works and pool.token >= 0 and host.loop.alive(pool.token) and not _woken(pool):
+    if works and host.loop.alive(pool.token) and not _woken(pool):
         for backend in pool.backends:
             for connection in backend.idle:
                 if connection.wire.writable:
@@ -71,8 +71,8 @@ def _woken(pool: Pool) -> bool:
 
 def _check_backend(pool: Pool, backend: Backend, host: Place, socks: dict[Any, Connection]) -> int:
     """How many units of living askers are in flight there."""
-    if len(backend.all) > pool.connections:
-        raise Broken(f"{host.name}: {backend!r} has more than {pool.connections} connections")
+    if len(backend.all) > pool.options.connections:
+        raise Broken(f"{host.name}: {backend!r} has more than {pool.options.connections} connections")
     in_flight = pending = opening = 0
     for connection in backend.all:
         in_flight += connection.in_flight
@@ -98,7 +98,7 @@ def _check_connection(connection: Connection, backend: Backend, host: Place) -> 
         raise Broken(f"{host.name}: {connection!r} is {'not ' if idle else ''}on its backend's idle list")
     may_share = connection.state is State.READY and connection.wire.writable
     if connection in backend.sharing and not (
-        may_share and 0 < connection.in_flight < connection.pool.pipeline
+        may_share and 0 < connection.in_flight < connection.pool.options.pipeline
     ):
         raise Broken(f"{host.name}: {connection!r} is on its backend's list of those with room")
     orphans = sum(work.stage == ABANDONED for work in connection._fifo)

@@ -17,17 +17,13 @@ Rules:
 
 from __future__ import annotations
 
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-import msgspec
-
 from actors import (
     ANYTHING,
     SLEEP,
-    Address,
     Backoff,
     Bytes,
     Channel,
@@ -46,6 +42,7 @@ from actors import (
 )
 from actors.options import check_counts, check_seconds
 
+from .endpoints import Endpoint
 from .errors import BackendError, ConnectionLost, PoolClosed
 
 __all__ = [
@@ -54,7 +51,6 @@ __all__ = [
     "CONNECT_SECONDS",
     "PING_SECONDS",
     "Ask",
-    "Endpoint",
     "Link",
     "Persistent",
     "PersistentOptions",
@@ -70,14 +66,6 @@ STOPPED: Final = "the subscription has stopped"
 H = TypeVar("H", covariant=True)
 T = TypeVar("T")
 A = TypeVar("A", bound="Ask")
-
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """Where to connect. With `tls`, the server's certificate must be that of `server_hostname`."""
-
-    address: Address
-    tls: ssl.SSLContext | None = None
-    server_hostname: str | None = None
 
 
 class PersistentOptions(Spec[H], Generic[H], frozen=True, kw_only=True):

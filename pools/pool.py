@@ -17,8 +17,11 @@ Rules:
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
+
+from msgspec.structs import force_setattr
 
 from actors import (
     NEVER,
@@ -26,9 +29,7 @@ from actors import (
     Backoff,
     Connector,
     Continue,
-    Loop,
     Machine,
-    Misuse,
     Outcome,
     Reply,
     Scope,
@@ -37,23 +38,23 @@ from actors import (
     Timeout,
 )
 from actors.net.streams import StreamOwner
-from actors.options import check_counts, check_seconds
 from actors.telling import told, words_of
 
-from .assignment import Choose, assign, least_in_flight
-from .backends import Backend, PoolStatistics, as_backend
+from .assignment import assign, forgiving
+from .backends import Backend, PoolStatistics
 from .blame import Blame, blame, doubtful, unreachable
-from .budgets import RetryBudget
 from .connections import Connection, State
+from .endpoints import Endpoint, as_endpoint
 from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull, Stage
 from .kinds import For, Kind
 from .ledger import Ledger, fail_all
+from .options import PoolOptions
 from .queues import PRIORITIES, UnitQueue
 from .tunnels import Tunnels
 from .units import QUEUED, SENT, Unit, Work, no_unit, too_late
 from .wires import Wire
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "PoolSpec", "pool"]
 
 T = TypeVar("T")
 
@@ -65,47 +66,30 @@ BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
 BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
 
 
-class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
-    """`wire` makes the protocol side of each connection to one of `backends` (addresses, or `Backend`s for
-    TLS).
-
-    `connections` is per backend, `pipeline` how many units one connection may have in flight, `queue` and
-    `queue_bytes` what may wait, `warm` how many connections per backend are kept open without need. Times are
-    in seconds; after `lost_after` of them without any sign of life from the other end's system a connection
-    is given up (0: when the system does so). `attempts` is how often an idempotent unit is sent at most,
-    `tunnels` how many connections, to all backends together, may be handed over to another protocol: they
-    count against nothing else.
+class Pool(For[Kind], StreamOwner, Machine[Any]):
+    """Owns the connections to some backends, and has units done on them. `pools.pool` and the protocols'
+    functions describe one, `loop.spawn` makes it.
     """
 
     __slots__ = (
         "_down_until",
         "_next",
         "_plan",
-        "_scope",
         "_stopped",
         "_turn",
-        "tunnels",
-        "attempts",
         "backends",
-        "backoff",
         "budget",
         "choose",
-        "connect_timeout",
-        "connections",
         "connects_failed",
         "draining_now",
-        "idle_timeout",
         "ledger",
-        "lifetime",
         "loop",
-        "lost_after",
         "name",
-        "pipeline",
+        "options",
         "queue",
-        "retried",
+        "scope",
         "taken_back",
-        "timeout_default",
-        "warm",
+        "tunnels",
         "wire",
     )
 
@@ -113,73 +97,33 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def __init__(
         self,
+        options: PoolOptions[Any],
         wire: Callable[[], Wire],
-        backends: Iterable[Address | Backend | str],
-        *,
-        connections: int = 10,
-        pipeline: int = 1,
-        queue: int = 1024,
-        queue_bytes: int = 64 << 20,
-        timeout: float = 5.0,
-        connect_timeout: float = 5.0,
-        idle_timeout: float = 600.0,
-        lifetime: float = 1800.0,
-        lost_after: float = 60.0,
-        warm: int = 0,
-        attempts: int = 3,
-        tunnels: int = 1000,
-        budget: RetryBudget | None = None,
-        backoff: Backoff | None = None,
-        choose: Choose = least_in_flight,
+        endpoints: Iterable[Endpoint],
+        scope: Scope,
         name: str | None = None,
     ) -> None:
-        self.backends = [as_backend(backend) for backend in backends]
-        if not self.backends:
-            raise ValueError("a pool without backends; name at least one address")
-        check_counts(connections=connections, pipeline=pipeline, attempts=attempts)
-        check_counts(queue=queue, queue_bytes=queue_bytes)
-        check_counts(least=0, warm=warm, tunnels=tunnels)
-        check_seconds(connect_timeout=connect_timeout, lifetime=lifetime)
-        check_seconds(zero=True, timeout=timeout, idle_timeout=idle_timeout, lost_after=lost_after)
-        if warm > connections:
-            raise ValueError(f"warm={warm} of connections={connections}; write at most as many")
+        self.options = options
         self.wire = wire
-        self.connections = connections
-        self.pipeline = pipeline
-        self.queue = UnitQueue(queue, queue_bytes)
-        self.timeout_default = timeout
-        self.connect_timeout = connect_timeout
-        self.idle_timeout = idle_timeout
-        self.lifetime = lifetime
-        self.lost_after = lost_after
-        self.warm = warm
-        self.attempts = attempts
-        self.budget = budget or RetryBudget()
-        self.choose = choose
-        self.name = name or ", ".join(str(backend.address) for backend in self.backends[:3])
-        self.backoff = backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
-        self._scope: Scope | None = None
-        self.loop: Loop = None  # type: ignore[assignment]  # until spawned
+        self.scope = scope
+        self.loop = scope.loop
+        self.backends = [Backend(endpoint) for endpoint in endpoints]
+        self.name = name or options.name or ", ".join(str(each.address) for each in self.backends[:3])
+        self.queue = UnitQueue(options.queue, options.queue_bytes)
+        self.budget = options.budget.begun()
+        self.choose = forgiving(options.choose, self._choose_failed)
+        self.tunnels = Tunnels(options.tunnels)
+        self.ledger = Ledger()
         self.draining_now = False
         self._stopped = False
         self._turn = 0  # the backend that is preferred among equals
         self._plan: list[tuple[Work[Any], Connection]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
-        self.tunnels = Tunnels(tunnels)
-        self.ledger = Ledger()
-        self.retried = self.taken_back = self.connects_failed = 0
+        self.taken_back = self.connects_failed = 0
 
     def __repr__(self) -> str:
-        state = (
-            "stopped"
-            if self._stopped
-            else "draining"
-            if self.draining_now
-            else "open"
-            if self._scope
-            else "not spawned"
-        )
+        state = "stopped" if self._stopped else "draining" if self.draining_now else "open"
         connections = sum(backend.connections for backend in self.backends)
         in_flight = sum(backend.in_flight for backend in self.backends)
         return (
@@ -207,9 +151,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             if apart is not None:
                 return apart
         loop = self.loop
-        if loop is None:
-            raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
-        due = loop.deadline_in(self.timeout_default if timeout is None else timeout)
+        due = loop.deadline_in(self.options.timeout if timeout is None else timeout)
         if priority and not 0 <= priority < PRIORITIES:
             raise ValueError(f"priority={priority}; write 0 (first) to {PRIORITIES - 1}")
         size = unit.size
@@ -223,9 +165,9 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             refused: Work[T] = Work(self, unit, due, priority, loop.now)
             self._refuse([(refused, self._refusal(loop.now))])
             return refused
-        scope = self._scope
-        if not scope.woken:  # type: ignore[union-attr]
-            scope.wake()  # type: ignore[union-attr] # raises in a thread that is not the loop's
+        scope = self.scope
+        if not scope.woken:
+            scope.wake()  # raises in a thread that is not the loop's
         work: Work[T] = Work(self, unit, due, priority, loop.now)
         queue.push(work, size)
         if due < self._next:
@@ -249,6 +191,11 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         )
         return QueueFull(f"{len(self.queue)} units wait for {self.name} already; the unit was not sent")
 
+    def renew_tls(self, tls: ssl.SSLContext | None) -> None:
+        """Connections from now on are made with this context, to those backends that are spoken to by TLS."""
+        for backend in self.backends:
+            backend.renew_tls(tls)
+
     def drain(self) -> None:
         """Take no more units, finish those that are there, then stop."""
         self.draining_now = True
@@ -264,7 +211,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             queued=len(self.queue) + len(self._planned()),
             in_flight=sum(connection.pending for connection in connections),
             orphans=sum(connection.orphans for connection in connections),
-            retried=self.retried,
+            retried=self.budget.granted,
             taken_back=self.taken_back,
             connections=len(connections),
             tunnels=len(self.tunnels),
@@ -283,21 +230,28 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     @property
     def token(self) -> int:
-        """The machine's token; -1 before it is spawned."""
-        return -1 if self._scope is None else self._scope.token
+        """The machine's token."""
+        return self.scope.token
+
+    @property
+    def timeout_default(self) -> float:
+        """The deadline of a unit that is given none (seconds)."""
+        return self.options.timeout
+
+    @property
+    def backoff(self) -> Backoff:
+        """How long a backend that cannot be connected to is left alone."""
+        return self.options.backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
 
     def start(self, scope: Scope) -> Outcome:
         """Open the warm connections."""
-        self._scope = scope
-        self.loop = scope.loop
-        if self.warm:
+        if self.options.warm:
             scope.wake()
         return Continue(self)
 
     def wake(self) -> None:
         """Have the pool look at what waits, in this tick."""
-        if self._scope is not None:
-            self._scope.wake()
+        self.scope.wake()
 
     def wakeup(self, scope: Scope) -> Outcome:
         """Send what can be sent, open what is to be opened."""
@@ -306,7 +260,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self._sweep(now)
         if now >= self.budget.next_look:
             self.budget.look(now, self.ledger.submitted)
-        if self.warm and not self.draining_now:
+        if self.options.warm and not self.draining_now:
             self._keep_warm(now)
         if self.queue.live:
             self._dispatch(now)
@@ -359,8 +313,8 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
                 queue,
                 queue.live,
                 self.backends,
-                depth=self.pipeline,
-                connections_max=self.connections,
+                depth=self.options.pipeline,
+                connections_max=self.options.connections,
                 now=now,
                 choose=self.choose,
                 first=self._turn,
@@ -396,6 +350,11 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if queue.live and not opens:
             self._look_whether_down(now)
 
+    def _choose_failed(self, error: Exception) -> None:
+        """A backend was to be preferred; the one with the least in flight was taken instead."""
+        cause = f"choose failed {self.name}"
+        self.loop.log.error("choose failed", cause=cause, pool=self.name, error=told(error), exc_info=error)
+
     def _refuse_unplannable(self) -> bool:
         """A plan has failed: whether by units that raise when they are asked what they are."""
         failures: list[tuple[Work[Any], BaseException]] = []
@@ -426,23 +385,23 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         connector = Connector(
             backend.address,
             connection,
-            timeout=self.connect_timeout,
-            tls=backend.tls,
-            server_hostname=backend.server_hostname,
+            timeout=self.options.connect_timeout,
+            tls=backend.endpoint.tls,
+            server_hostname=backend.endpoint.server_hostname,
             owner=self,
-            lost_after=self.lost_after,
+            lost_after=self.options.lost_after,
         )
         try:
             connection.token = self.loop.spawn(connector)
         except Exception as error:
             connection.close(error)
-        self._wake_at(now + self.connect_timeout)
+        self._wake_at(now + self.options.connect_timeout)
 
     def _keep_warm(self, now: float) -> None:
         for backend in self.backends:
-            for _ in range(self.warm - backend.connections):
+            for _ in range(self.options.warm - backend.connections):
                 self._open(backend, now)
-            if backend.connections < self.warm:
+            if backend.connections < self.options.warm:
                 self._wake_at(max(backend.retry_at, backend.open_at))
 
     def look_at(self, when: float) -> None:
@@ -496,16 +455,16 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         if connection.state is not State.READY:
             return NEVER
         if connection not in backend.idle:
-            idle_at = now + self.idle_timeout
-        elif backend.connections > self.warm:
-            idle_at = connection.idle_since + min(self.idle_timeout, connection.wire.keep_alive)
+            idle_at = now + self.options.idle_timeout
+        elif backend.connections > self.options.warm:
+            idle_at = connection.idle_since + min(self.options.idle_timeout, connection.wire.keep_alive)
         else:
             idle_at = connection.idle_since + connection.wire.keep_alive
         when = min(idle_at, connection.retire_at)
         if when > now:
             return when
         connection.retire()
-        if self.warm:
+        if self.options.warm:
             self.wake()
         return NEVER
 
@@ -528,10 +487,10 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
         backend.retry_at = 0.0
         self._down_until = 0.0
         connection.ready_at = now
-        connection.retire_at = now + self.lifetime * (
+        connection.retire_at = now + self.options.lifetime * (
             1.0 - LIFETIME_JITTER * self.loop.kernel.random().random()
         )
-        self._wake_at(min(connection.retire_at, now + self.idle_timeout))
+        self._wake_at(min(connection.retire_at, now + self.options.idle_timeout))
         self.wake()
 
     def connection_gone(
@@ -555,7 +514,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self._connect_failed(backend, error, connection.opened_at)
         elif whose is Blame.DOUBTFUL and not self._stopped:
             doubtful(self, backend, error, asked)
-        if self.queue.live or connection.in_flight or self.warm or self.draining_now:
+        if self.queue.live or connection.in_flight or self.options.warm or self.draining_now:
             self.wake()
 
     def warn(self, event: str, backend: Backend, error: BaseException | None, **fields: object) -> None:
@@ -672,7 +631,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
 
     def may_retry(self, work: Work[Any]) -> bool:
         """Whether a unit that was sent, and perhaps executed, may be sent again. Counts it if so."""
-        if self._stopped or work.attempts >= self.attempts:
+        if self._stopped or work.attempts >= self.options.attempts:
             return False
         try:
             if not work.unit.idempotent:
@@ -681,10 +640,7 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self.clean_up_failed(failure, unit=type(work.unit).__name__)
             return False
         now = self.loop.now
-        if work.deadline <= now or not self.budget.grant(now, self.ledger.submitted):
-            return False
-        self.retried += 1
-        return True
+        return work.deadline > now and self.budget.grant(now, self.ledger.submitted)
 
     def requeue(self, works: list[Work[Any]]) -> None:
         """Put units back to where they stood in the queue, except those that were cancelled meanwhile."""
@@ -696,3 +652,28 @@ class Pool(For[Kind], StreamOwner, Machine["Pool[Any]"]):
             self._wake_at(work.deadline)
         self.queue.put_back(works)
         self.wake()
+
+
+class PoolSpec(PoolOptions["Pool[Any]"], frozen=True):
+    """A pool of connections, for `loop.spawn`. `wire` makes the protocol's side of each connection;
+    `backends` are addresses, or `Endpoint`s for TLS.
+    """
+
+    wire: Callable[[], Wire]
+    backends: Iterable[Address | Endpoint | str]
+
+    runs: ClassVar[type[Pool[Any]]] = Pool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        endpoints = tuple(as_endpoint(backend) for backend in self.backends)
+        if not endpoints:
+            raise ValueError("a pool without backends; name at least one address")
+        force_setattr(self, "backends", endpoints)
+
+    def make(self, scope: Scope) -> Pool[Any]:
+        """As `actors.Spec`."""
+        return self.runs(self, self.wire, map(as_endpoint, self.backends), scope)
+
+
+pool = PoolSpec

@@ -20,7 +20,6 @@ from typing import Any, Final, Generic, Self, TypeVar
 from actors import NEVER, Continue, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
 from actors.callbacks import one_turn
 from actors.options import check_counts, check_seconds
-from actors.replies import VALUE
 
 from .backends import BackendStatistics, PoolStatistics
 from .errors import BackendDown, Cancelled, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull
@@ -60,7 +59,7 @@ class Routed(Entry[T]):
         self.reason: BaseException | None = None  # for the last time
 
     def __repr__(self) -> str:
-        where = "settled" if self._state else "parked" if self.inner is None else f"at {self.pool.name}"
+        where = "settled" if not self.pending else "parked" if self.inner is None else f"at {self.pool.name}"
         return f"<{type(self).__name__} {self.unit!r} {where}, {self.tries} tries>"
 
     def cancel(self, error: BaseException | None = None) -> bool:
@@ -79,13 +78,14 @@ class Routed(Entry[T]):
 
     def answered(self, inner: Reply[T]) -> None:
         """By the pool that it was submitted to."""
-        if inner is not self.inner or self._state:
+        if inner is not self.inner or not self.pending:
             return
         self.inner = None
-        if inner._state == VALUE:
-            self.router.done(self, inner._value)
+        error = inner.error
+        if error is None:
+            self.router.done(self, inner.result())
         else:
-            self.router.failed(self, inner._value)
+            self.router.failed(self, error)
 
 
 class Router(Machine["Router[Any]"], Generic[P]):

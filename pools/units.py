@@ -69,7 +69,7 @@ class Unit(Answering[Answer, KindOf]):
     """Whether it may share a connection with others in flight; if not, it gets a connection to itself."""
 
     size: int = 0
-    """About how many bytes it holds while it waits (for `Pool(queue_bytes=…)`)."""
+    """About how many bytes it holds while it waits (for `pools.pool(queue_bytes=…)`)."""
 
     key: Any = None
     """What routing goes by, where a pool routes."""
@@ -95,8 +95,8 @@ class Work(Entry[T]):
     def __init__(
         self, owner: WorkOwner, unit: Unit[T], deadline: float, priority: int = 0, now: float = 0.0
     ) -> None:
-        self._state = 0  # as Reply.__init__, written out: this is made for every unit
-        self._value = None
+        self.pending = True  # as Reply.__init__, written out: this is made for every unit
+        self._error = None
         self._waiters = None
         self._on_cancel = None
         self.deadline = deadline
@@ -113,8 +113,12 @@ class Work(Entry[T]):
     def __repr__(self) -> str:
         stage = ("queued", "sent", "abandoned", "exchange")[self.stage]
         return (
-            f"<{type(self).__name__} {type(self.unit).__name__} {stage}{', settled' if self._state else ''}>"
+            f"<{type(self).__name__} {type(self.unit).__name__} {stage}{'' if self.pending else ', settled'}>"
         )
+
+    def become(self, unit: Unit[T]) -> None:
+        """Be sent as this unit from now on. Its answer is the same."""
+        self.unit = unit
 
     def left(self) -> None:
         """Out of the queue, or an orphan on its connection from now on."""

@@ -21,11 +21,11 @@ its units and its wire:
                 connection.settle(line)
             return None
 
-    pool = loop.spawn(Pool(LineWire, ["127.0.0.1:7000"], connections=4, pipeline=16))
+    pool = loop.spawn(pools.pool(LineWire, ["127.0.0.1:7000"], connections=4, pipeline=16))
     reply = pool.submit(Ask(b"hello"), timeout=1.0)
 
-The first argument of `Pool` makes one wire per connection: a class, or a function that closes over passwords
-and the like.
+The first argument of `pools.pool` makes one wire per connection: a class, or a function that closes over
+passwords and the like.
 
 **What the `Connection` calls**: `start` once connected, then `send`, `received`, `flushed`, `ended`,
 `wakeup`, `timeout`, and `closed` once at the end. All but `send`, `abandoned`, `goodbye` and `closed` may
@@ -48,8 +48,8 @@ wakeup; if it needs another expectation, call `self.connection.wake()` and retur
   it. From `answer` on the unit has no deadline and is not sent again; guard what follows with the wire's own
   `deadline`.
 - `take_back()`: the current unit was certainly not executed, and not by its own fault (the backend has
-  forgotten a prepared statement, say): back to the head of the queue. `Work.attempts` counts how often it was
-  sent.
+  forgotten a prepared statement, say): back to the head of the queue, as another unit if one is given.
+  `Work.attempts` counts how often it was sent.
 - `settle/fail/finish(…, reusable=False)`: the connection is closed after this one; return at once. What is in
   flight behind is treated as after a loss, or, if `spares_behind` is set on the wire, taken back as certainly
   not executed.

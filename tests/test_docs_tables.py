@@ -1,4 +1,4 @@
-"""Tables of the documentation that follow a comment such as `<!-- defaults: pools.Pool -->` are held against
+"""Tables of the documentation that follow a comment such as `<!-- defaults: pools.pool -->` are held against
 the code: see `CHECKS`.
 """
 
@@ -70,7 +70,13 @@ def same(cell: str, value: Any) -> bool:
 def defaults_of(thing: Any) -> dict[str, Any]:
     """The options of a function, a class or a struct, with their defaults."""
     if isinstance(thing, type) and issubclass(thing, msgspec.Struct):
-        return {field.name: field.default for field in msgspec.structs.fields(thing)}
+        home = thing.__module__.partition(".")[0]  # what a package below has declared, its own page tells
+        own = [base for base in reversed(thing.__mro__) if base.__module__.partition(".")[0] == home]
+        fields = {field.name: field for field in msgspec.structs.fields(thing)}
+        declared = [
+            fields[name] for base in own for name in vars(base).get("__annotations__", {}) if name in fields
+        ]
+        return {field.name: field.default for field in declared if not field.required}
     parameters = inspect.signature(thing).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 

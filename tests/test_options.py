@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from actors import Backoff
+import pools
+from actors import Backoff, Loop
+from actors.testing import ManualKernel
 from actors.workers import serve
 from pools import Pool, RetryBudget
 from pools.testing import LineWire
@@ -21,10 +23,10 @@ from protocols import http, kafka, postgres, redis
 
 NOWHERE = "127.0.0.1:9"
 ELSEWHERE = "192.0.2.7:9"  # no address of this host: nothing is forked
-SOMEWHERE: Pool[Any] = http.pool(f"http://{NOWHERE}")
+SOMEWHERE: Pool[Any] = Loop(kernel=ManualKernel()).spawn(http.pool(f"http://{NOWHERE}"))
 
 CONSTRUCTORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "Pool": (Pool, lambda **options: Pool(LineWire, [NOWHERE], **options)),
+    "pools.pool": (pools.pool, lambda **options: pools.pool(LineWire, [NOWHERE], **options)),
     "RetryBudget": (RetryBudget, RetryBudget),
     "Backoff": (Backoff, Backoff),
     "http.pool": (http.pool, lambda **options: http.pool(f"http://{NOWHERE}", **options)),
@@ -68,7 +70,7 @@ def table() -> Iterator[tuple[str, str, str]]:
     for name, (function, _) in CONSTRUCTORS.items():
         options = dict(numbers(function))
         if name in TAKES_POOL_OPTIONS:
-            options = {**dict(numbers(Pool)), **options}
+            options = {**dict(numbers(pools.pool)), **options}
         if name.startswith("kafka"):
             options.update(dict.fromkeys(KAFKA_OPTIONS, "float"))
         yield from ((name, option, kind) for option, kind in options.items() if (name, option) not in ENDLESS)
@@ -91,7 +93,7 @@ def test_the_table_has_what_it_is_for() -> None:
     found = {(name, option) for name, option, _ in TABLE}
     assert len(found) > 100
     for known in [
-        ("Pool", "queue_bytes"),
+        ("pools.pool", "queue_bytes"),
         ("redis.cluster", "idle_timeout"),
         ("http.Timeouts", "idle"),
         ("http.Limits", "body_bytes"),
@@ -112,6 +114,6 @@ def test_what_makes_sense_is_taken() -> None:
     for name, (_, call) in CONSTRUCTORS.items():
         with pytest.raises(OSError, match="cannot listen") if name == "serve" else nullcontext():
             call()
-    Pool(LineWire, [NOWHERE], timeout=0, idle_timeout=0, lost_after=0, warm=0, connect_timeout=1)
+    pools.pool(LineWire, [NOWHERE], timeout=0, idle_timeout=0, lost_after=0, warm=0, connect_timeout=1)
     http.Limits(body_bytes=None, trailers=0)
     http.proxy(SOMEWHERE, timeout=None, body_max=None, gather=0)

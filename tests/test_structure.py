@@ -86,4 +86,4 @@ def test_whose_attributes_are_assigned_is_found_out(text: str, foreign: bool) ->
 def test_attributes_are_slots_and_what_is_assigned() -> None:
     assert attributes_of(CLASSES["actors.timers.TimerHeap"]) == {"heap", "sweep_at"}
     assert attributes_of(CLASSES["actors.backoff.Backoff"]) == set()  # frozen: a value
-    assert {"_state", "_waiters", "deadline"} <= attributes_of(CLASSES["actors.replies.Reply"])
+    assert {"pending", "_waiters", "deadline"} <= attributes_of(CLASSES["actors.replies.Reply"])

@@ -11,14 +11,14 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from actors import Loop
 from benchmarks.clients.driving import AT_ONCE, check, drive_tasks, drive_threads, new_loop
-from pools import Pool
 from protocols import http
 
 
-def pool(port: int, pipeline: int) -> Pool:
+def pool(port: int, pipeline: int) -> Any:
     """As many connections as tasks, or, where they are deep enough, one."""
     connections = max(1, AT_ONCE // pipeline)
     return http.pool(f"http://127.0.0.1:{port}", connections=connections, pipeline=pipeline)

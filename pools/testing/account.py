@@ -54,8 +54,8 @@ class Counts(Protocol):
 class Counting(Protocol):
     """A pool, a router, a Kafka pool."""
 
-    timeout_default: float
-
+    @property
+    def timeout_default(self) -> float: ...
     def submit(self, unit: Any, timeout: float | None = None, priority: int = 0) -> Reply[Any]: ...
     def statistics(self) -> Any: ...
 

@@ -10,7 +10,7 @@ from typing import Any
 from actors import Loop, Reply
 from actors.testing import FakeSocket, ManualKernel
 from pools.invariants import check_pool
-from pools.pool import Pool
+from pools.pool import Pool, pool
 from pools.units import Unit
 from pools.wires import Wire
 
@@ -34,7 +34,7 @@ class Bench:
     ) -> None:
         self.kernel = ManualKernel(seed=seed)
         self.loop = Loop(kernel=self.kernel)
-        self.pool: Pool = self.loop.spawn(Pool(wire, backends, **options))
+        self.pool: Pool = self.loop.spawn(pool(wire, backends, **options))
 
     def __repr__(self) -> str:
         return f"<Bench {self.pool!r}>"

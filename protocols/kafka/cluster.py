@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeVar, cast
 
 import msgspec
 
 from actors import NEVER, Address, Backoff, Machine, Outcome, Reply, Scope, TcpAddress, Timeout
-from pools import Backend, BackendDown, Pool, PoolStatistics
+from pools import BackendDown, Endpoint, Pool, PoolStatistics
+from pools.pool import PoolSpec
 
 from .connection.sasl import Login
 from .connection.units import Call
@@ -71,6 +72,12 @@ class BrokerPool(Pool):
     __slots__ = ()
 
     drain_phase = None  # type: ignore[assignment]  # another machine's, unlike other pools
+
+
+class BrokerSpec(PoolSpec, frozen=True):
+    """Describes one."""
+
+    runs = BrokerPool
 
 
 class Cluster(Machine["Cluster"]):
@@ -283,9 +290,9 @@ class Cluster(Machine["Cluster"]):
 
     def _open(self, addresses: tuple[TcpAddress, ...], name: str) -> BrokerPool:
         settings = self.settings
-        pool = BrokerPool(
+        pool = BrokerSpec(
             lambda: KafkaWire(settings.client, settings.login, self._doubts, settings.answer_bytes),
-            [Backend(address, settings.tls, address.host) for address in addresses],
+            [Endpoint(address, settings.tls, address.host) for address in addresses],
             connections=1,
             pipeline=PIPELINE,
             timeout=settings.request_timeout,
@@ -293,8 +300,7 @@ class Cluster(Machine["Cluster"]):
             idle_timeout=IDLE_SECONDS,
             name=name,
         )
-        self._scope.spawn(pool)
-        return pool
+        return cast(BrokerPool, self._scope.spawn(pool))
 
 
 def newer(known: TopicMetadata | None, heard: TopicMetadata) -> TopicMetadata:

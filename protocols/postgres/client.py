@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from actors import Address, TcpAddress, UnixAddress
+from actors import Address, Scope, TcpAddress, UnixAddress
 from actors.options import check_counts
-from pools import Backend, Pool
+from pools import Endpoint, Pool, PoolOptions
 
 from .startup.handshake import Settings
 from .statements import Statements
@@ -24,33 +24,61 @@ ENCODED: Final = "percent-encode what stands in a password, or give it as passwo
 SSL_MODES: Final = ("disable", "require", "verify-full")
 
 
-def pool(
-    url: str,
-    *,
-    user: str | None = None,
-    password: str | None = None,
-    database: str | None = None,
-    settings: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
-    statements: int = 256,
-    result_bytes: int = 256 << 20,
-    **options: Any,
-) -> Pool[Sql]:
+class PostgresPoolOptions(PoolOptions[Pool[Sql]], frozen=True, kw_only=True):
+    """What `postgres.pool` takes besides the options of every pool."""
+
+    user: str | None = None
+    """Where the URL names none; by default who runs this."""
+    password: str | None = None
+    """Goes before the URL's."""
+    database: str | None = None
+    """Where the URL names none; by default called as the user."""
+    settings: Mapping[str, str] | None = None
+    """The sessions' settings, such as `{"timezone": "UTC"}`."""
+    tls: ssl.SSLContext | None = None
+    """For `?sslmode=verify-full`, instead of the system's certificates."""
+    statements: int = 256
+    """How many each connection keeps prepared; 0 for PgBouncer in transaction mode."""
+    result_bytes: int = 256 << 20
+    """What the rows of one unit may hold."""
+
+    secret = frozenset({"password", "settings"})
+
+
+class PostgresPoolSpec(PostgresPoolOptions, frozen=True):
     """A pool of PostgreSQL connections, for `loop.spawn`.
 
-    `url`: `postgresql://user:password@host:port/database`, `?host=/run/postgresql` for a Unix socket;
-    `user` (by default who runs this), `password`, `database` (by default the user's name) where it leaves
-    them out. `?sslmode=`: `disable`, the default; `require` encrypts; `verify-full` knows the server too,
-    by the system's certificates or `tls`. `settings` are the sessions' (`{"timezone": "UTC"}`).
-    `statements`: how many each connection keeps prepared; 0 for PgBouncer in transaction mode.
-    `result_bytes` bounds one unit's rows. The other options are those of `pools.Pool`; `pipeline` units may
-    be in flight on one connection. Raises `ValueError` for a URL that is not of that form.
+    `url`: `postgresql://user:password@host:port/database`, `?host=/run/postgresql` for a Unix socket.
+    `?sslmode=`: `disable`, the default; `require` encrypts; `verify-full` knows the server too. Up to
+    `pipeline` units are in flight on one connection. Raises `ValueError` for a URL that is not of that form,
+    and for an option that makes no sense.
     """
-    check_counts(least=0, statements=statements)
-    check_counts(result_bytes=result_bytes)
-    address, made = settings_of(url, user, password, database, settings, tls)
-    shared = Statements(statements)
-    return Pool(lambda: PostgresWire(made, shared, result_bytes), [Backend(address)], **options)
+
+    url: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(least=0, statements=self.statements)
+        check_counts(result_bytes=self.result_bytes)
+        self._settings()
+
+    def _settings(self) -> tuple[Address, Settings]:
+        return settings_of(self.url, self.user, self.password, self.database, self.settings, self.tls)
+
+    def shown(self, name: str) -> str:
+        """The URL without its password."""
+        return repr(hidden(self.url)) if name == "url" else super().shown(name)
+
+    def make(self, scope: Scope) -> Pool[Sql]:
+        """As `actors.Spec`."""
+        address, made = self._settings()
+        statements = Statements(self.statements)
+        return Pool(
+            self, lambda: PostgresWire(made, statements, self.result_bytes), [Endpoint(address)], scope
+        )
+
+
+pool = PostgresPoolSpec
 
 
 def settings_of(

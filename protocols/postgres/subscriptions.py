@@ -23,14 +23,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 from actors import Backoff, Reply, Scope, Transport
-from pools import BackendError, Unit
+from pools import BackendError, Endpoint, Unit
 from pools.persistent import (
     BACKOFF,
     CAPACITY,
     CONNECT_SECONDS,
     PING_SECONDS,
     Ask,
-    Endpoint,
     Link,
     Persistent,
     PersistentOptions,

@@ -12,12 +12,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from actors import Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
 from actors.options import check_counts
-from pools import Backend, Pool, Unit, Wire
+from pools import Endpoint, Pool, PoolOptions, Unit, Wire
+from pools.options import shared_options
+from pools.pool import PoolSpec
 
 from .codec import REPLY_BYTES_MAX
 from .handshake import Login
@@ -43,47 +45,37 @@ class _Waiting(Pool[Redis]):
 
     def drain(self) -> None:
         self.draining_now = True
-        if self.token >= 0:
-            self.loop.kill(self.token)
+        self.loop.kill(self.token)
 
     def draining(self, scope: Scope) -> Outcome:
         self.draining_now = True
         return Stop()
 
 
-class RedisPool(Pool[Redis]):
-    """Made by `redis.pool`."""
+class _WaitingSpec(PoolSpec, frozen=True):
+    runs = _Waiting
 
-    __slots__ = ("_lanes", "_make_lane")
+
+class RedisPool(Pool[Redis]):
+    """One server's connections, and lanes apart for units that hold one. Described by `redis.pool`."""
+
+    __slots__ = ("_endpoint", "_lanes", "_wire", "options")
+
+    options: RedisPoolOptions
 
     def __init__(
-        self,
-        wire: Callable[..., Wire],
-        backend: Backend,
-        *,
-        transactions: int,
-        blocking: int,
-        **options: Any,
+        self, options: RedisPoolOptions, wire: Callable[..., Wire], endpoint: Endpoint, scope: Scope
     ) -> None:
-        check_counts(transactions=transactions, blocking=blocking)
-        super().__init__(wire, [backend], **options)
+        super().__init__(options, wire, [endpoint], scope, str(endpoint.address))
+        self._endpoint = endpoint
+        self._wire = wire
         self._lanes: dict[str, Pool] = {}
-        shared = {**options, "pipeline": 1, "warm": 0}
-
-        def make(name: str) -> Pool:
-            kind, connections = (_Waiting, blocking) if name == "blocking" else (Pool, transactions)
-            own = Backend(backend.address, backend.tls, backend.server_hostname)
-            options = {**shared, "connections": connections, "name": f"{self.name} ({name})"}
-            made = partial(wire, standing=True) if name == "atomic" else wire
-            return self.loop.spawn(kind(made, [own], **options))
-
-        self._make_lane = make
 
     def submit_apart(self, lane: str, unit: Unit[T], timeout: float | None, priority: int) -> Reply[T] | None:
         """Into the lane of units that hold a connection: `transactions`, `atomic` or `blocking`. None: there
         is none any more, and the pool itself will refuse.
         """
-        if self.loop is None or self.draining_now:
+        if self.draining_now:
             return None
         return self.lane(lane).submit(unit, timeout, priority)
 
@@ -91,8 +83,15 @@ class RedisPool(Pool[Redis]):
         """The pool behind a lane, made now if there is none. Its statistics are its own."""
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = self._make_lane(name)
+            lane = self._lanes[name] = self.loop.spawn(self._lane(name))
         return lane
+
+    def _lane(self, name: str) -> PoolSpec:
+        options, kind = self.options, _WaitingSpec if name == "blocking" else PoolSpec
+        wire = partial(self._wire, standing=True) if name == "atomic" else self._wire
+        connections = options.blocking if name == "blocking" else options.transactions
+        own = {"pipeline": 1, "warm": 0, "connections": connections, "name": f"{self.name} ({name})"}
+        return kind(wire, [self._endpoint], **{**shared_options(options), **own})
 
     def drain(self) -> None:
         """Take no more units, finish those that are there (except what waits in the server), then stop."""
@@ -108,45 +107,76 @@ class RedisPool(Pool[Redis]):
         super().stopped(scope, error)
 
 
-def pool(
-    url: str,
-    *,
-    username: str = "",
-    password: str = "",
-    name: str = "",
-    tls: ssl.SSLContext | None = None,
-    connections: int = 2,
-    pipeline: int = PIPELINE,
-    transactions: int = 10,
-    blocking: int = 100,
-    queue: int = QUEUE,
-    reply_bytes: int = REPLY_BYTES_MAX,
-    **options: Any,
-) -> RedisPool:
+class RedisPoolOptions(PoolOptions["RedisPool"], frozen=True, kw_only=True):
+    """What `redis.pool` takes besides the options of every pool, or has by another default."""
+
+    username: str = ""
+    """Goes before the URL's."""
+    password: str = ""
+    """Goes before the URL's."""
+    name: str | None = None
+    """What CLIENT LIST shows."""
+    tls: ssl.SSLContext | None = None
+    """For `rediss://`, instead of the system's certificates."""
+    connections: int = 2
+    """For what is executed at once."""
+    pipeline: int = PIPELINE
+    """Units in flight on one of these, at most."""
+    transactions: int = 10
+    """Connections that are opened when needed for transactions, at most, and as many again for `atomic`."""
+    blocking: int = 100
+    """Connections that are opened when needed for blocking commands, at most."""
+    queue: int = QUEUE
+    """Units that may wait; the next one fails with `QueueFull`."""
+    reply_bytes: int = REPLY_BYTES_MAX
+    """How large a reply may be."""
+
+    secret = frozenset({"password"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(transactions=self.transactions, blocking=self.blocking)
+        check_counts(reply_bytes=self.reply_bytes)
+
+    @property
+    def login(self) -> Login:
+        """Who is said to come, besides what a URL says."""
+        return Login(self.username, self.password, 0, self.name or "")
+
+
+class RedisPoolSpec(RedisPoolOptions, frozen=True):
     """A pool of connections to one server, for `loop.spawn`. `url`:
     `redis://user:password@host:port/database`, `rediss://…` for TLS, `unix:///path?db=0`.
 
-    `username` and `password` may be given here instead; `name` is what CLIENT LIST shows. `connections` are
-    for what is executed at once, `pipeline` units deep; up to `transactions` (as many again for `atomic`) and
-    `blocking` more are opened when needed, for units that hold one. `reply_bytes`: how large a reply may be.
-    `tls`: instead of the system's trust. The other options are those of `pools.Pool`. Raises `ValueError` for
-    a URL that is not of that form.
+    Raises `ValueError` for a URL that is not of that form, and for an option that makes no sense.
     """
-    check_counts(reply_bytes=reply_bytes)
-    backend, login = parse_url(url, tls, Login(username, password, 0, name))
-    return RedisPool(
-        partial(RedisWire, login, reply_bytes),
-        backend,
-        transactions=transactions,
-        blocking=blocking,
-        connections=connections,
-        pipeline=pipeline,
-        queue=queue,
-        **options,
-    )
+
+    url: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_url(self.url, self.tls, self.login)
+
+    def shown(self, name: str) -> str:
+        """The URL without its password."""
+        return repr(discreet(self.url)) if name == "url" else super().shown(name)
+
+    def make(self, scope: Scope) -> RedisPool:
+        """As `actors.Spec`."""
+        endpoint, login = parse_url(self.url, self.tls, self.login)
+        return RedisPool(self, partial(RedisWire, login, self.reply_bytes), endpoint, scope)
 
 
-def parse_url(url: str, tls: ssl.SSLContext | None = None, given: Login = NOBODY) -> tuple[Backend, Login]:
+pool = RedisPoolSpec
+
+
+def discreet(url: str) -> str:
+    """A URL that may be shown: without its password."""
+    before, at, rest = url.rpartition("@")
+    return f"{before.partition('://')[0]}://…@{rest}" if at else url
+
+
+def parse_url(url: str, tls: ssl.SSLContext | None = None, given: Login = NOBODY) -> tuple[Endpoint, Login]:
     """Where a URL leads, and how to introduce oneself there; what is `given` goes before what it says."""
     try:
         parts = urlsplit(url)
@@ -174,7 +204,7 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None, given: Login = NOBODY
     if unix:
         if not parts.path.strip("/"):
             raise ValueError(f"the URL names no path; write {FORM}")
-        return Backend(UnixAddress(unquote(parts.path))), login
+        return Endpoint(UnixAddress(unquote(parts.path))), login
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         shown = f"{parts.scheme}://{parts.hostname or ''}"  # without the password
         raise ValueError(f"{shown} is not the URL of a Redis server; {ENCODED}, and write {FORM}")
@@ -183,4 +213,4 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None, given: Login = NOBODY
     except ValueError:
         raise ValueError(f"the port is not a number from 1 to 65535; {ENCODED}, and write {FORM}") from None
     context = (tls or ssl.create_default_context()) if parts.scheme == "rediss" else None
-    return Backend(TcpAddress(parts.hostname, port), context, parts.hostname), login
+    return Endpoint(TcpAddress(parts.hostname, port), context, parts.hostname), login

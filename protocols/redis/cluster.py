@@ -15,26 +15,27 @@ Rules:
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from actors import NEVER, ActorError, Backoff, Misuse, Reply, TcpAddress
+from actors import NEVER, ActorError, Backoff, Misuse, Reply, Scope, TcpAddress
 from actors.callbacks import one_turn
 from actors.options import check_counts
 from pools import (
-    Backend,
     BackendDown,
     BackendError,
     ConnectionLost,
     DeadlineExceeded,
+    Endpoint,
     PoolClosed,
     Routed,
     Router,
     Unit,
+    Wire,
 )
 
-from .client import PIPELINE, QUEUE, RedisPool, parse_url
+from .client import PIPELINE, QUEUE, RedisPool, RedisPoolOptions, parse_url
 from .codec import REPLY_BYTES_MAX, encode
 from .errors import BadReply, CrossSlot, RedisError
 from .everywhere import MERGES, check_place, full_name
@@ -73,6 +74,14 @@ class _NodePool(RedisPool):
     __slots__ = ()
 
     drain_phase = None  # type: ignore[assignment]  # the cluster asks it itself
+
+
+class _Node(RedisPoolOptions, frozen=True):
+    wire: Callable[..., Wire]
+    endpoint: Endpoint
+
+    def make(self, scope: Scope) -> RedisPool:
+        return _NodePool(self, self.wire, self.endpoint, scope)
 
 
 class Cluster(Router[RedisPool]):
@@ -272,10 +281,8 @@ class Cluster(Router[RedisPool]):
         if pool is None or not self.loop.alive(pool.token):
             if len(self.pools) >= NODES_MAX:
                 raise BadReply(f"{self.name} names more than {NODES_MAX} nodes")
-            backend = Backend(address, self._tls, address.host)
-            made: RedisPool = _NodePool(backend=backend, **self._options)
-            self.loop.spawn(made)
-            self.pools[address] = pool = made
+            endpoint = Endpoint(address, self._tls, address.host)
+            self.pools[address] = pool = self.loop.spawn(_Node(endpoint=endpoint, **self._options))
         return pool
 
     # -- the map ---------------------------------------------------------------------------------------------
@@ -376,7 +383,7 @@ class _Everywhere(Routed[Any]):
 
     def _answered(self, pool: RedisPool, asked: Reply[Any]) -> None:
         self._answers[pool] = asked
-        if len(self._answers) < len(self._asked) or self._state:
+        if len(self._answers) < len(self._asked) or not self.pending:
             return
         failed = next((entry for entry in self._asked if entry[1].error is not None), None)
         if failed is not None:
@@ -447,7 +454,7 @@ class _Whole(Routed[list[Any]]):
 
     def _part_settled(self, part: Reply[None]) -> None:
         self._left -= 1
-        if self._state:
+        if not self.pending:
             return
         if part.error is not None:
             self.router.fail(self, part.error)
@@ -561,5 +568,5 @@ def cluster(
     wire = partial(_ClusterWire, login, reply_bytes)
     own = {"connections": connections, "pipeline": pipeline, "transactions": transactions}
     each = {**own, "blocking": blocking, "wire": wire, **options}
-    _NodePool(backend=first, **each)  # what is wrong is said here, not when a node is known
+    _Node(endpoint=first, **each)  # what is wrong is said here, not when a node is known
     return Cluster(seeds, first.tls, redirects=redirects, queue=queue, timeout=timeout, options=each)

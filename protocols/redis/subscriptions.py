@@ -24,14 +24,13 @@ import msgspec
 
 from actors import Backoff, Reply, Scope, Transport
 from actors.options import check_counts
-from pools import BackendError
+from pools import BackendError, Endpoint
 from pools.persistent import (
     BACKOFF,
     CAPACITY,
     CONNECT_SECONDS,
     PING_SECONDS,
     Ask,
-    Endpoint,
     Link,
     Persistent,
     PersistentOptions,
@@ -256,9 +255,7 @@ def subscribe(
     if not parsed:
         raise ValueError("no server; give its URL, or those of several that have the same to say")
     return Subscribe(
-        endpoints=tuple(
-            Endpoint(backend.address, backend.tls, backend.server_hostname) for backend, _ in parsed
-        ),
+        endpoints=tuple(endpoint for endpoint, _ in parsed),
         login=parsed[0][1],
         channels=tuple(names_of(channels)),
         patterns=tuple(names_of(patterns)),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from actors import NEVER, Reply
 from actors.telling import told
-from pools import Cancelled, Unit
+from pools import Unit
 
 from .codec import Arg, encode
 from .errors import BadReply, Conflict, RedisError
@@ -70,6 +70,12 @@ class RedisUnit(Unit[T, Redis]):
         they were sent there.
         """
         raise NotImplementedError
+
+    def instead(self, error: RedisError) -> RedisUnit[T] | None:
+        """What is sent in its place after this error, which says that nothing was executed; None: the error
+        is its answer.
+        """
+        return None
 
 
 class Command(RedisUnit[T]):
@@ -337,15 +343,6 @@ class Script(Generic[T]):
         return ScriptCall(self, (len(keys), *keys, *arguments))
 
 
-class _ScriptReply(Reply[T]):
-    """What an asker holds while the script may be sent twice; cancelled, it fails as every unit does."""
-
-    __slots__ = ()
-
-    def cancel(self, error: BaseException | None = None) -> bool:
-        return super().cancel(error or Cancelled("the unit was cancelled by its asker"))
-
-
 class ScriptCall(Command[T]):
     """EVALSHA, and EVAL where the server does not know the script (yet, or any more)."""
 
@@ -362,31 +359,11 @@ class ScriptCall(Command[T]):
         """EVAL with the source."""
         return encode("EVAL", self.script.source, *self.arguments)
 
-    def detour(self, pool: RedisPool, timeout: float | None, priority: int) -> Reply[T]:
-        """NOSCRIPT says that nothing was executed: then once more, with the source."""
-        kind = Idempotent if self.idempotent else Command
-        asked = pool.submit(kind(self.data, self.convert), timeout, priority)
-        result: Reply[T] = _ScriptReply(deadline=asked.deadline)
-
-        def pass_on(reply: Reply[T]) -> None:
-            if reply.error is None:
-                result.settle(reply.result())
-            else:
-                result.fail(reply.error)
-
-        def answered(reply: Reply[T]) -> None:
-            error = reply.error
-            if not isinstance(error, RedisError) or error.code != "NOSCRIPT" or result.settled:
-                pass_on(reply)
-                return
-            left = max(0.0, asked.deadline - pool.loop.time())
-            again = pool.submit(kind(self.embedded, self.convert), left, priority)
-            result.on_cancel(again.cancel)
-            again.when_settled(pass_on)
-
-        result.on_cancel(asked.cancel)
-        asked.when_settled(answered)
-        return result
+    def instead(self, error: RedisError) -> Command[T] | None:
+        """NOSCRIPT says that nothing was executed: the source."""
+        if error.code != "NOSCRIPT":
+            return None
+        return (Idempotent if self.idempotent else Command)(self.embedded, self.convert)
 
 
 def script(

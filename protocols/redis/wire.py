@@ -110,15 +110,23 @@ class RedisWire(Wire):
                 if self._standing and value[-1] != b"OK":
                     connection.retire()
             elif value.__class__ is RedisError:
-                if value.code in ABOUT_SERVER and not self.clustered:
-                    connection.elsewhere(value)
-                else:
-                    connection.fail(value)
+                self._refused(unit, value)
                 continue
             if unit.convert is not None and not work.settled:
                 self._settle_converted(unit, value)
             else:
                 connection.settle(value)
+
+    def _refused(self, unit: RedisUnit[Any], error: RedisError) -> None:
+        """One command is answered by an error."""
+        if error.code in ABOUT_SERVER and not self.clustered:
+            self.connection.elsewhere(error)
+            return
+        other = unit.instead(error)
+        if other is None:
+            self.connection.fail(error)
+        else:
+            self.connection.take_back(other)
 
     def _settle_converted(self, unit: Command[Any], value: Any) -> None:
         try:

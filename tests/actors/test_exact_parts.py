@@ -149,7 +149,7 @@ class Careless(Reply[int]):
     """Settles as often as it is told to."""
 
     def settle(self, value: int) -> bool:
-        self._state = 0
+        self.pending = True
         return super().settle(value)
 
 
@@ -182,7 +182,7 @@ def test_at_its_bound_it_is_not_late() -> None:
 def test_an_error_that_becomes_another_is_found() -> None:
     class Changing(Reply[int]):
         def fail(self, error: BaseException) -> bool:
-            self._state = 0
+            self.pending = True
             return super().fail(error)
 
     promises = Promises()

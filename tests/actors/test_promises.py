@@ -14,7 +14,7 @@ class Careless(Reply[int]):
     """Settles as often as it is told to."""
 
     def settle(self, value: int) -> bool:
-        self._state = 0
+        self.pending = True
         return super().settle(value)
 
 

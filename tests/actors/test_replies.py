@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
@@ -124,6 +125,66 @@ def test_map():
     asked = Reply()
     asked.map(str).cancel()
     assert isinstance(asked.error, Cancelled)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_one_follows_another(before):
+    for error in [None, ValueError("no")]:
+        source, target = Reply(), Reply()
+        if not before:
+            source.forward_to(target)
+        assert target.pending
+        source.fail(error) if error else source.settle(1)
+        if before:
+            source.forward_to(target)
+        assert target.error is error
+        assert error or target.result() == 1
+    with pytest.raises(NotSettled):
+        Reply().follow(Reply())
+
+
+def test_cancelling_a_shield_leaves_the_reply_as_it_is():
+    reply = Reply(deadline=5.0)
+    shield, other = reply.shield(), reply.shield()
+    assert shield.deadline == 5.0
+    assert shield.cancel()
+    assert reply.pending
+    reply.settle(1)
+    assert other.result() == 1
+    assert isinstance(shield.error, Cancelled)
+
+
+def test_a_flow_that_gives_up_leaves_what_is_shielded(loop):
+    asked = Reply()
+
+    async def ask():
+        with deadline(1.0):
+            return await asked.shield()
+
+    answer = loop.spawn(ask())
+    loop.tick()
+    loop.kernel.clock.advance(2.0)
+    loop.tick()
+    assert isinstance(answer.error, DeadlineExceeded)
+    assert asked.pending
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_error_that_is_ignored_is_not_logged(loop, before):
+    async def fail():
+        raise ValueError("no")
+
+    with structlog.testing.capture_logs() as logged:
+        reply = loop.spawn(fail())
+        if before:
+            reply.ignore()
+        loop.tick()
+        assert not reply.pending
+        if not before:
+            reply.ignore()
+        loop.kernel.clock.advance(60.0)
+        loop.tick()
+    assert logged == []
 
 
 def test_gather():

@@ -199,7 +199,7 @@ def test_errors_of_its_own_can_be_expected() -> None:
 def test_a_reply_that_settles_twice() -> None:
     class Careless(Reply[int]):
         def settle(self, value: int) -> bool:
-            self._state = 0
+            self.pending = True
             return super().settle(value)
 
         def _notify(self, waiters: Any) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pools import RetryBudget
+from pools.budgets import Retries
 
 
-def granted(budget: RetryBudget, now: float, submitted: int) -> int:
+def granted(budget: Retries, now: float, submitted: int) -> int:
     """How many retries are to be had at this moment."""
     count = 0
     while count < 10_000 and budget.grant(now, submitted):
@@ -16,21 +17,21 @@ def granted(budget: RetryBudget, now: float, submitted: int) -> int:
 
 
 def test_some_are_granted_for_each_second_whatever_was_submitted() -> None:
-    assert granted(RetryBudget(0.0, 3.0), 0.0, 0) == 30
-    assert granted(RetryBudget(0.0, 0.0), 0.0, 1000) == 0
-    assert granted(RetryBudget(), 0.0, 50) == 110
+    assert granted(RetryBudget(0.0, 3.0).begun(), 0.0, 0) == 30
+    assert granted(RetryBudget(0.0, 0.0).begun(), 0.0, 1000) == 0
+    assert granted(RetryBudget().begun(), 0.0, 50) == 110
 
 
 def test_a_share_is_granted_of_what_was_submitted() -> None:
-    budget = RetryBudget(0.2, 0.0)
+    budget = RetryBudget(0.2, 0.0).begun()
     assert granted(budget, 0.0, 50) == 10
     assert granted(budget, 0.5, 50) == 0
     assert granted(budget, 0.9, 100) == 10
-    assert repr(budget) == "<RetryBudget 20% + 0/s, 20 retries granted>"
+    assert repr(budget) == "<Retries 20% + 0/s, 20 granted>"
 
 
 def test_what_was_submitted_and_granted_counts_for_ten_seconds() -> None:
-    budget = RetryBudget(0.5, 0.0)
+    budget = RetryBudget(0.5, 0.0).begun()
     assert granted(budget, 100.0, 10) == 5
     for second in range(101, 110):
         budget.look(float(second), 10)
@@ -40,7 +41,7 @@ def test_what_was_submitted_and_granted_counts_for_ten_seconds() -> None:
 
 
 def test_it_looks_once_in_a_second_and_by_itself_if_nobody_else_does() -> None:
-    budget = RetryBudget(1.0, 0.0)
+    budget = RetryBudget(1.0, 0.0).begun()
     budget.look(5.0, 7)
     assert budget.next_look == 6.0
     assert granted(budget, 5.9, 7) == 7

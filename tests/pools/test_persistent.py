@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from actors import Backoff, Loop, Reply, Scope, TcpAddress, Transport
 from actors.testing import ManualKernel
-from pools import BackendError, PoolClosed
-from pools.persistent import Ask, Endpoint, Link, Persistent, PersistentOptions
+from pools import BackendError, Endpoint, PoolClosed
+from pools.persistent import Ask, Link, Persistent, PersistentOptions
 
 SOON = Backoff(1.0, 8.0)
 HERE = Endpoint(TcpAddress("192.0.2.1", 7))

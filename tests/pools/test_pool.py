@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 import actors
-from actors import Misuse, deadline
+import pools
+from actors import Loop, deadline, parse_address
+from actors.testing import ManualKernel
 from pools import (
     Cancelled,
     DeadlineExceeded,
-    Pool,
+    Endpoint,
     PoolClosed,
     QueueFull,
     RetryBudget,
@@ -380,24 +382,33 @@ def test_stopping_settles_everything() -> None:
     assert all(sock.closed for sock in bench.sockets)
 
 
-def test_a_pool_that_does_not_run_says_so() -> None:
-    pool = Pool(LineWire, ["192.0.2.1:1"])
-    assert "not spawned" in repr(pool)
-    with pytest.raises(Misuse, match="spawn it first"):
-        pool.submit(Ask("a"))
+def test_a_description_is_compared_and_told_and_spawned_twice() -> None:
+    described = pools.pool(LineWire, ["192.0.2.1:1"], connections=2)
+    assert described == pools.pool(LineWire, iter([Endpoint(parse_address("192.0.2.1:1"))]), connections=2)
+    assert described != pools.pool(LineWire, ["192.0.2.1:2"], connections=2)
+    told = repr(described)
+    assert told.startswith("PoolSpec(<class 'pools.testing.lines.LineWire'>, (Endpoint(address=TcpAddress(")
+    assert told.endswith("), connections=2)")
+    with pytest.raises(AttributeError):
+        described.connections = 3  # type: ignore[misc]
+    one, other = (Loop(kernel=ManualKernel()).spawn(described) for _ in range(2))
+    one.submit(Ask("a"))
+    assert (len(one.queue), len(other.queue)) == (1, 0)
+    assert one.options is other.options is described
+    assert not {*one.backends} & {*other.backends}
 
 
 @pytest.mark.parametrize("option", ["connections", "pipeline", "queue", "attempts"])
 def test_bad_options_say_what_to_write(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option}=0; write 1 or more"):
-        Pool(LineWire, ["192.0.2.1:1"], **{option: 0})
+        pools.pool(LineWire, ["192.0.2.1:1"], **{option: 0})
 
 
 def test_bad_sets_of_options() -> None:
     with pytest.raises(ValueError, match="at least one address"):
-        Pool(LineWire, [])
+        pools.pool(LineWire, [])
     with pytest.raises(ValueError, match="warm=11 of connections=10"):
-        Pool(LineWire, ["192.0.2.1:1"], warm=11)
+        pools.pool(LineWire, ["192.0.2.1:1"], warm=11)
     with pytest.raises(ValueError, match="share=-1; write 0 or more"):
         RetryBudget(-1)
 
@@ -414,7 +425,7 @@ def test_reprs_tell_the_story() -> None:
     (connection,) = backend.all
     assert repr(connection) == "<Connection 192.0.2.7:7000 ready, 1 in flight, 0 done>"
     assert repr(bench.pool.queue) == "<UnitQueue 1/1024 units, 0/67108864 bytes>"
-    assert repr(bench.pool.budget) == "<RetryBudget 20% + 10/s, 0 retries granted>"
+    assert repr(bench.pool.budget) == "<Retries 20% + 10/s, 0 granted>"
     assert repr(reply) == "<Work Ask sent>"
     bench.answer("ok")
     assert repr(reply) == "<Work Ask sent, settled>"

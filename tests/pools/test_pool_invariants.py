@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 
+import pools
 from actors import Listener, Outcome, StreamProtocol, Transport
 from actors.outcomes import UNCHANGED
 from actors.simulation import Broken, Host, World
@@ -39,8 +41,8 @@ def world() -> Iterator[World]:
 
 
 def ask(host: Host) -> None:
-    pool = Pool(LineWire, ["backend:7000"], connections=2, queue=2, warm=2)
-    host.disk["pool"] = host.loop.spawn(pool)
+    pool = host.loop.spawn(pools.pool(LineWire, ["backend:7000"], connections=2, queue=2, warm=2))
+    host.disk["pool"] = pool
     pool.submit(Ask("one"))
 
 
@@ -79,7 +81,7 @@ def count_wrongly(pool: Pool) -> None:
 
 
 def open_too_many(pool: Pool) -> None:
-    pool.connections = 1
+    pool.options = replace(pool.options, connections=1, warm=1)
 
 
 def keep_the_dead(pool: Pool) -> None:

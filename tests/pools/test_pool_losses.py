@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+import pools
 from actors import Backoff, Loop, Misuse
-from pools import BackendDown, ConnectionLost, Pool, RetryBudget, Unit, Work
+from pools import BackendDown, ConnectionLost, RetryBudget, Unit, Work
 from pools.testing import Ask, Bench, LineWire, Refused
 
 # -- losses ----------------------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ def test_a_server_that_accepts_and_closes_is_not_down() -> None:
 def test_a_loop_without_a_slot_is_a_failed_connect() -> None:
     bench = Bench()
     full = Loop(kernel=bench.kernel, slots=1)
-    pool = full.spawn(Pool(LineWire, ["192.0.2.7:7000"]))
+    pool = full.spawn(pools.pool(LineWire, ["192.0.2.7:7000"]))
     reply = pool.submit(Ask("a"))
     for _ in range(3):
         full.tick(0)

@@ -165,7 +165,8 @@ class PoolModel(RuleBasedStateMachine):
                 if how == "head ":
                     server.asked.insert(0, "tail")
                     break
-                if how == "bye ":
+                if how == "bye ":  # what stands behind it was read and not executed: `spares_behind`
+                    self.executed.subtract(left for left in server.asked if left in self.replies)
                     server.over = True
                     sock.end()
                     break

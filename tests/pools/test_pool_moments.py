@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import pools
 from actors import Backoff, Loop, Misuse, Reply
 from actors.testing import ManualKernel
 from pools import (
@@ -292,7 +293,7 @@ def test_a_half_written_unit_is_lost_with_its_connection() -> None:
 
 def works(count: int, priority: int = 0, size: int = 0) -> list[Work[Any]]:
     loop = Loop(kernel=ManualKernel())
-    pool: Pool = loop.spawn(Pool(LineWire, ["192.0.2.7:7000"]))
+    pool: Pool = loop.spawn(pools.pool(LineWire, ["192.0.2.7:7000"]))
     return [Work(pool, Ask(f"{number}", size=size), 10.0 + number, priority) for number in range(count)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import actors
+import pools
 from actors import Reply, StreamProtocol
 from actors.simulation import Broken
 from pools import (
@@ -18,7 +19,6 @@ from pools import (
     DeadlineExceeded,
     Exchanges,
     Held,
-    Pool,
     PoolClosed,
     Unit,
     Work,
@@ -91,12 +91,10 @@ def test_or_go_the_usual_way_after_all() -> None:
 
 def test_a_pool_is_named_after_its_first_backends() -> None:
     addresses = tuple(f"192.0.2.{number}:7" for number in range(1, 6))
-    pool: Pool = Pool(LineWire, addresses)
-    assert pool.name == "192.0.2.1:7, 192.0.2.2:7, 192.0.2.3:7"
-    assert Pool(LineWire, addresses, name="cache").name == "cache"
-    assert pool.token == -1
-    assert repr(pool).startswith(f"<Pool {pool.name} not spawned, 0 queued")
     bench = Bench(backends=addresses)
+    assert bench.pool.name == "192.0.2.1:7, 192.0.2.2:7, 192.0.2.3:7"
+    assert Bench(backends=addresses, name="cache").pool.name == "cache"
+    assert repr(bench.pool).startswith(f"<Pool {bench.pool.name} open, 0 queued")
     assert bench.pool.token > 0
     assert bench.pool.handle(bench.loop) is bench.pool  # type: ignore[arg-type]
 
@@ -127,12 +125,12 @@ def test_the_least_and_the_most_are_taken(options: dict[str, int]) -> None:
 )
 def test_seconds_that_make_no_sense(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))}=.*; write"):
-        Pool(LineWire, ["192.0.2.7:7000"], **options)  # type: ignore[arg-type]
+        pools.pool(LineWire, ["192.0.2.7:7000"], **options)  # type: ignore[arg-type]
 
 
 def test_a_pool_needs_a_backend() -> None:
     with pytest.raises(ValueError, match="a pool without backends; name at least one address"):
-        Pool(LineWire, [])
+        pools.pool(LineWire, [])
 
 
 def test_where_a_unit_was_late_is_told() -> None:

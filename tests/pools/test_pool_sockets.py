@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import pools
 from actors import ANYTHING, Continue, Listener, Loop, Outcome, Stop, StreamProtocol, Transport
-from pools import BackendDown, ConnectionLost, Pool, RetryBudget
+from pools import BackendDown, ConnectionLost, RetryBudget
 from pools.testing import Ask, LineWire
 
 
@@ -34,7 +35,7 @@ def loop() -> Iterator[Loop]:
 @pytest.mark.parametrize("pipeline", [1, 16])
 def test_a_thousand_units_each_get_their_own_answer(loop: Loop, pipeline: int) -> None:
     listener = loop.spawn(Listener("127.0.0.1:0", EchoServer))
-    pool = loop.spawn(Pool(LineWire, [listener.address], connections=4, pipeline=pipeline))
+    pool = loop.spawn(pools.pool(LineWire, [listener.address], connections=4, pipeline=pipeline))
     replies = [pool.submit(Ask(f"{n}")) for n in range(1000)]
     assert [loop.run_until(reply) for reply in replies] == [f"{n}".encode() for n in range(1000)]
     assert pool.statistics().connections == 4
@@ -42,18 +43,18 @@ def test_a_thousand_units_each_get_their_own_answer(loop: Loop, pipeline: int) -
 
 def test_over_a_unix_socket(loop: Loop, tmp_path: Path) -> None:
     listener = loop.spawn(Listener(f"unix:{tmp_path}/line.sock", EchoServer))
-    pool = loop.spawn(Pool(LineWire, [listener.address]))
+    pool = loop.spawn(pools.pool(LineWire, [listener.address]))
     assert loop.run_until(pool.submit(Ask("hello"))) == b"hello"
 
 
 def test_a_name_is_resolved(loop: Loop) -> None:
     listener = loop.spawn(Listener("127.0.0.1:0", EchoServer))
-    pool = loop.spawn(Pool(LineWire, [f"localhost:{listener.address.port}"]))
+    pool = loop.spawn(pools.pool(LineWire, [f"localhost:{listener.address.port}"]))
     assert loop.run_until(pool.submit(Ask("hello"))) == b"hello"
 
 
 def test_nobody_listens(loop: Loop, free_port: Callable[[], int]) -> None:
-    pool = loop.spawn(Pool(LineWire, [f"127.0.0.1:{free_port()}"]))
+    pool = loop.spawn(pools.pool(LineWire, [f"127.0.0.1:{free_port()}"]))
     with pytest.raises(BackendDown, match="refused"):
         loop.run_until(pool.submit(Ask("hello")))
 
@@ -61,7 +62,7 @@ def test_nobody_listens(loop: Loop, free_port: Callable[[], int]) -> None:
 def test_connections_that_die_all_the_time(loop: Loop) -> None:
     listener = loop.spawn(Listener("127.0.0.1:0", EchoServer))
     pool = loop.spawn(
-        Pool(
+        pools.pool(
             LineWire, [listener.address], connections=3, pipeline=4, attempts=50, budget=RetryBudget(1, 1000)
         )
     )
@@ -87,7 +88,7 @@ def test_connections_that_die_all_the_time(loop: Loop) -> None:
 
 def test_a_pool_drains_over_real_sockets(loop: Loop) -> None:
     listener = loop.spawn(Listener("127.0.0.1:0", EchoServer))
-    pool = loop.spawn(Pool(LineWire, [listener.address]))
+    pool = loop.spawn(pools.pool(LineWire, [listener.address]))
     replies = [pool.submit(Ask(f"{n}")) for n in range(20)]
     pool.drain()
     while loop.alive(pool.token):

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+import pools
 from actors import Loop, Misuse
-from pools import Pool, PoolError
+from pools import PoolError
 from pools.testing import Ask, LineWire
 
 
 def test_a_unit_from_another_thread_is_refused_at_once_and_not_counted() -> None:
     loop = Loop()
-    pool = loop.spawn(Pool(LineWire, ["127.0.0.1:1"]))
+    pool = loop.spawn(pools.pool(LineWire, ["127.0.0.1:1"]))
     running, done = threading.Event(), threading.Event()
 
     async def say_so() -> None:
@@ -42,7 +43,7 @@ def test_a_unit_from_another_thread_is_refused_at_once_and_not_counted() -> None
 
 def test_a_loop_may_be_prepared_in_one_thread_and_run_in_another() -> None:
     loop = Loop()
-    pool: Any = loop.spawn(Pool(LineWire, ["127.0.0.1:1"], timeout=0.2))
+    pool: Any = loop.spawn(pools.pool(LineWire, ["127.0.0.1:1"], timeout=0.2))
     reply = pool.submit(Ask("early"))
     thread = threading.Thread(target=lambda: until(loop, reply))
     thread.start()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import pools
 from actors import Loop, Misuse, Reply, TcpAddress
 from actors.testing import FakeSocket, ManualKernel
 from pools import (
@@ -58,7 +59,7 @@ class Table:
         self.loop = Loop(kernel=self.kernel)
         self.router: Single = self.loop.spawn(Single(**options))
         pool: Pool = self.loop.spawn(
-            Pool(LineWire, [TcpAddress("192.0.2.1", 7)], connections=1, pipeline=8, timeout=9.0)
+            pools.pool(LineWire, [TcpAddress("192.0.2.1", 7)], connections=1, pipeline=8, timeout=9.0)
         )
         self.router.pool = self.router.pools["all"] = pool
         self.run()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import pools
 from actors import Loop, Misuse, Reply, TcpAddress, deadline
 from actors.testing import FakeSocket, ManualKernel
 from pools import (
@@ -39,7 +40,7 @@ class ByLetter(Router[Pool]):
     def pool_of(self, letter: str) -> Pool:
         if letter not in self.pools:
             address = TcpAddress("192.0.2.1", ord(letter))
-            self.pools[letter] = self.loop.spawn(Pool(LineWire, [address], connections=1, pipeline=8))
+            self.pools[letter] = self.loop.spawn(pools.pool(LineWire, [address], connections=1, pipeline=8))
         return self.pools[letter]
 
     def again(self, routed: Routed[Any], error: BaseException) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+import pools
 from actors import Loop, Reply
 from actors.testing import ManualKernel
 from pools import ConnectionLost, Pool, Routed, Router
@@ -91,7 +92,7 @@ class Careless(Router[Pool]):
 
     def place(self, unit: Any) -> Pool | None:
         if not self.pools:
-            self.pools["only"] = self.loop.spawn(Pool(LineWire, ["192.0.2.1:7000"], connections=1))
+            self.pools["only"] = self.loop.spawn(pools.pool(LineWire, ["192.0.2.1:7000"], connections=1))
         return self.pools["only"]
 
     def again(self, routed: Routed[Any], error: BaseException) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 import actors
+import pools
 import pools.wires as documented
 from actors import Loop, Misuse, Stop, StreamProtocol, Transport, parse_address
 from actors.testing import ManualKernel
 from pools import (
-    Backend,
     BackendDown,
     Cancelled,
     Connection,
     ConnectionLost,
-    Pool,
+    Endpoint,
     Unit,
     Wire,
     Work,
@@ -387,7 +387,7 @@ def test_a_wire_without_a_greeting_need_not_say_so() -> None:
         def received(self) -> None:
             self.connection.settle(self.transport.take(100))
 
-    bench = Bench(Plain, (Backend(parse_address("192.0.2.9:7000")),))  # type: ignore[arg-type]
+    bench = Bench(Plain, (Endpoint(parse_address("192.0.2.9:7000")),))  # type: ignore[arg-type]
     reply = bench.submit("a")
     bench.accept()
     bench.answer("ok")
@@ -462,7 +462,7 @@ def test_the_example_in_the_documentation_runs() -> None:
         "Unit": Unit,
         "Wire": Wire,
         "Work": Work,
-        "Pool": Pool,
+        "pools": pools,
         "Any": Any,
         "Expectation": actors.Expectation,
         "loop": Loop(kernel=kernel),

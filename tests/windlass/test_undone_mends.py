@@ -47,11 +47,13 @@ SWEEPING_QUEUE = (
     Edit(
         LEDGER,
         """\
-        self._state = ERROR
+        self.pending = False
+        self._error = error
 """,
         """\
         self.left()
-        self._state = ERROR
+        self.pending = False
+        self._error = error
 """,
     ),
     Edit(
@@ -98,7 +100,7 @@ SWEEP_MIN: Final = 64
 """,
         """\
         works = chain.from_iterable(self._order)
-        return (work for work in works if not work._state) if self._dead else works
+        return (work for work in works if work.pending) if self._dead else works
 """,
     ),
     Edit(
@@ -157,7 +159,7 @@ SWEEP_MIN: Final = 64
         """\
     def _sweep(self) -> None:
         for level in self._order:
-            for work in [work for work in level if work._state]:
+            for work in [work for work in level if not work.pending]:
                 del level[work]
         self._dead = 0
 

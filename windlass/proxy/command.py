@@ -98,9 +98,7 @@ def renew(options: argparse.Namespace, log: int | None, pool: Pool, server: http
     `StartError` as at the start; then nothing has changed."""
     new = open_files(options)
     server.tls = new.clients
-    for each in pool.backends:
-        if each.tls is not None:
-            each.tls = new.backends
+    pool.renew_tls(new.backends)
     if log is not None and new.log is not None and new.log != log:
         lead_to(log, new.log)
 
@@ -139,17 +137,19 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
         target_bytes=min(options.head_bytes, http.Limits().target_bytes),
         headers=options.headers,
     )
-    pool = http.pool(
-        options.backend,
-        connections=options.connections,
-        pipeline=options.pipeline,
-        queue=options.queue,
-        timeout=options.timeout,
-        connect_timeout=options.connect_timeout,
-        tunnels=options.tunnels,
-        body_timeout=options.body_timeout,
-        limits=limits,
-        tls=files.backends,
+    pool = loop.spawn(
+        http.pool(
+            options.backend,
+            connections=options.connections,
+            pipeline=options.pipeline,
+            queue=options.queue,
+            timeout=options.timeout,
+            connect_timeout=options.connect_timeout,
+            tunnels=options.tunnels,
+            body_timeout=options.body_timeout,
+            limits=limits,
+            tls=files.backends,
+        )
     )
     log = None if files.log is None else loop.spawn(AccessLog(files.log))
     server = http.server(
@@ -178,7 +178,7 @@ def spawn(loop: Loop, options: argparse.Namespace, files: Files) -> tuple[Pool, 
         tls=files.clients,
         access_log=log,
     )
-    return loop.spawn(pool), loop.spawn(server)
+    return pool, loop.spawn(server)
 
 
 def open_log(path: str | None) -> int | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import pools
 from actors import ActorError, Listener, Reply, deadline, first, gather, settle_all, sleep, with_deadline
 from actors.simulation import Host, World, scenario
-from pools import Pool, PoolError
+from pools import PoolError
 from pools.simulation import account, watch
 from pools.testing import Account
 
@@ -108,7 +109,7 @@ def flows(world: World) -> None:
 
     def compose(host: Host) -> None:
         made = [
-            Pool(
+            pools.pool(
                 QuestionWire,
                 [f"{name}:{PORT}"],
                 connections=random.choice((1, 3)),

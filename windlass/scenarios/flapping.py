@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import pools
 from actors import ANYTHING, Expectation, Listener, Outcome, Stop, StreamProtocol, Timeout, Transport, sleep
 from actors.simulation import Faults, Host, World, scenario
-from pools import BackendError, Exchanges, Held, Pool, Unit, Wire, Work
+from pools import BackendError, Exchanges, Held, Unit, Wire, Work
 from pools.simulation import account, watch
 from pools.testing import Account
 
@@ -206,7 +207,7 @@ def flapping(world: World) -> None:
 
     def ask(host: Host) -> None:
         random = world.random("pool")
-        pool = Pool(
+        pool = pools.pool(
             QuestionWire,
             random.choice((names, ["everywhere:7000"])),
             connections=random.choice((1, 2, 3)),
@@ -218,9 +219,10 @@ def flapping(world: World) -> None:
             lifetime=random.choice((0.5, 1800.0)),
             warm=random.choice((0, 0, 1)),
         )
-        asks = account(host, watch(host, host.loop.spawn(pool)))
+        running = host.loop.spawn(pool)
+        asks = account(host, watch(host, running))
         if random.random() < 0.1:
-            world.at(random.uniform(0.5, 2.0), pool.drain)
+            world.at(random.uniform(0.5, 2.0), running.drain)
         for number in range(ASKERS):
             host.expect(host.loop.spawn(asker(host, asks, number)), f"asker {number}", may_fail=False)
 

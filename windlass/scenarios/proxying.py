@@ -184,11 +184,12 @@ def proxy(world: World) -> None:
             connect_timeout=0.5,
             body_timeout=2.0,
         )
-        pools.append(watch(host, host.loop.spawn(pool)))
+        running = watch(host, host.loop.spawn(pool))
+        pools.append(running)
         timeouts = http.Timeouts(
             idle=5.0, head_receiving=2.0, body_receiving=2.0, response_sending=5.0, body_rate_min=20_000.0
         )
-        forwarding = http.proxy(pool, spool_max=100_000, body_timeout=2.0, tunnel_idle=IDLE_SECONDS)
+        forwarding = http.proxy(running, spool_max=100_000, body_timeout=2.0, tunnel_idle=IDLE_SECONDS)
         host.loop.spawn(http.server(f"0.0.0.0:{PORT}", forwarding, timeouts=timeouts))
 
     def call(number: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from actors import Listener, Reply, sleep
 from actors.simulation import Faults, Host, World, scenario
 from actors.testing import same
-from pools import BackendDown, DeadlineExceeded, Pool, QueueFull
+from pools import BackendDown, DeadlineExceeded, QueueFull
 from pools.simulation import account, watch
 from pools.testing import Account
 from protocols import postgres
@@ -177,7 +177,7 @@ class Client:
 
     def make_pool(self) -> Account:
         """Small and large ones, with prepared statements and without."""
-        pool: Pool = postgres.pool(
+        pool = postgres.pool(
             f"postgresql://me@database:{PORT}/shop",
             connections=self.random.choice((1, 3, 8)),
             pipeline=self.random.choice((1, 4, 16)),

@@ -198,11 +198,11 @@ def store(world: World) -> None:
             connect_timeout=0.5,
             lifetime=random.choice((0.5, 1800.0)),
         )
-        host.loop.spawn(pool)
-        lanes = [pool.lane(name) for name in ("transactions", "blocking")]
-        for watched in (pool, *lanes):
+        running = host.loop.spawn(pool)
+        lanes = [running.lane(name) for name in ("transactions", "blocking")]
+        for watched in (running, *lanes):
             watch(host, watched)
-        asks = account(host, pool, *lanes)
+        asks = account(host, running, *lanes)
         asking = host.loop.spawn(client(host, asks, told, number))
         host.expect(asking, f"client {number}", may_fail=False)
         if number == 0:

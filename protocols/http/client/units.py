@@ -14,10 +14,11 @@ from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
+from msgspec.structs import force_setattr
 
-from actors import Address, Channel, TcpAddress, parse_address
+from actors import Address, Channel, Scope, TcpAddress, parse_address
 from actors.options import check_counts, check_seconds
-from pools import Backend, Pool
+from pools import Backend, Endpoint, Pool, PoolOptions
 from protocols.http.codec.head import CHUNKED, ResponseHead
 from protocols.http.codec.headers import NO_HEADERS, Headers, HeadersLike
 from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
@@ -299,7 +300,7 @@ def redirected(pool: Pool, unit: Fetch, status: int, location: str) -> Fetch:
 
 def scheme_of(backend: Backend) -> str:
     """How this backend is spoken to."""
-    return "http" if backend.tls is None else "https"
+    return "http" if backend.endpoint.tls is None else "https"
 
 
 def leads_to(parts: SplitResult, backend: Backend) -> bool:
@@ -316,35 +317,56 @@ def leads_to(parts: SplitResult, backend: Backend) -> bool:
     )
 
 
-def pool(
-    urls: str | Iterable[str],
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-    tls: ssl.SSLContext | None = None,
-    body_timeout: float = 60.0,
-    **options: Any,
-) -> Pool[Http]:
+class HttpPoolOptions(PoolOptions[Pool[Http]], frozen=True, kw_only=True):
+    """What `http.pool` takes besides the options of every pool."""
+
+    limits: Limits = DEFAULT_LIMITS
+    """What a backend may send; `body_bytes` is for gathered responses."""
+    tls: ssl.SSLContext | None = None
+    """For https. None: the system's certificates, with names checked."""
+    body_timeout: float = 60.0
+    """Seconds that a response's body may stand still."""
+
+
+class HttpPoolSpec(HttpPoolOptions, frozen=True):
     """A pool of HTTP connections, for `loop.spawn`. `urls`: one or several of `http://host:port`,
     `https://host`, `unix:/path`.
 
-    `limits` bounds what a backend may send (`body_bytes` for gathered responses). `body_timeout`: seconds
-    that a response's body may stand still. `tls`: for https, instead of the system's trust. The other options
-    are those of `pools.Pool` (`connections`, `pipeline`, `queue`, `timeout` …). Raises `ValueError` for a URL
-    that is not of that form.
+    Raises `ValueError` for a URL that is not of that form, and for an option that makes no sense.
     """
-    check_seconds(body_timeout=body_timeout)
-    targets = [parse_url(url, tls) for url in ([urls] if isinstance(urls, str) else urls)]
-    hosts = {str(backend.address): host for backend, host in targets}
-    heads = KeptHeads()
-    return Pool(
-        lambda: HttpWire(hosts, limits, body_timeout, heads), [backend for backend, _ in targets], **options
-    )
+
+    urls: str | Iterable[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seconds(body_timeout=self.body_timeout)
+        force_setattr(self, "urls", (self.urls,) if isinstance(self.urls, str) else tuple(self.urls))
+        if not self._targets():
+            raise ValueError("a pool without backends; name at least one URL")
+
+    def _targets(self) -> list[tuple[Endpoint, bytes]]:
+        return [parse_url(url, self.tls) for url in self.urls]
+
+    def make(self, scope: Scope) -> Pool[Http]:
+        """As `actors.Spec`."""
+        targets = self._targets()
+        hosts = {str(endpoint.address): host for endpoint, host in targets}
+        heads = KeptHeads()
+        return Pool(
+            self,
+            lambda: HttpWire(hosts, self.limits, self.body_timeout, heads),
+            [endpoint for endpoint, _ in targets],
+            scope,
+        )
 
 
-def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, bytes]:
+pool = HttpPoolSpec
+
+
+def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Endpoint, bytes]:
     """A backend's address, and the Host line for it."""
     if url.startswith("unix:"):
-        return Backend(parse_address(url)), b"Host: localhost\r\n"
+        return Endpoint(parse_address(url)), b"Host: localhost\r\n"
     shown = discreet(url)
     try:
         parts = urlsplit(url)
@@ -369,7 +391,7 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Backend, byt
     name = f"[{asked}]" if ":" in asked else asked
     host = name if port == PORTS[parts.scheme] else f"{name}:{port}"
     context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-    return Backend(address, context, asked), f"Host: {host}\r\n".encode()
+    return Endpoint(address, context, asked), f"Host: {host}\r\n".encode()
 
 
 def authority_of(url: str) -> str:

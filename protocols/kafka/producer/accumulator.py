@@ -50,8 +50,8 @@ class Sending(Reply[RecordMetadata]):
     __slots__ = ("batch", "since", "unit")
 
     def __init__(self, unit: Push, batch: Batch, since: float, deadline: float) -> None:
-        self._state = 0  # as Reply.__init__, written out: this is made for every message
-        self._value = None
+        self.pending = True  # as Reply.__init__, written out: this is made for every message
+        self._error = None
         self._waiters = None
         self._on_cancel = None
         self.deadline = deadline
@@ -60,7 +60,7 @@ class Sending(Reply[RecordMetadata]):
         self.since = since  # when it was submitted (monotonic seconds)
 
     def __repr__(self) -> str:
-        return f"<Sending {self.unit!r}{', settled' if self._state else ''}>"
+        return f"<Sending {self.unit!r}{'' if self.pending else ', settled'}>"
 
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest. Before its batch was sent the message is removed; afterwards it may be written."""
@@ -134,15 +134,15 @@ class Batch:
 
     def compact(self) -> None:
         """Keep only messages that somebody waits for."""
-        self.works = [work for work in self.works if not work._state]
+        self.works = [work for work in self.works if work.pending]
         self.dead = 0
 
     def expired(self, now: float) -> list[Sending]:
         """Messages whose deadline has passed; `due` is then the next one's."""
         if self.due > now:
             return []
-        late = [work for work in self.works if work.deadline <= now and not work._state]
-        self.due = min((w.deadline for w in self.works if w.deadline > now and not w._state), default=NEVER)
+        late = [work for work in self.works if work.deadline <= now and work.pending]
+        self.due = min((w.deadline for w in self.works if w.deadline > now and w.pending), default=NEVER)
         return late
 
     def prepare(self, codec: Codec, clock: float) -> None:
@@ -183,7 +183,7 @@ class Batch:
         halves = (Batch(self.partition, now, self.on_cancel), Batch(self.partition, now, self.on_cancel))
         for half, works in zip(halves, (self.works[:middle], self.works[middle:]), strict=True):
             for work in works:
-                if not work._state:
+                if work.pending:
                     half.take(work)
         return halves
 

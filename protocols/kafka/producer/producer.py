@@ -21,7 +21,6 @@ from typing import Final, Self
 import msgspec
 
 from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
-from actors.replies import VALUE
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
 from protocols.kafka.cluster import Cluster, Settings
 from protocols.kafka.codes import Code
@@ -484,16 +483,11 @@ class KafkaPool(Machine["KafkaPool"]):
         stamp, until = timestamp, NEVER if timestamp >= 0 else -NEVER
         works, batch.works = batch.works, []  # else they would hold each other, for the collector to find
         for work in works:
-            if not work._state:
+            if work.pending:
                 if work.since >= until:
                     stamp = stamp_of(work, clock)
                     until = same_stamp_until(stamp, clock) if plain else -NEVER
-                work._value = RecordMetadata(topic, partition, offset, stamp)
-                work._state = VALUE  # as Reply.settle, written out
-                waiters = work._waiters
-                if waiters is not None:
-                    work._waiters = None
-                    work._notify(waiters)
+                work.settle(RecordMetadata(topic, partition, offset, stamp))
             offset += step
 
     def fail(self, batch: Batch, error: Exception) -> None:
@@ -526,7 +520,7 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def drop(self, batch: Batch, work: Sending, error: Exception) -> None:
         """One message fails, unless somebody who heard of another has cancelled it meanwhile."""
-        if work._state:
+        if not work.pending:
             return
         self.held -= work.unit.size + OBJECT_BYTES
         self._failed[type(error).__name__] += 1

@@ -28,7 +28,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from actors import NEVER, Backoff, Misuse, Outcome, Reply, Scope, sleep
+from actors import NEVER, Backoff, Misuse, Outcome, Reply, Scope, settle_all, sleep
 from pools import DeadlineExceeded, PoolError
 from protocols.kafka.arguments import offsets_of
 from protocols.kafka.codes import Code
@@ -138,7 +138,7 @@ class TransactionalPool(KafkaPool):
             raise Misuse("a transaction is open already; one at a time per transactional_id")
         self._begun = transaction
         self._last = self._detached(self._begin(transaction, self._last))
-        return shielded(self._last)
+        return self._last.shield()
 
     async def _begin(self, transaction: Transaction, before: Reply[None] | None) -> None:
         try:
@@ -163,7 +163,7 @@ class TransactionalPool(KafkaPool):
         """Commit it, or roll it back. Another may be begun at once, and waits for that."""
         self.open = self._begun = None
         self._last = self._detached(self._end(transaction, commit))
-        return shielded(self._last)
+        return self._last.shield()
 
     async def _end(self, transaction: Transaction, commit: bool) -> None:
         if not commit:
@@ -210,7 +210,7 @@ class TransactionalPool(KafkaPool):
 
     def offsets(
         self, transaction: Transaction, member: Membership, read: Mapping[TopicPartition, int]
-    ) -> Any:
+    ) -> Reply[None]:
         """See `Transaction.commit_offsets`."""
         before = transaction.asked[-1] if transaction.asked else None
         return self._detached(self._offsets(transaction, member, dict(read), before))
@@ -424,7 +424,7 @@ class TransactionalPool(KafkaPool):
             reply: Reply[T] = loop.spawn(steps)
         finally:
             loop.inherited_deadline = outer
-        reply.when_settled(seen)
+        reply.ignore()
         return reply
 
 
@@ -463,7 +463,7 @@ class Transaction:
         asked = self._pool.offsets(self, member, offsets)
         asked.when_settled(self.part_settled)
         self.asked.append(asked)
-        return shielded(asked)
+        return asked.shield()
 
     def part_settled(self, reply: Reply[Any]) -> None:
         """A message, or offsets: what fails, fails all."""
@@ -493,28 +493,8 @@ class Transaction:
 
 
 async def settled(reply: Reply[Any]) -> None:
-    """Wait for it, whatever it settles with."""
-    done: Reply[None] = Reply()
-    reply.when_settled(lambda reply: done.settle(None))
-    await done
-
-
-def seen(reply: Reply[Any]) -> None:
-    """Whoever asked is told, or has gone: its error is no news for the log."""
-
-
-def shielded(reply: Reply[T]) -> Reply[T]:
-    """The same for whoever asked: going away is no end of it."""
-    result: Reply[T] = Reply()
-
-    def pass_on(reply: Reply[T]) -> None:
-        if reply.error is None:
-            result.settle(reply.result())
-        else:
-            result.fail(reply.error)
-
-    reply.when_settled(pass_on)
-    return result
+    """Wait for it, whatever it settles with; whoever waits no longer leaves it as it is."""
+    await settle_all(reply.shield())
 
 
 def first_error(topics: Iterable[TxnTopicErrors]) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+import pools
 from actors import Loop
-from pools import Pool
 from protocols.kafka.connection.units import Call
 from protocols.kafka.connection.wire import KafkaWire
 from protocols.kafka.protocol import api
@@ -93,7 +93,7 @@ def test_a_request_in_one_version(
         return wires[-1]
 
     with Loop() as loop:
-        pool = loop.spawn(Pool(wire, [kafka_broker.addresses[0]], connections=1, pipeline=8))
+        pool = loop.spawn(pools.pool(wire, [kafka_broker.addresses[0]], connections=1, pipeline=8))
         loop.run_until(pool.submit(Call(api.FindCoordinator(ID, 1))))
         wires[0].offered[request_.api.key] = (version, version)
         until = loop.time() + SECONDS_MAX

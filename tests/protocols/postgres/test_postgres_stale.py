@@ -208,8 +208,8 @@ def pooled(world: World) -> None:
             pipeline=random.choice((1, 2, 8)),
             statements=random.choice((1, 256)),
         )
-        watch(host, host.loop.spawn(pool))
-        flow = host.loop.spawn(calls(number, host, pool))
+        running = watch(host, host.loop.spawn(pool))
+        flow = host.loop.spawn(calls(number, host, running))
         host.expect(flow, f"client {number}", may_fail=False)
 
     async def calls(number: int, host: Host, pool: Pool) -> None:
