@@ -207,7 +207,7 @@ class Connection(StreamProtocol):
             raise Misuse("take_back() of an exchange, whose unit goes on here; use fail(error)")
         work = self._take_current()
         if not work.settled:
-            self.pool.taken_back += 1
+            self.pool.ledger.take_back()
             if instead is not None:
                 work.become(instead)
             self.pool.requeue([work])

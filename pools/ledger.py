@@ -25,18 +25,28 @@ T = TypeVar("T")
 
 
 class Ledger:
-    """Counts entries. Whoever wants to know asks; only `Entry` writes."""
+    """Counts entries, and how often they are sent again. Only `Entry` counts them in and out."""
 
-    __slots__ = ("failures", "submitted", "succeeded")
+    __slots__ = ("failures", "retried", "submitted", "succeeded", "taken_back")
 
     def __init__(self) -> None:
         self.submitted = 0
         self.succeeded = 0
         self.failures: Counter[str] = Counter()  # by the error's name
+        self.retried = 0  # sent again after a loss
+        self.taken_back = 0  # sent again, and certainly not executed before
 
     def __repr__(self) -> str:
         failed = sum(self.failures.values())
         return f"<Ledger {self.submitted} submitted, {self.succeeded} succeeded, {failed} failed>"
+
+    def retry(self) -> None:
+        """A unit that was lost is sent again."""
+        self.retried += 1
+
+    def take_back(self) -> None:
+        """A unit that was certainly not executed is sent again."""
+        self.taken_back += 1
 
     @property
     def waiting(self) -> int:

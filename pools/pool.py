@@ -88,7 +88,6 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         "options",
         "queue",
         "scope",
-        "taken_back",
         "tunnels",
         "wire",
     )
@@ -120,7 +119,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         self._plan: list[tuple[Work[Any], Connection]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
         self._down_until = 0.0  # nothing can be reached before
-        self.taken_back = self.connects_failed = 0
+        self.connects_failed = 0
 
     def __repr__(self) -> str:
         state = "stopped" if self._stopped else "draining" if self.draining_now else "open"
@@ -211,8 +210,8 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
             queued=len(self.queue) + len(self._planned()),
             in_flight=sum(connection.pending for connection in connections),
             orphans=sum(connection.orphans for connection in connections),
-            retried=self.budget.granted,
-            taken_back=self.taken_back,
+            retried=self.ledger.retried,
+            taken_back=self.ledger.taken_back,
             connections=len(connections),
             tunnels=len(self.tunnels),
             opened=sum(backend.opened for backend in self.backends),
@@ -618,7 +617,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
             elif self._stopped:
                 lost.append((work, error or PoolClosed("the pool has stopped")))
             elif number >= sent:
-                self.taken_back += 1
+                self.ledger.take_back()
                 work.attempts -= 1
                 again.append(work)
             elif self.may_retry(work):
@@ -640,7 +639,10 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
             self.clean_up_failed(failure, unit=type(work.unit).__name__)
             return False
         now = self.loop.now
-        return work.deadline > now and self.budget.grant(now, self.ledger.submitted)
+        if work.deadline <= now or not self.budget.grant(now, self.ledger.submitted):
+            return False
+        self.ledger.retry()
+        return True
 
     def requeue(self, works: list[Work[Any]]) -> None:
         """Put units back to where they stood in the queue, except those that were cancelled meanwhile."""

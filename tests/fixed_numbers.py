@@ -49,11 +49,6 @@ FIXED: dict[str, dict[str, str]] = {
     "actors.outcomes": {
         "NEVER": STATE,
     },
-    "actors.replies": {
-        "PENDING": STATE,
-        "VALUE": STATE,
-        "ERROR": STATE,
-    },
     "actors.net.resolver": {
         "AGAIN_SECONDS": "real threads, which the simulated kernel does without",
         "LOOKUPS_MAX": "real threads, which the simulated kernel does without",

@@ -17,7 +17,7 @@ from benchmarks.own.kafka import TOPIC
 from protocols import kafka
 
 
-def consumer(port: int) -> kafka.Consumer:
+def consumer(port: int) -> kafka.ConsumerOptions:
     """Nothing is stored, so every run begins at the beginning."""
     return kafka.consumer(
         f"127.0.0.1:{port}",

@@ -7,7 +7,7 @@ topic, group=…)` makes a reader.
 
 from __future__ import annotations
 
-from .consumer.consumer import Consumer, ConsumerStatistics
+from .consumer.consumer import Consumer, ConsumerOptions, ConsumerStatistics
 from .consumer.fetcher import NoOffset
 from .consumer.options import consumer
 from .errors import (
@@ -26,8 +26,8 @@ from .group.state import Membership
 from .offsets import Offset
 from .producer.messages import Push, RecordMetadata, message
 from .producer.options import pool, settings_of
-from .producer.producer import KafkaPool, ProducerStatistics
-from .producer.transactions import Transaction, TransactionalPool
+from .producer.producer import KafkaPool, ProducerOptions, ProducerStatistics
+from .producer.transactions import Transaction, TransactionalOptions, TransactionalPool
 from .records.batch import Record
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "BadMessage",
     "BrokerTooOld",
     "Consumer",
+    "ConsumerOptions",
     "ConsumerStatistics",
     "KafkaError",
     "KafkaPool",
@@ -44,6 +45,7 @@ __all__ = [
     "NoSuchTopic",
     "Offset",
     "ProducerFenced",
+    "ProducerOptions",
     "ProducerStatistics",
     "Push",
     "Rebalance",
@@ -52,6 +54,7 @@ __all__ = [
     "TopicPartition",
     "Transaction",
     "TransactionAborted",
+    "TransactionalOptions",
     "TransactionalPool",
     "consumer",
     "message",

@@ -19,10 +19,11 @@ from typing import Final, Self, TypeVar, cast
 
 import msgspec
 
-from actors import NEVER, Address, Backoff, Machine, Outcome, Reply, Scope, TcpAddress, Timeout
+from actors import NEVER, Address, Machine, Outcome, Reply, Scope, Spec, TcpAddress, Timeout
 from pools import BackendDown, Endpoint, Pool, PoolStatistics
 from pools.pool import PoolSpec
 
+from . import retrying
 from .connection.sasl import Login
 from .connection.units import Call
 from .connection.wire import ANSWER_BYTES, KafkaWire
@@ -37,12 +38,12 @@ from .protocol.api import (
     TopicName,
 )
 from .protocol.schema import Message, Request
+from .retrying import retry
 
-__all__ = ["BrokerPool", "Cluster", "Settings"]
+__all__ = ["BrokerPool", "Cluster", "ClusterSpec", "Settings"]
 
 R = TypeVar("R", bound=Message)
 
-PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
 IDLE_SECONDS: Final = 540.0  # brokers close what was idle for 600 (connections.max.idle.ms)
 PIPELINE: Final = 8  # requests in flight per connection; a producer keeps to 5 of its own
 
@@ -80,16 +81,28 @@ class BrokerSpec(PoolSpec, frozen=True):
     runs = BrokerPool
 
 
+class ClusterSpec(Spec["Cluster"], frozen=True):
+    """A cluster, for whoever uses it: spawns it, is told by `changed()` when there is news, and stops it at
+    the end.
+    """
+
+    settings: Settings
+    changed: Callable[[], object]
+
+    def make(self, scope: Scope) -> Cluster:
+        """The cluster, with a pool for the addresses that were given."""
+        return Cluster(scope, self.settings, self.changed)
+
+
 class Cluster(Machine["Cluster"]):
-    """Spawned by whoever uses it, who is told by `changed()` when there is news, and stops it at the end."""
+    """What is known of the brokers and topics, and the connections to them. See `ClusterSpec`."""
 
     __slots__ = (
         "_asked",
         "_doubts",
         "_due",
-        "_failures",
-        "_not_before",
         "_pools",
+        "_retry",
         "_scope",
         "_wanted",
         "bootstrap",
@@ -103,22 +116,21 @@ class Cluster(Machine["Cluster"]):
 
     drain_phase = None
 
-    def __init__(self, settings: Settings, changed: Callable[[], object]) -> None:
+    def __init__(self, scope: Scope, settings: Settings, changed: Callable[[], object]) -> None:
         self.settings = settings
         self.changed = changed
         self.nodes: dict[int, TcpAddress] = {}
         self.topics: dict[str, TopicMetadata] = {}  # what was last heard, errors too
         self.failure: BaseException | None = None  # why the last question had no answer
         self.refreshes = 0  # answers
-        self.bootstrap: BrokerPool = None  # type: ignore[assignment]  # until spawned
         self._pools: dict[tuple[int, str], BrokerPool] = {}
         self._doubts: set[Address] = set()  # see KafkaWire
         self._wanted: dict[str, None] = {}
         self._asked: Reply[MetadataResponse] | None = None
-        self._due = NEVER
-        self._not_before = 0.0
-        self._failures = 0
-        self._scope: Scope = None  # type: ignore[assignment]  # until spawned
+        self._due = scope.now  # at once: a wrong address is to be noticed before the first message
+        self._retry = retry(scope.kernel.random())
+        self._scope = scope
+        self.bootstrap = self._open(settings.bootstrap, settings.name)
 
     def __repr__(self) -> str:
         return (
@@ -132,18 +144,18 @@ class Cluster(Machine["Cluster"]):
         """Be told of this topic's partitions from now on."""
         if topic not in self._wanted:
             self._wanted[topic] = None
-            if not self._failures:
-                self._not_before = 0.0  # somebody waits, and nothing says that it would be in vain
+            if not self._retry.failures:
+                self._retry.at_once()  # somebody waits, and nothing says that it would be in vain
             self.refresh()
 
     def forget(self, topic: str) -> None:
-        """Not any more."""
+        """Stop asking about this topic."""
         self._wanted.pop(topic, None)
         self.topics.pop(topic, None)
 
     def refresh(self) -> None:
         """What is known is stale, or not enough: ask, as soon as that is in order."""
-        self._due = min(self._due, self._not_before)
+        self._due = min(self._due, self._retry.due)
         self._scope.wake()
 
     def pool(self, node: int, lane: str = "") -> BrokerPool | None:
@@ -185,8 +197,6 @@ class Cluster(Machine["Cluster"]):
 
     def statistics(self) -> list[PoolStatistics]:
         """Of every pool of connections, the bootstrap's first."""
-        if self._scope is None:
-            return []
         return [pool.statistics() for pool in (self.bootstrap, *self._pools.values())]
 
     # -- machine ---------------------------------------------------------------------------------------------
@@ -201,10 +211,7 @@ class Cluster(Machine["Cluster"]):
         return self._scope.token
 
     def start(self, scope: Scope) -> Outcome:
-        """Ask at once: a wrong address is to be noticed before the first message."""
-        self._scope = scope
-        self.bootstrap = self._open(self.settings.bootstrap, self.settings.name)
-        self._due = scope.now
+        """Ask about brokers and topics."""
         return self.wakeup(scope)
 
     def wakeup(self, scope: Scope) -> Outcome:
@@ -233,7 +240,7 @@ class Cluster(Machine["Cluster"]):
 
     def _ask(self, now: float) -> None:
         self._due = now + self.settings.metadata_age
-        self._not_before = now + PAUSE.first
+        self._retry.not_before(now + retrying.PAUSE.first)
         topics = [TopicName(name=name) for name in self._wanted]
         self._asked = self._informant().submit(
             Call(Metadata(topics, self.settings.create_topics), idempotent=True),
@@ -243,26 +250,25 @@ class Cluster(Machine["Cluster"]):
 
     def _informant(self) -> BrokerPool:
         """Whoever has a connection; after failures, one after the other."""
-        if not self._failures:
+        if not self._retry.failures:
             for (_, lane), pool in self._pools.items():
                 if not lane and pool.backends[0].connections > pool.backends[0].opening:
                     return pool
             return self.bootstrap
-        turn = self._failures % (len(self.nodes) + 1)
+        turn = self._retry.failures % (len(self.nodes) + 1)
         return self.pool(list(self.nodes)[turn - 1]) or self.bootstrap if turn else self.bootstrap
 
     def _failed(self, error: Exception, now: float) -> None:
         self.failure = error
-        self._failures += 1
-        self._not_before = now + PAUSE.delay(self._failures, self._scope.kernel.random())
-        self._due = self._not_before
+        self._retry.failed(now, error)
+        self._due = self._retry.due
 
     def _take(self, answer: MetadataResponse, now: float) -> None:
         if not answer.brokers:
             self._failed(BackendDown(f"{self.settings.name} knows of no broker yet"), now)
             return
         self.failure = None
-        self._failures = 0
+        self._retry.succeeded()
         self.refreshes += 1
         for broker in answer.brokers:
             self._meet(broker.node, TcpAddress(broker.host, broker.port))
@@ -273,7 +279,7 @@ class Cluster(Machine["Cluster"]):
             if topic.name is not None and topic.name in self._wanted:
                 self.topics[topic.name] = newer(self.topics.get(topic.name), topic)
         if not self._wanted.keys() <= self.topics.keys():
-            self._due = self._not_before  # the answer leaves some out
+            self._due = self._retry.due  # the answer leaves some out
 
     # -- brokers ---------------------------------------------------------------------------------------------
 

@@ -186,7 +186,7 @@ def given_away(error: BaseException) -> bool:
     return isinstance(error, kafka.KafkaError) and error.name in EXPELLED
 
 
-async def consume(host: Host, make: Callable[[Reading], kafka.Consumer], ledger: Ledger) -> None:
+async def consume(host: Host, make: Callable[[Reading], kafka.ConsumerOptions], ledger: Ledger) -> None:
     """Read to the end; sometimes go back, hold, store, or leave and come again."""
     world = host.world
     random = world.random(f"consumer {host.name}")
@@ -275,7 +275,7 @@ def events(world: World) -> None:
         boot = host.boots
         world.eventually(f"{host.name} is at rest", lambda: host.boots != boot or not pool.waiting)
 
-    def make(reading: Reading) -> kafka.Consumer:
+    def make(reading: Reading) -> kafka.ConsumerOptions:
         return kafka.consumer(
             bootstrap,
             TOPIC,

@@ -17,14 +17,17 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from actors import NEVER, Backoff, Reply, Scope
+from actors import NEVER, Reply, Scope
+from actors.options import check_counts, check_seconds
 from pools import BackendDown, ConnectionLost
+from protocols.kafka.arguments import SECONDS_MAX
+from protocols.kafka.asks import Asks
 from protocols.kafka.cluster import Cluster
 from protocols.kafka.codes import Code
 from protocols.kafka.connection.units import Call
@@ -51,14 +54,11 @@ from protocols.kafka.protocol.fetch_api import (
     OffsetTopic,
 )
 
-from .positions import Position, ReadAhead
+from .positions import Position, Positions
 
-__all__ = ["Asks", "Fetcher", "FetchSettings", "NoOffset"]
+__all__ = ["Fetcher", "FetchSettings", "NoOffset"]
 
-PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
-BRIEFLY: Final = (
-    0.02  # seconds that a broker may wait for messages while other partitions have none to ask for
-)
+BRIEFLY: Final = 0.02  # seconds that a broker may wait for messages while other partitions have room for none
 LANE: Final = "fetch"
 NOWHERE: Final = ""  # a rack would make a broker name another replica instead of giving messages
 
@@ -89,55 +89,36 @@ class FetchSettings(msgspec.Struct, frozen=True):
     committed_only: bool = True
     reset: int | None = END
 
-
-class Asks:
-    """Questions under way, and what is to be done with each answer."""
-
-    __slots__ = ("_scope", "_under_way")
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._under_way: list[tuple[Reply[Any], Callable[[Reply[Any]], object]]] = []
-
-    def __len__(self) -> int:
-        return len(self._under_way)
-
-    def ask(self, reply: Reply[Any], answered: Callable[[Reply[Any]], object]) -> None:
-        """Have `answered(reply)` called by `collect` when it has settled."""
-        self._under_way.append((reply, answered))
-        reply.attach(self._scope)
-
-    def collect(self) -> None:
-        """See to what has been answered."""
-        settled = [entry for entry in self._under_way if entry[0].settled]
-        if settled:
-            self._under_way = [entry for entry in self._under_way if not entry[0].settled]
-            for reply, answered in settled:
-                answered(reply)
+    def __post_init__(self) -> None:
+        check_seconds(zero=True, most=SECONDS_MAX, fetch_wait=self.wait)
+        check_counts(
+            fetch_bytes=self.fetch_bytes,
+            partition_bytes=self.partition_bytes,
+            buffer_bytes=self.buffer_bytes,
+        )
+        check_counts(least=0, fetch_min_bytes=self.bytes_min)
 
 
 class Fetcher:
-    """Keeps the buffer filled. `failed` is called with what ends the consumer, `drop` with a position of
-    which nothing that was read ahead is to be delivered.
+    """Keeps the buffer of the positions filled. `failed` is called with what ends the consumer, `drop` with a
+    position of which nothing that was read ahead is to be delivered.
     """
 
     __slots__ = (
         "_asks",
         "_busy",
         "_checking",
-        "_crowded_out",
         "_cluster",
+        "_crowded_out",
         "_drop",
         "_failed",
         "_ids",
         "_looking_up",
+        "_positions",
         "_reserved",
         "_scope",
-        "_turn",
-        "buffer",
         "leaders",
         "parted",
-        "positions",
         "settings",
     )
 
@@ -147,29 +128,28 @@ class Fetcher:
         cluster: Cluster,
         scope: Scope,
         asks: Asks,
+        positions: Positions,
         failed: Callable[[Exception], object],
         drop: Callable[[Position], object],
     ) -> None:
         self.settings = settings
-        self.positions: dict[TopicPartition, Position] = {}
-        self.buffer = ReadAhead()
         self.leaders: dict[TopicPartition, tuple[int, int]] = {}  # broker and epoch
+        self.parted = 0  # how often a leader had not what was read
+        self._positions = positions
         self._cluster = cluster
         self._scope = scope
         self._asks = asks
         self._failed = failed
         self._drop = drop
         self._ids: dict[str, bytes] = {}  # of topics, the last that was heard
-        self.parted = 0  # how often a leader had not what was read
         self._busy: set[int] = set()  # brokers that have a request of ours
         self._crowded_out: set[int] = set()  # brokers for whose partitions there was no room
         self._looking_up: set[int] = set()  # brokers that are asked for offsets
         self._checking: set[int] = set()  # brokers that are asked for the ends of epochs
         self._reserved = 0  # bytes that may be on their way
-        self._turn = 0
 
     def __repr__(self) -> str:
-        return f"<Fetcher of {len(self.positions)} partitions, {self.buffer!r}>"
+        return f"<Fetcher of {self._positions!r}>"
 
     # -- for the consumer ------------------------------------------------------------------------------------
 
@@ -187,20 +167,8 @@ class Fetcher:
                 continue
             if self._ids.setdefault(name, topic.id) != topic.id:
                 self._ids[name] = topic.id
-                for position in [position for position in self.positions.values() if position.topic == name]:
+                for position in [position for position in self._positions.values() if position.topic == name]:
                     self._made_anew(position)
-
-    def add(self, keys: Iterable[TopicPartition]) -> None:
-        """Read these too."""
-        for key in keys:
-            self.positions[key] = Position(key)
-
-    def remove(self, keys: Iterable[TopicPartition]) -> None:
-        """Read these no longer."""
-        for key in keys:
-            position = self.positions.pop(key, None)
-            if position is not None:
-                self.buffer.drop(position)
 
     def reset(self, position: Position, why: str) -> None:
         """Where to begin is not known, or gone: do as the policy says."""
@@ -209,12 +177,7 @@ class Fetcher:
             self._failed(NoOffset(position.key, why))
             return
         self._drop(position)
-        position.reset = policy
-
-    def epoch_before(self, key: TopicPartition, offset: int) -> int:
-        """The leader epoch in which what is before an offset was written; -1 if that is not known."""
-        position = self.positions.get(key)
-        return -1 if position is None else position.epoch_before(offset)
+        position.look_up(policy)
 
     def step(self, now: float) -> float:
         """Ask for what is to be asked now. Returns when to look again at the latest."""
@@ -222,17 +185,17 @@ class Fetcher:
         lookups: dict[int, list[Position]] = {}
         fetches: dict[int, list[Position]] = {}
         checks: dict[int, list[Position]] = {}
-        for position in self._in_turn():
-            if position.asked or (position.offset < 0 and position.reset is None):
+        for position in self._positions.in_turn():
+            if position.asked or position.lost:
                 continue
-            if now < position.not_before:
-                due = min(due, position.not_before)
+            if now < position.retry.due:
+                due = min(due, position.retry.due)
                 continue
             leader = self.leaders.get(position.key)
             if leader is None:
                 self._pause(position, now, refresh=True)
                 self._tell_again(position, "nobody leads it, or there is no such partition")
-                due = min(due, position.not_before)
+                due = min(due, position.retry.due)
             elif position.reset is not None:
                 lookups.setdefault(leader[0], []).append(position)
             elif position.doubtful(leader[1]):
@@ -250,19 +213,11 @@ class Fetcher:
                 self._fetch(node, fetches[node])
         return due
 
-    def _in_turn(self) -> list[Position]:
-        self._turn += 1
-        positions = list(self.positions.values())
-        if not positions:
-            return positions
-        first = self._turn % len(positions)
-        return positions[first:] + positions[:first]
-
     # -- messages --------------------------------------------------------------------------------------------
 
     def _fetch(self, node: int, positions: list[Position]) -> None:
         settings = self.settings
-        room = settings.buffer_bytes - self.buffer.weight - self._reserved
+        room = settings.buffer_bytes - self._positions.buffer.weight - self._reserved
         wanted = [position for position in positions if position.buffered < settings.partition_bytes]
         if not wanted:
             return
@@ -276,7 +231,7 @@ class Fetcher:
             return
         topics: dict[str, list[FetchPartition]] = {}
         for position in wanted:
-            position.asked = True
+            position.ask()
             topics.setdefault(position.topic, []).append(
                 FetchPartition(
                     position.partition,
@@ -326,7 +281,7 @@ class Fetcher:
         self._reserved -= size
         now = self._scope.now
         for position, _, _ in asked.values():
-            position.asked = False
+            position.heard()
         error = reply.error
         if error is not None or reply.result().error:
             for position, _, _ in asked.values():
@@ -339,7 +294,7 @@ class Fetcher:
                 if key not in asked:
                     continue
                 position, offset, epoch = asked[key]
-                if self.positions.get(key) is not position or position.offset != offset:
+                if self._positions.get(key) is not position or position.offset != offset:
                     continue  # not ours any more, or the reader has gone elsewhere
                 try:
                     self._take(position, answer, epoch, now)
@@ -359,11 +314,10 @@ class Fetcher:
         elif answer.error:
             self._refused(position, answer.error, now)
         else:
-            position.failures = 0
-            if position.checked < epoch:
-                position.believed = position.checked = epoch  # the leader has what is before the offset
+            position.retry.succeeded()
+            position.agrees(epoch)
             if answer.records:
-                self.buffer.add(position, answer.records, answer.aborted or ())
+                self._positions.buffer.add(position, answer.records, answer.aborted or ())
 
     # -- offsets ---------------------------------------------------------------------------------------------
 
@@ -374,7 +328,7 @@ class Fetcher:
             return
         topics: dict[str, list[OffsetPartition]] = {}
         for position in positions:
-            position.asked = True
+            position.ask()
             assert position.reset is not None
             topics.setdefault(position.topic, []).append(
                 OffsetPartition(position.partition, self.leaders[position.key][1], position.reset)
@@ -398,7 +352,7 @@ class Fetcher:
         self._looking_up.discard(node)
         now = self._scope.now
         for position, _ in asked.values():
-            position.asked = False
+            position.heard()
         if reply.error is not None:
             for position, _ in asked.values():
                 self._pause(position, now, refresh=True)
@@ -414,9 +368,9 @@ class Fetcher:
         if answer.error:
             self._refused(position, answer.error, now)
         elif answer.offset < 0:  # no message is as young as the time that was asked for
-            position.reset = END
+            position.look_up(END)
         else:
-            position.failures = 0
+            position.retry.succeeded()
             position.move(answer.offset, answer.leader_epoch)
 
     # -- whether a leader has what was read ------------------------------------------------------------------
@@ -429,7 +383,7 @@ class Fetcher:
         topics: dict[str, EpochsOf] = {}
         asked: dict[TopicPartition, tuple[Position, int, int]] = {}
         for position in positions:
-            position.asked = True
+            position.ask()
             leader_epoch = self.leaders[position.key][1]
             asked[position.key] = position, position.offset, leader_epoch
             named = topics.setdefault(position.topic, EpochsOf(position.topic, []))
@@ -449,14 +403,14 @@ class Fetcher:
         self._checking.discard(node)
         now = self._scope.now
         for position, _, _ in asked.values():
-            position.asked = False
+            position.heard()
         error = reply.error
         if isinstance(error, BrokerTooOld):
             self._scope.loop.log.warning(
                 "epochs not checked", cause=f"epochs not checked {node}", broker=node, error=str(error)
             )
             for position, _, leader_epoch in asked.values():
-                position.checked = leader_epoch
+                position.compared(leader_epoch)
             return
         if error is not None:
             for position, _, _ in asked.values():
@@ -469,15 +423,15 @@ class Fetcher:
                 if key not in asked:
                     continue
                 position, offset, leader_epoch = asked[key]
-                if self.positions.get(key) is position and position.offset == offset:
+                if self._positions.get(key) is position and position.offset == offset:
                     self._compare(position, answer, leader_epoch, now)
 
     def _compare(self, position: Position, answer: EndOfEpoch, leader_epoch: int, now: float) -> None:
         if answer.error:
             self._refused(position, answer.error, now)
             return
-        position.failures = 0
-        position.checked = leader_epoch
+        position.retry.succeeded()
+        position.compared(leader_epoch)
         where = position.parted(answer.epoch, answer.end) if answer.end >= 0 else -1
         if where == position.offset:
             return
@@ -489,7 +443,7 @@ class Fetcher:
         elif where < position.delivered:
             position.back(where)
         else:
-            position.epochs = [known for known in position.epochs if known[0] < where]
+            position.cut(where)
 
     def _made_anew(self, position: Position) -> None:
         """All of the new topic's messages came after those of the old one."""
@@ -527,14 +481,14 @@ class Fetcher:
 
     def _tell_again(self, position: Position, error: str) -> None:
         """In the log, more and more rarely."""
-        if position.failures > 1 and position.failures & (position.failures - 1) == 0:
+        if position.retry.failures > 1 and position.retry.worth_telling:
             self._scope.loop.log.warning(
                 "partition cannot be read",
                 cause=f"partition cannot be read {position.topic}",
                 topic=position.topic,
                 partition=position.partition,
                 error=error,
-                failures=position.failures,
+                failures=position.retry.failures,
             )
 
     def _not_answered(self, node: int, error: BaseException) -> None:
@@ -546,7 +500,6 @@ class Fetcher:
             log.warning("fetch failed", cause=f"fetch failed {node}", broker=node, error=str(error))
 
     def _pause(self, position: Position, now: float, *, refresh: bool) -> None:
-        position.failures += 1
-        position.not_before = now + PAUSE.delay(position.failures, self._scope.kernel.random())
+        position.retry.failed(now)
         if refresh:
             self._cluster.refresh()

@@ -1,19 +1,17 @@
-"""The consumer's options: one function, as long as there are options to be named and checked."""
+"""How users describe a consumer: one function, as long as there are options to be named."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal, Unpack
 
-from actors.options import check_counts, check_seconds
-from protocols.kafka.arguments import SECONDS_MAX, offset_of, partition_of, text_of
-from protocols.kafka.group.assignors import assignor_named
+from protocols.kafka.arguments import offset_of, partition_of
 from protocols.kafka.group.membership import Rebalance
 from protocols.kafka.group.state import GroupSettings
-from protocols.kafka.producer.options import settings_of
+from protocols.kafka.producer.options import ClusterOptions, settings_of
 from protocols.kafka.protocol.fetch_api import BEGINNING, END
 
-from .consumer import Consumer
+from .consumer import ConsumerOptions
 from .fetcher import FetchSettings
 
 __all__ = ["consumer"]
@@ -42,17 +40,23 @@ def consumer(
     partition_bytes: int = 1 << 20,
     buffer_bytes: int = 64 << 20,
     create_topics: bool = False,
-    **options: Any,
-) -> Consumer:
-    """A reader of topics, for `loop.spawn`.
+    **options: Unpack[ClusterOptions],
+) -> ConsumerOptions:
+    """A reader of topics, for `loop.spawn`. Sizes in bytes, times in seconds.
 
-    With a `group` its members share the partitions; without one, all are read here. `partitions` instead of
+    `group`: its members share the partitions; without one, all are read here. `partitions`, instead of
     topics: exactly these, each from an offset, or (None) from where the group has stored, or as
-    `auto_offset_reset` says, which is the word whenever nothing is stored or what is stored is gone.
-    `assignor`: "cooperative-sticky", "range", or several that members may agree on. `instance`: a static
-    member's name. `auto_commit`: seconds between two times that what is finished is stored; None: only by
-    `commit`. `on_rebalance` is told what changes. Sizes in bytes, times in seconds. The other options are
-    those of `settings_of`. Raises `ValueError` for what makes no sense.
+    `auto_offset_reset` says. `assignor`: "cooperative-sticky", "range", or several that members may agree on.
+    `instance`: a static member's name. `auto_offset_reset`: where to begin if nothing is stored, or what is
+    stored is gone. `auto_commit`: how often what is finished is stored; None: only by `commit`. `isolation`:
+    whether messages of transactions are read before they are committed. `on_rebalance` is told what changes.
+
+    `session_timeout`: the group expels a member that is silent for so long. `heartbeat`: how often a member
+    speaks. `rebalance_timeout`: how long the others wait for a member that is to join again. `fetch_wait`:
+    how long a broker may wait for `fetch_min_bytes`. `fetch_bytes` and `partition_bytes`: the largest answer,
+    and the largest part of one partition. `buffer_bytes`: how much is read ahead. `create_topics`: whether
+    asking for a topic may create it. The other options are those of `settings_of`. Raises `ValueError` or
+    `TypeError` for an option that makes no sense.
     """
     if bool(topics) == bool(partitions):
         raise ValueError("name topics, or partitions={(topic, number): offset}; one of the two")
@@ -60,34 +64,18 @@ def consumer(
         raise ValueError(f"auto_offset_reset={auto_offset_reset!r}; write one of {', '.join(RESETS)}")
     if isolation not in ISOLATIONS:
         raise ValueError(f"isolation={isolation!r}; write one of {', '.join(ISOLATIONS)}")
-    if auto_commit is not None:
-        check_seconds(auto_commit=auto_commit)
-    check_seconds(heartbeat=heartbeat)
-    check_seconds(most=SECONDS_MAX, session_timeout=session_timeout, rebalance_timeout=rebalance_timeout)
-    check_seconds(zero=True, most=SECONDS_MAX, fetch_wait=fetch_wait)
-    check_counts(fetch_bytes=fetch_bytes, partition_bytes=partition_bytes, buffer_bytes=buffer_bytes)
-    check_counts(least=0, fetch_min_bytes=fetch_min_bytes)
-    for option, text in (("group", group), ("instance", instance), *(("topic", topic) for topic in topics)):
-        if text is not None:
-            text_of(option, text)
-    if heartbeat >= session_timeout:
-        raise ValueError(f"heartbeat={heartbeat} is not less than session_timeout={session_timeout}")
     manual = {
         partition_of(key): None if offset is None else offset_of(offset)
         for key, offset in (partitions or {}).items()
     }
     names = topics or tuple(dict.fromkeys(topic for topic, _ in manual))
     assignors = (assignor,) if isinstance(assignor, str) else assignor
-    for name in assignors:
-        assignor_named(name)
-    membership = None
-    if group is not None:
-        membership = GroupSettings(
-            group, names, assignors, instance, session_timeout, heartbeat, rebalance_timeout
-        )
-    return Consumer(
-        settings_of(brokers, create_topics=create_topics, **options),
-        names,
+    member = GroupSettings(
+        group or "", names, assignors, instance, session_timeout, heartbeat, rebalance_timeout
+    )  # checked, also if there is no group
+    return ConsumerOptions(
+        settings=settings_of(brokers, create_topics=create_topics, **options),
+        topics=names,
         fetch=FetchSettings(
             wait=fetch_wait,
             bytes_min=fetch_min_bytes,
@@ -97,7 +85,7 @@ def consumer(
             committed_only=isolation == "read_committed",
             reset=RESETS[auto_offset_reset],
         ),
-        group=membership,
+        group=None if group is None else member,
         manual=manual or None,
         auto_commit=auto_commit,
         on_rebalance=on_rebalance,

@@ -14,14 +14,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from actors import NEVER, Backoff, DeadlineExceeded, Reply, Scope
-from pools import Pool
+from actors import NEVER, DeadlineExceeded, Reply, Scope
+from protocols.kafka.asks import Asks
 from protocols.kafka.codes import Code
 from protocols.kafka.connection.units import Call
-from protocols.kafka.consumer.fetcher import Asks
+from protocols.kafka.consumer.positions import Positions
+from protocols.kafka.consumer.reader import Reader
 from protocols.kafka.errors import CODES, KafkaError, error_of
 from protocols.kafka.producer.verdicts import Verdict, verdict_of_failure
 from protocols.kafka.protocol.group_api import (
@@ -30,35 +31,32 @@ from protocols.kafka.protocol.group_api import (
     OffsetCommit,
     OffsetCommitResponse,
 )
+from protocols.kafka.retrying import retry
 
 from .assignors import TopicPartition
+from .coordinator import Coordinator
 from .state import Membership
 
-__all__ = ["Committer"]
+__all__ = ["Commits", "Committer"]
 
-PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
 EXPELLED: Final = (Code.ILLEGAL_GENERATION, Code.UNKNOWN_MEMBER_ID)
 
 Offsets = Mapping[TopicPartition, int]
 
 
 class Committer:
-    """`coordinator` gives the pool to ask, None while it is not known; `moved` is called when it is another,
-    `holds` says whether these partitions are ours, `epoch` in which leader's epoch what is before an offset
-    was written (-1: not known): who goes on there can tell then whether it is still that log."""
+    """Has the coordinator store offsets of the partitions that are read. With each goes the leader epoch in
+    which what is before it was written: whoever goes on there can tell then whether it is still that log.
+    """
 
     __slots__ = (
         "_asks",
         "_coordinator",
-        "_epoch",
-        "_failures",
-        "_holds",
         "_membership",
-        "_moved",
-        "_not_before",
+        "_positions",
+        "_retry",
         "_scope",
         "_sent",
-        "_timeout",
         "_unheard",
         "_waiting",
         "_who",
@@ -68,31 +66,28 @@ class Committer:
         self,
         scope: Scope,
         asks: Asks,
-        *,
-        timeout: float,
-        coordinator: Callable[[], Pool | None],
+        coordinator: Coordinator,
+        positions: Positions,
         membership: Callable[[], Membership],
-        moved: Callable[[], object],
-        holds: Callable[[Offsets], bool],
-        epoch: Callable[[TopicPartition, int], int],
     ) -> None:
         self._scope = scope
         self._asks = asks
-        self._timeout = timeout
         self._coordinator = coordinator
+        self._positions = positions
         self._membership = membership
-        self._moved = moved
-        self._holds = holds
-        self._epoch = epoch
         self._waiting: list[tuple[Offsets, Reply[None]]] = []
         self._sent: list[tuple[Offsets, Reply[None]]] = []
         self._who = membership()  # who sent what is under way
         self._unheard: dict[TopicPartition, Membership] = {}  # who sent the last commit that has no answer
-        self._not_before = 0.0
-        self._failures = 0
+        self._retry = retry(scope.kernel.random())
 
     def __repr__(self) -> str:
         return f"<Committer, {len(self._sent)} under way, {len(self._waiting)} waiting>"
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        return self._coordinator.group
 
     @property
     def idle(self) -> bool:
@@ -109,7 +104,7 @@ class Committer:
 
     def commit(self, offsets: Offsets) -> Reply[None]:
         """Store these. The reply settles when they are."""
-        reply: Reply[None] = Reply(deadline=self._scope.loop.time() + self._timeout)
+        reply: Reply[None] = Reply(deadline=self._scope.loop.time() + self._coordinator.timeout)
         self._waiting.append((offsets, reply))
         self._scope.wake()
         return reply
@@ -128,9 +123,9 @@ class Committer:
         if not self._waiting:
             return NEVER
         due = min(reply.deadline for _, reply in self._waiting)
-        if now < self._not_before:
-            return min(self._not_before, due)
-        pool = self._coordinator()
+        if now < self._retry.due:
+            return min(self._retry.due, due)
+        pool = self._coordinator.pool()
         if pool is None:
             return due
         self._sent, self._waiting = self._waiting, []
@@ -141,16 +136,18 @@ class Committer:
         request = OffsetCommit(
             who.group, who.generation, who.member, who.instance, -1, self._by_topic(together)
         )
-        self._asks.ask(pool.submit(Call(request), self._timeout), self._answered)
+        self._asks.ask(pool.submit(Call(request), self._coordinator.timeout), self._answered)
         return NEVER
 
     def _give_up(self, now: float) -> None:
         waiting, self._waiting = self._waiting, []
         for offsets, reply in waiting:
-            if not self._holds(offsets):
+            if not offsets.keys() <= self._positions.keys():
                 reply.fail(self._error(Code.ILLEGAL_GENERATION))
             elif reply.deadline <= now:
-                reply.fail(DeadlineExceeded(f"offsets were not stored within {self._timeout:g} s"))
+                reply.fail(
+                    DeadlineExceeded(f"offsets were not stored within {self._coordinator.timeout:g} s")
+                )
             else:
                 self._waiting.append((offsets, reply))
 
@@ -158,12 +155,12 @@ class Committer:
         if reply.error is not None:
             if verdict_of_failure(reply.error) is Verdict.UNKNOWN:
                 self._unheard.update((key, self._who) for offsets, _ in self._sent for key in offsets)
-            self._again()
-            self._moved()
+            self._again(reply.error)
+            self._coordinator.moved()
             return
         codes = [part.error for topic in reply.result().topics for part in topic.partitions if part.error]
         if not codes:
-            self._failures = 0
+            self._retry.succeeded()
             sent, self._sent = self._sent, []
             for offsets, waiting in sent:
                 for key in offsets:
@@ -173,9 +170,9 @@ class Committer:
             return
         code = codes[0]
         if code in CODES and (CODES[code].retriable or code == Code.REBALANCE_IN_PROGRESS):
-            self._again()
+            self._again(self._error(code))
             if CODES[code].stale:
-                self._moved()
+                self._coordinator.moved()
             return
         sent, self._sent = self._sent, []
         for _, waiting in sent:
@@ -183,18 +180,98 @@ class Committer:
 
     def _error(self, code: int) -> KafkaError:
         why = "the group has given the partitions to others; they read again from what was stored before"
-        about = f"offsets of the group {self._membership().group}"
+        about = f"offsets of the group {self.group}"
         return error_of(code, why if code in EXPELLED else None, about=about)
 
-    def _again(self) -> None:
-        self._failures += 1
-        self._not_before = self._scope.now + PAUSE.delay(self._failures, self._scope.kernel.random())
+    def _again(self, error: BaseException) -> None:
+        self._retry.failed(self._scope.now, error)
         self._waiting = self._sent + self._waiting
         self._sent = []
 
     def _by_topic(self, offsets: Offsets) -> list[CommittedTopic]:
         topics: dict[str, list[CommittedPartition]] = {}
         for key, offset in offsets.items():
-            stored = CommittedPartition(key.partition, offset, self._epoch(key, offset), None)
+            stored = CommittedPartition(
+                key.partition, offset, self._positions.epoch_before(key, offset), None
+            )
             topics.setdefault(key.topic, []).append(stored)
         return [CommittedTopic(topic, partitions) for topic, partitions in topics.items()]
+
+
+class Commits:
+    """What is stored of a consumer's partitions, and when it stores by itself: every `interval` seconds,
+    before partitions are given back, and at the end; never with None.
+    """
+
+    __slots__ = ("_due", "_interval", "_positions", "_reader", "_scope", "committer", "failed", "stored")
+
+    def __init__(
+        self,
+        scope: Scope,
+        committer: Committer,
+        positions: Positions,
+        reader: Reader,
+        interval: float | None,
+    ) -> None:
+        self.committer = committer
+        self.stored = self.failed = 0  # commits
+        self._scope = scope
+        self._positions = positions
+        self._reader = reader
+        self._interval = interval
+        self._due = NEVER if interval is None else scope.now + interval
+
+    def __repr__(self) -> str:
+        return f"<Commits, {self.stored} stored, {self.failed} failed, {self.committer!r}>"
+
+    def step(self, now: float) -> float:
+        """Store what is due. Returns when to look again."""
+        due = self.committer.step(now)
+        if self._interval is not None and now >= self._due:
+            self._due = now + self._interval
+            self.store_done()
+        return min(due, self._due)
+
+    def done(self, keys: Iterable[TopicPartition]) -> Offsets:
+        """What is to be stored without being asked: what is finished, and not stored or not for certain."""
+        if self._interval is None:
+            return {}
+        self._reader.mark()
+        offsets: dict[TopicPartition, int] = {}
+        for key in keys:
+            position = self._positions[key]
+            if position.done > position.committed:
+                offsets[key] = position.done
+            elif position.committed >= 0 and self.committer.doubtful(key):
+                offsets[key] = position.committed
+        return offsets
+
+    def store_done(self) -> None:
+        """Store what is finished, if there is anything; a failure is told in the log."""
+        offsets = self.done(self._positions)
+        if offsets:
+            self.store(offsets).when_settled(self._told)
+
+    def store(self, offsets: Offsets) -> Reply[None]:
+        """Store these. The reply settles when they are."""
+        reply = self.committer.commit(offsets)
+        positions = {key: self._positions.get(key) for key in offsets}
+
+        def settled(reply: Reply[None]) -> None:
+            if reply.error is not None:
+                self.failed += 1
+                return
+            self.stored += 1
+            for key, position in positions.items():
+                if position is not None:
+                    position.stored(offsets[key])
+
+        reply.when_settled(settled)
+        return reply
+
+    def _told(self, reply: Reply[None]) -> None:
+        if reply.error is not None and self._scope.alive:
+            group = self.committer.group
+            self._scope.loop.log.warning(
+                "offsets not stored", cause=f"offsets not stored {group}", error=str(reply.error)
+            )

@@ -22,7 +22,9 @@ from typing import Any, Final
 
 import msgspec
 
-from actors import NEVER, Backoff
+from actors import NEVER
+from actors.options import check_seconds
+from protocols.kafka.arguments import SECONDS_MAX, text_of
 from protocols.kafka.codes import Code
 from protocols.kafka.errors import BadMessage, BrokerTooOld, KafkaError, error_of
 from protocols.kafka.protocol.group_api import (
@@ -37,6 +39,7 @@ from protocols.kafka.protocol.group_api import (
     SyncGroupResponse,
 )
 from protocols.kafka.protocol.schema import Message, Request
+from protocols.kafka.retrying import retry
 
 from .assignors import (
     ASSIGNORS,
@@ -52,7 +55,6 @@ from .assignors import (
 
 __all__ = ["TABLE", "Event", "Group", "GroupSettings", "Membership", "State"]
 
-PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms of Java's client
 PROTOCOL_TYPE: Final = "consumer"
 
 
@@ -125,7 +127,7 @@ CODE_EVENTS: Final[Mapping[int, Event]] = {
 
 
 class GroupSettings(msgspec.Struct, frozen=True):
-    """How a member takes part. Times in seconds."""
+    """How a member takes part. Times in seconds. Raises `ValueError` or `TypeError` for wrong ones."""
 
     group: str
     topics: tuple[str, ...]
@@ -134,6 +136,23 @@ class GroupSettings(msgspec.Struct, frozen=True):
     session_timeout: float = 45.0
     heartbeat: float = 3.0
     rebalance_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        text_of("group", self.group)
+        if self.instance is not None:
+            text_of("instance", self.instance)
+        for name in self.assignors:
+            assignor_named(name)
+        check_seconds(heartbeat=self.heartbeat)
+        check_seconds(
+            most=SECONDS_MAX,
+            session_timeout=self.session_timeout,
+            rebalance_timeout=self.rebalance_timeout,
+        )
+        if self.heartbeat >= self.session_timeout:
+            raise ValueError(
+                f"heartbeat={self.heartbeat} is not less than session_timeout={self.session_timeout}"
+            )
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -149,8 +168,7 @@ class Group:
     """One member's view of its group."""
 
     __slots__ = (
-        "_failures",
-        "_random",
+        "_retry",
         "assignment",
         "assignors",
         "due",
@@ -178,8 +196,7 @@ class Group:
         self.held: tuple[TopicPartition, ...] = ()  # what its owner reads; it keeps this up to date
         self.due = 0.0  # when there is something to ask, at the earliest
         self.error: Exception | None = None
-        self._failures = 0
-        self._random = source
+        self._retry = retry(source)
 
     def __repr__(self) -> str:
         return (
@@ -264,7 +281,7 @@ class Group:
         assert isinstance(answer, HeartbeatResponse)
         if answer.error:
             return self._refused(answer.error, now)
-        self._failures = 0
+        self._retry.succeeded()
         self.due = now + self.settings.heartbeat
         return self._happened(Event.BEATEN)
 
@@ -276,7 +293,7 @@ class Group:
             return event
         if answer.protocol not in self.settings.assignors:
             return self._end(BadMessage(f"the group assigns by {answer.protocol!r}, which was not offered"))
-        self._failures = 0
+        self._retry.succeeded()
         self.generation, self.member, self.protocol = answer.generation, answer.member, answer.protocol
         self.leading = answer.leader == answer.member
         try:
@@ -295,7 +312,7 @@ class Group:
             self.assignment = read_assignment(answer.assignment)
         except BadMessage as error:
             return self._end(error)
-        self._failures = 0
+        self._retry.succeeded()
         self.due = now + self.settings.heartbeat
         return self._happened(Event.SYNCED)
 
@@ -310,14 +327,14 @@ class Group:
             self._forget(keep_name=code != Code.UNKNOWN_MEMBER_ID)
         first_naming = event is Event.NAMED and not self.member
         if event in (Event.PAUSED, Event.MOVED) or (self.state is State.JOINING and not first_naming):
-            self._pause(now)
+            self._pause(now, error)
         return self._happened(event)
 
     def failed(self, error: BaseException | None, now: float) -> Event:
         """No answer came: perhaps somebody else is the coordinator by now."""
         if isinstance(error, BrokerTooOld) or (isinstance(error, KafkaError) and not error.retriable):
             return self._end(error)
-        self._pause(now)
+        self._pause(now, error)
         return self._happened(Event.MOVED if Event.MOVED in TABLE[self.state] else Event.PAUSED)
 
     # -- what its owner tells --------------------------------------------------------------------------------
@@ -343,9 +360,9 @@ class Group:
             self.members = []
         return event
 
-    def _pause(self, now: float) -> None:
-        self._failures += 1
-        self.due = now + PAUSE.delay(self._failures, self._random)
+    def _pause(self, now: float, error: BaseException | None) -> None:
+        self._retry.failed(now, error)
+        self.due = self._retry.due
 
     def _forget(self, *, keep_name: bool) -> None:
         self.generation = -1

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,6 +23,7 @@ from actors.callbacks import one_turn
 from pools import Cancelled
 from protocols.kafka.records.batch import VARINTS, append_record, seal
 from protocols.kafka.records.compression import Codec
+from protocols.kafka.retrying import retry
 
 from .messages import Push, RecordMetadata
 
@@ -29,6 +31,7 @@ __all__ = [
     "EPOCH_MAX",
     "SMALL",
     "Batch",
+    "Hook",
     "Partition",
     "Sending",
     "pack",
@@ -73,7 +76,7 @@ class Sending(Reply[RecordMetadata]):
 
 
 class Batch:
-    """Messages for one partition; for none yet while it is not known which ones the topic has."""
+    """Messages for one partition; for `Topics.nowhere` while the topic's partitions are not known."""
 
     __slots__ = (
         "bytes",
@@ -94,8 +97,8 @@ class Batch:
         "works",
     )
 
-    def __init__(self, partition: Partition | None, now: float, on_cancel: Hook) -> None:
-        self.partition: Partition = partition  # type: ignore[assignment]  # one that is sent has one
+    def __init__(self, partition: Partition, now: float, on_cancel: Hook) -> None:
+        self.partition = partition
         self.created = now
         self.on_cancel = on_cancel
         self.works: list[Sending] = []
@@ -106,7 +109,7 @@ class Batch:
         self.plain = True  # no headers, no timestamps of their own, all `SMALL`, in the order of submission
         self.maybe_written = False  # an earlier attempt's fate is not known
         self.cause: BaseException | None = None  # why the last attempt failed
-        self.payload: bytes | bytearray | None = None  # packed records, once it was sent
+        self.payload: bytes | bytearray = b""  # packed records, once it was sent
         self.count = 0  # of them
         self.first_ms = self.last_ms = 0
         self.clock = 0.0  # what made timestamps of monotonic seconds
@@ -147,7 +150,7 @@ class Batch:
 
     def prepare(self, codec: Codec, clock: float) -> None:
         """Pack it for being sent. `clock`: what to add to monotonic seconds for those since 1970."""
-        if self.payload is None or not self.maybe_written:
+        if not self.maybe_written:
             self.clock = clock
             if self.dead:
                 self.compact()
@@ -163,7 +166,6 @@ class Batch:
 
     def seal(self, codec: Codec, transactional: bool) -> bytes:
         """The batch as it is sent."""
-        assert self.payload is not None
         partition = self.partition
         return seal(
             self.payload,
@@ -176,6 +178,39 @@ class Batch:
             partition.sequence,
             transactional,
         )
+
+    def came_back(self, cause: BaseException | None) -> None:
+        """It was not written, or perhaps not: what was sent has had this answer."""
+        self.sent = False
+        self.partition.sent = None
+        self.cause = cause
+
+    def blame(self, cause: BaseException) -> None:
+        """Why it has not been written yet."""
+        self.cause = cause
+
+    def doubt(self) -> None:
+        """It may have been written."""
+        self.maybe_written = True
+
+    def succeeds(self, on_cancel: Hook) -> list[Sending]:
+        """Take its messages out, for they settle now; `on_cancel` hears of those that are cancelled
+        meanwhile. Else they would hold each other, for the collector to find.
+        """
+        self.on_cancel = on_cancel
+        works, self.works = self.works, []
+        return works
+
+    def fails(self) -> list[Sending]:
+        """Take its messages out, for they fail now. It takes no more of them."""
+        if self.partition.open is self:
+            self.partition.open = None
+        works, self.works = self.works, []
+        return works
+
+    def failed(self) -> None:
+        """All of them have."""
+        self.dead = self.bytes = 0
 
     def split(self, now: float) -> tuple[Batch, Batch]:
         """Two of half its messages each."""
@@ -201,27 +236,25 @@ class Partition:
 
     __slots__ = (
         "epoch",
-        "failures",
         "index",
         "leader",
         "open",
         "producer",
         "queue",
-        "retry_at",
+        "retry",
         "sent",
         "sequence",
         "topic",
     )
 
-    def __init__(self, topic: str, index: int) -> None:
+    def __init__(self, topic: str, index: int, source: random.Random) -> None:
         self.topic = topic
         self.index = index
         self.leader = -1  # node id; -1: nobody, or not known
         self.queue: deque[Batch] = deque()
         self.open: Batch | None = None  # the queue's last, if it takes more
         self.sent: Batch | None = None
-        self.failures = 0  # in a row
-        self.retry_at = 0.0
+        self.retry = retry(source)
         self.producer = self.epoch = self.sequence = -1
 
     def __repr__(self) -> str:
@@ -235,14 +268,45 @@ class Partition:
         self.open = None
         return unsent
 
+    def begin(self, batch: Batch) -> None:
+        """The next messages go into this batch."""
+        self.open = batch
+        self.queue.append(batch)
+
+    def pop(self) -> Batch:
+        """The first batch in the queue, out of it. It takes no more messages."""
+        batch = self.queue.popleft()
+        if self.open is batch:
+            self.open = None
+        return batch
+
+    def sends(self, batch: Batch) -> None:
+        """This batch is on its way."""
+        self.sent = batch
+        batch.sent = True
+
+    def again(self, batch: Batch, error: BaseException, now: float) -> None:
+        """This batch is to be sent again, after a pause."""
+        self.retry.failed(now, error)
+        self.queue.appendleft(batch)
+
+    def led_by(self, leader: int) -> None:
+        """Who leads it; somebody else is asked at once."""
+        if leader != self.leader:
+            self.leader = leader
+            self.retry.at_once()
+
+    def written(self, count: int) -> None:
+        """What was on its way is in the log."""
+        self.sent = None
+        self.retry.succeeded()
+        self.retry.at_once()
+        if self.producer >= 0:
+            self.sequence = (self.sequence + count) % SEQUENCES
+
     def identify(self, producer: int, epoch: int) -> None:
         """Who writes from now on: the sequence begins."""
         self.producer, self.epoch, self.sequence = producer, epoch, 0
-
-    def acknowledged(self, count: int) -> None:
-        """The sequence goes on."""
-        if self.producer >= 0:
-            self.sequence = (self.sequence + count) % SEQUENCES
 
     def begin_anew(self) -> None:
         """The next epoch, with a sequence of its own. After the last one, another identity is to be given."""

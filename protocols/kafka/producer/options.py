@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, TypedDict, Unpack, overload
 
 from actors import TcpAddress, parse_address
-from actors.options import check_counts, check_seconds
+from actors.options import check_seconds
 from protocols.kafka.arguments import SECONDS_MAX, text_of
 from protocols.kafka.cluster import Settings
 from protocols.kafka.connection.sasl import MECHANISMS, Login
 from protocols.kafka.records.compression import codec_named
 
-from .producer import KafkaPool
-from .transactions import TransactionalPool
+from .producer import ProducerOptions
+from .transactions import TransactionalOptions
 
-__all__ = ["Acks", "pool", "settings_of"]
+__all__ = ["Acks", "ClusterOptions", "pool", "settings_of"]
 
 PORT: Final = 9092
 
@@ -24,10 +24,54 @@ Acks = Literal[0, 1, "all"]
 """Who must have a message before it is acknowledged: nobody, its leader, all replicas in sync."""
 
 
+class ClusterOptions(TypedDict, total=False):
+    """The options of `settings_of` that pools and consumers take as well."""
+
+    sasl: str
+    user: str
+    password: str
+    tls: ssl.SSLContext | bool
+    client: str
+    connect_timeout: float
+    request_timeout: float
+    metadata_age: float
+
+
+class PoolClusterOptions(ClusterOptions, total=False):
+    """The same, with whether asking for a topic may create it."""
+
+    create_topics: bool
+
+
+class PoolOptions(PoolClusterOptions, total=False):
+    """All options of `pool` but the transactional ones."""
+
+    acks: Acks
+    idempotent: bool | None
+    compression: str
+    linger: float
+    batch_bytes: int
+    message_bytes: int
+    queue_bytes: int
+    timeout: float
+
+
 @overload
-def pool(brokers: str | Iterable[str], *, transactional_id: str, **options: Any) -> TransactionalPool: ...
+def pool(
+    brokers: str | Iterable[str],
+    *,
+    transactional_id: str,
+    transaction_timeout: float = 60.0,
+    **options: Unpack[PoolOptions],
+) -> TransactionalOptions: ...
 @overload
-def pool(brokers: str | Iterable[str], *, transactional_id: None = None, **options: Any) -> KafkaPool: ...
+def pool(
+    brokers: str | Iterable[str],
+    *,
+    transactional_id: None = None,
+    transaction_timeout: float = 60.0,
+    **options: Unpack[PoolOptions],
+) -> ProducerOptions: ...
 def pool(
     brokers: str | Iterable[str],
     *,
@@ -41,8 +85,8 @@ def pool(
     timeout: float = 30.0,
     transactional_id: str | None = None,
     transaction_timeout: float = 60.0,
-    **options: Any,
-) -> KafkaPool:
+    **options: Unpack[PoolClusterOptions],
+) -> ProducerOptions | TransactionalOptions:
     """A producer, for `loop.spawn`. `brokers`: one `host:port` or several, of which one must answer.
 
     `acks`: 0, 1 or "all". `idempotent`: whether the broker tells what it has already; by default with "all"
@@ -61,12 +105,9 @@ def pool(
         raise ValueError(f"idempotent=True with acks={acks!r}; it takes acks='all'")
     if transactional_id is not None and (acks != "all" or idempotent is False):
         raise ValueError("transactional_id= takes acks='all' and idempotence")
-    check_counts(batch_bytes=batch_bytes, message_bytes=message_bytes, queue_bytes=queue_bytes)
-    check_seconds(zero=True, most=SECONDS_MAX, linger=linger, timeout=timeout)
     check_seconds(most=SECONDS_MAX, transaction_timeout=transaction_timeout)
-    if transactional_id is not None:
-        text_of("transactional_id", transactional_id)
-    made: dict[str, Any] = {
+    fields: dict[str, Any] = {
+        "settings": settings_of(brokers, **options),
         "codec": codec_named(compression),
         "acks": -1 if acks == "all" else acks,
         "idempotent": acks == "all" if idempotent is None else idempotent,
@@ -76,11 +117,10 @@ def pool(
         "queue_bytes": queue_bytes,
         "timeout": timeout,
     }
-    settings = settings_of(brokers, **options)
     if transactional_id is None:
-        return KafkaPool(settings, **made)
-    return TransactionalPool(
-        settings, transactional=transactional_id, transaction_timeout=transaction_timeout, **made
+        return ProducerOptions(**fields)
+    return TransactionalOptions(
+        transactional_id=transactional_id, transaction_timeout=transaction_timeout, **fields
     )
 
 

@@ -15,31 +15,33 @@ How what has been gathered gets to the brokers is `delivery`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 import msgspec
 
-from actors import NEVER, Loop, Machine, Misuse, Outcome, Reply, Scope, Stop, Timeout
+from actors import NEVER, Machine, Outcome, Reply, Scope, Spec, Stop, Timeout
+from actors.options import check_counts, check_seconds
 from pools import BackendDown, DeadlineExceeded, PoolClosed, PoolError, PoolStatistics, QueueFull
-from protocols.kafka.cluster import Cluster, Settings
+from protocols.kafka.arguments import SECONDS_MAX
+from protocols.kafka.cluster import ClusterSpec, Settings
 from protocols.kafka.codes import Code
 from protocols.kafka.errors import MessageTooLarge, error_of, twin
 from protocols.kafka.records.compression import Codec
 
 from .accumulator import SMALL, Batch, Partition, Sending, same_stamp_until, stamp_of
 from .messages import RECORD_OVERHEAD, Push, RecordMetadata, check
-from .sender import Delivery
-from .topics import LEGAL_NAME, Topic
+from .sender import Delivery, Gate
+from .topics import LEGAL_NAME, Topic, Topics
 from .verdicts import fatal_cause
 
-__all__ = ["KafkaPool", "ProducerStatistics"]
+__all__ = ["KafkaPool", "ProducerFields", "ProducerOptions", "ProducerStatistics"]
+
+H = TypeVar("H", covariant=True)
 
 OBJECT_BYTES: Final = 400  # what a message takes besides its own bytes while it waits
 TOPIC_PATIENCE: Final = 5.0  # seconds: a topic that has just been made is not known everywhere at once
 PARTITION_PATIENCE: Final = 1.0  # seconds: the same, of a partition that was added to a topic
 SWEEP_SECONDS: Final = 1e-6  # per message that was looked at: so looking takes a tenth of the time at most
-MISSING_MAX: Final = 100  # topics that are not there, and remembered
 
 
 class ProducerStatistics(msgspec.Struct, frozen=True):
@@ -60,76 +62,67 @@ class ProducerStatistics(msgspec.Struct, frozen=True):
     brokers: list[PoolStatistics]
 
 
-class KafkaPool(Machine["KafkaPool"]):
-    """Made by `kafka.pool`; `loop.spawn` gives it back."""
+class ProducerFields(Spec[H], Generic[H], frozen=True, kw_only=True):
+    """What `pool` describes: each field is one of its options, read and checked."""
+
+    settings: Settings
+    codec: Codec
+    acks: int
+    idempotent: bool
+    linger: float
+    batch_bytes: int
+    message_bytes: int
+    queue_bytes: int
+    timeout: float
+    transactional_id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(
+            batch_bytes=self.batch_bytes, message_bytes=self.message_bytes, queue_bytes=self.queue_bytes
+        )
+        check_seconds(zero=True, most=SECONDS_MAX, linger=self.linger, timeout=self.timeout)
+
+
+class ProducerOptions(ProducerFields["KafkaPool"], frozen=True, kw_only=True):
+    """A producer without transactions."""
+
+    def make(self, scope: Scope) -> KafkaPool:
+        """The producer, which looks for the cluster."""
+        return KafkaPool(scope, self)
+
+
+class KafkaPool(Machine[Any]):
+    """What `loop.spawn(pool(…))` gives: takes messages, keeps the books of them, and settles them."""
 
     __slots__ = (
         "_due",
         "_failed",
         "_failure_seen",
-        "_missing",
         "_refreshes_seen",
         "_stopped",
         "_swept_until",
-        "_topics",
-        "acks",
-        "batch_bytes",
-        "batches",
         "cluster",
-        "codec",
         "delivery",
-        "draining_now",
         "held",
-        "idempotent",
-        "linger",
         "loop",
-        "message_bytes",
-        "name",
-        "queue_bytes",
+        "options",
         "room",
         "scope",
-        "settings",
         "submitted",
         "succeeded",
-        "timeout_default",
-        "transactional",
+        "topics",
     )
 
     drain_phase = 1
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        codec: Codec,
-        acks: int = -1,
-        idempotent: bool = True,
-        transactional: str | None = None,
-        linger: float = 0.0,
-        batch_bytes: int = 256 << 10,
-        message_bytes: int = 1_000_000,
-        queue_bytes: int = 64 << 20,
-        timeout: float = 30.0,
-    ) -> None:
-        self.settings = settings
-        self.codec = codec
-        self.acks = acks
-        self.idempotent = idempotent
-        self.transactional = transactional
-        self.linger = linger
-        self.batch_bytes = batch_bytes
-        self.message_bytes = message_bytes
-        self.queue_bytes = queue_bytes
-        self.timeout_default = timeout
-        self.name = settings.name
-        self.loop: Loop = None  # type: ignore[assignment]  # until spawned
-        self.draining_now = False
-        self.room = queue_bytes  # what messages may hold together now: nothing, once it drains
-        self.cluster = Cluster(settings, self.wake)
-        self.scope: Scope = None  # type: ignore[assignment]  # until spawned
-        self._topics: dict[str, Topic] = {}
-        self._missing: dict[str, None] = {}  # of them, those that are not there
-        self.delivery = Delivery(self)
+    def __init__(self, scope: Scope, options: ProducerFields[Any]) -> None:
+        self.options = options
+        self.scope = scope
+        self.loop = scope.loop
+        self.room = options.queue_bytes  # what messages may hold together now: nothing, once it drains
+        self.topics = Topics(scope.kernel.random())
+        self.cluster = scope.spawn(ClusterSpec(options.settings, self.wake))
+        self.delivery = Delivery(self, self.gate)
         self._refreshes_seen = 0
         self._failure_seen: BaseException | None = None
         self._stopped = False
@@ -137,22 +130,34 @@ class KafkaPool(Machine["KafkaPool"]):
         self._swept_until = 0.0  # not to be looked at again before
         self._failed: Counter[str] = Counter()
         self.held = 0  # bytes, and `OBJECT_BYTES` for each
-        self.submitted = self.succeeded = self.batches = 0
+        self.submitted = self.succeeded = 0
 
     def __repr__(self) -> str:
-        state = (
-            "stopped"
-            if self._stopped
-            else "draining"
-            if self.draining_now
-            else "open"
-            if self.loop
-            else "not spawned"
-        )
+        state = "stopped" if self._stopped else "draining" if self.draining_now else "open"
         return (
             f"<KafkaPool {self.name} {state}, {self.waiting} messages wait, "
             f"{len(self.delivery.requests)} requests on their way>"
         )
+
+    @property
+    def name(self) -> str:
+        """What the pool is called in logs and errors: the cluster's first addresses."""
+        return self.options.settings.name
+
+    @property
+    def timeout_default(self) -> float:
+        """Seconds within which a message settles, if `submit` is given none."""
+        return self.options.timeout
+
+    @property
+    def gate(self) -> Gate | None:
+        """Whoever decides which partitions may be written to; None: all of them."""
+        return None
+
+    @property
+    def draining_now(self) -> bool:
+        """Whether it takes no more messages."""
+        return self.room < 0
 
     # -- for whoever asks ------------------------------------------------------------------------------------
 
@@ -166,22 +171,14 @@ class KafkaPool(Machine["KafkaPool"]):
         """Whether there is nothing that a drain waits for."""
         return not self.waiting
 
-    @property
-    def partitions(self) -> Iterator[Partition]:
-        """Every partition that is known here."""
-        for topic in self._topics.values():
-            yield from topic.partitions
-
     def submit(self, unit: Push, timeout: float | None = None, priority: int = 0) -> Reply[RecordMetadata]:
         """Have a message written within `timeout` seconds (the pool's default if None; a surrounding
         `deadline()` if that is earlier). Whatever happens is told by the reply.
 
-        `priority` changes nothing: a partition keeps the order of submission. Raises `TypeError` for what is
-        no message, `Misuse` if the pool was never spawned.
+        `priority` changes nothing: a partition keeps the order of submission. Raises `TypeError` or
+        `ValueError` for a message that cannot be sent.
         """
-        loop = self.loop
-        if loop is None:
-            raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
+        loop, options = self.loop, self.options
         try:
             value, key = unit.value, unit.key
             plain = not unit.headers and unit.partition is None and unit.timestamp is None
@@ -192,27 +189,27 @@ class KafkaPool(Machine["KafkaPool"]):
                 check(unit)
                 size = unit.size
                 plain = False
-            topic = self._topics.get(unit.topic)
+            topic = self.topics.get(unit.topic)
         except AttributeError:
             check(unit)
             raise
-        due = loop.deadline_in(self.timeout_default if timeout is None else timeout)
+        due = loop.deadline_in(options.timeout if timeout is None else timeout)
         now = loop.now
         if topic is None:
             return self._hold(unit, size, now, due)
         held = self.held + size + OBJECT_BYTES
-        if held > self.room or size > self.message_bytes:
+        if held > self.room or size > options.message_bytes:
             return self._refused(unit, size, now, due)
         partition: Partition | None
         if key is None and topic.sticky_bytes > 0 and unit.partition is None:
             topic.sticky_bytes -= size
             partition = topic.sticky
         else:
-            partition = topic.route(unit, self.scope.kernel.random())
+            partition = topic.route(unit)
         if partition is None:
             return self._hold(unit, size, now, due)
         batch = partition.open
-        if batch is None or batch.bytes + size > self.batch_bytes:
+        if batch is None or batch.bytes + size > options.batch_bytes:
             batch = self._new_batch(partition, now)
         self.submitted += 1
         self.held = held
@@ -233,10 +230,11 @@ class KafkaPool(Machine["KafkaPool"]):
         if self.draining_now:
             done = "has stopped" if self._stopped else "drains"
             error = PoolClosed(f"the pool of {self.name} {done}; the message was not sent")
-        elif size > self.message_bytes:
+        elif size > self.options.message_bytes:
+            limit = self.options.message_bytes
             error = MessageTooLarge(
                 Code.MESSAGE_TOO_LARGE,
-                f"{size} bytes; the pool takes {self.message_bytes}, see message_bytes=; it was not sent",
+                f"{size} bytes; the pool takes {limit}, see message_bytes=; it was not sent",
                 about=unit.topic,
             )
             self.tell(unit.topic, error, 1)
@@ -244,14 +242,15 @@ class KafkaPool(Machine["KafkaPool"]):
             self.loop.log.warning(
                 "queue full", cause=f"queue full {self.name}", pool=self.name, bytes=self.held
             )
+            limit = self.options.queue_bytes
             error = QueueFull(
-                f"messages that wait for {self.name} hold {self.held} of {self.queue_bytes} bytes already; "
+                f"messages that wait for {self.name} hold {self.held} of {limit} bytes already; "
                 "the message was not sent"
             )
         return self._failed_at_once(unit, error, now, due)
 
     def _failed_at_once(self, unit: Push, error: PoolError, now: float, due: float) -> Reply[RecordMetadata]:
-        work = Sending(unit, Batch(None, now, self._cancelled), now, due)
+        work = Sending(unit, Batch(self.topics.nowhere, now, self._cancelled), now, due)
         work.fail(error)
         self.submitted += 1
         self._failed[type(error).__name__] += 1
@@ -259,23 +258,22 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _hold(self, unit: Push, size: int, now: float, due: float) -> Reply[RecordMetadata]:
         """Keep a message until its topic's partitions are known."""
-        topic = self._topics.get(unit.topic)
+        topic = self.topics.get(unit.topic)
         if topic is None:
             check(unit)
             if LEGAL_NAME.fullmatch(unit.topic) is None:
                 error = error_of(Code.INVALID_TOPIC_EXCEPTION, about=repr(unit.topic[:249]))
                 self.tell(repr(unit.topic[:249]), error, 1)
                 return self._failed_at_once(unit, error, now, due)
-        if self.held + size + OBJECT_BYTES > self.room or size > self.message_bytes:
+        if self.held + size + OBJECT_BYTES > self.room or size > self.options.message_bytes:
             return self._refused(unit, size, now, due)
         if topic is None:
-            topic = self._topics[unit.topic] = Topic(unit.topic)
-        if topic.holding is None:
-            topic.holding = Batch(None, now, self._cancelled)
+            topic = self.topics.add(unit.topic)
+        held = topic.held(now, self._cancelled)
         self.submitted += 1
         self.held += size + OBJECT_BYTES
-        work = Sending(unit, topic.holding, now, due)
-        topic.holding.take(work)
+        work = Sending(unit, held, now, due)
+        held.take(work)
         if due < self._due:
             self._due = due
         if unit.topic in self.cluster.topics:
@@ -287,9 +285,8 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _new_batch(self, partition: Partition, now: float) -> Batch:
         batch = Batch(partition, now, self._cancelled)
-        partition.open = batch
-        partition.queue.append(batch)
-        self.delivery.busy[partition] = None
+        partition.begin(batch)
+        self.delivery.wait_for(partition)
         self.scope.wake()
         return batch
 
@@ -311,7 +308,6 @@ class KafkaPool(Machine["KafkaPool"]):
         self.wake()
 
     def _take_no_more(self) -> None:
-        self.draining_now = True
         self.room = -1
 
     def statistics(self) -> ProducerStatistics:
@@ -322,7 +318,7 @@ class KafkaPool(Machine["KafkaPool"]):
             failed=dict(self._failed),
             waiting=self.waiting,
             held_bytes=self.held,
-            batches=self.batches,
+            batches=self.delivery.written,
             requests=self.delivery.sent,
             on_the_way=len(self.delivery.requests),
             retried=self.delivery.retried,
@@ -340,20 +336,16 @@ class KafkaPool(Machine["KafkaPool"]):
 
     @property
     def token(self) -> int:
-        """The machine's token; -1 before it is spawned."""
-        return -1 if self.scope is None else self.scope.token
+        """The machine's token."""
+        return self.scope.token
 
     def start(self, scope: Scope) -> Outcome:
-        """Ask who is there: a wrong address is to be noticed before the first message."""
-        self.scope = scope
-        self.loop = scope.loop
-        scope.spawn(self.cluster)
+        """Look at what there is to do."""
         return self.wakeup(scope)
 
     def wake(self) -> None:
         """Have the machine look at what waits, in this tick."""
-        if self.scope is not None:
-            self.scope.wake()
+        self.scope.wake()
 
     def wakeup(self, scope: Scope) -> Outcome:
         """Take the answers that have come, send what can be sent."""
@@ -393,7 +385,7 @@ class KafkaPool(Machine["KafkaPool"]):
 
     def _learn(self, now: float) -> None:
         """The cluster has news."""
-        for topic in list(self._topics.values()):
+        for topic in list(self.topics.values()):
             known = self.cluster.topics.get(topic.name)
             if known is None:
                 continue
@@ -401,12 +393,12 @@ class KafkaPool(Machine["KafkaPool"]):
                 self._not_there(topic, known.error or Code.LEADER_NOT_AVAILABLE, now)
                 continue
             for batch in topic.learn(known, self.cluster.nodes):
-                topic.holding = topic.holding or Batch(None, now, self._cancelled)
                 for work in batch.works:
                     if not work.settled:
-                        topic.holding.take(work)
-            if topic.holding is not None:
-                self._route(topic, now)
+                        topic.held(now, self._cancelled).take(work)
+            holding = topic.release()
+            if holding is not None:
+                self._route(topic, holding, now)
 
     def _not_there(self, topic: Topic, code: int, now: float) -> None:
         """A topic that is not there yet is asked for again; one that stays away fails what waits for it."""
@@ -416,42 +408,29 @@ class KafkaPool(Machine["KafkaPool"]):
         else:
             missing = False
             topic.exists()
-        if topic.holding is not None:
-            topic.holding.cause = error
+        topic.refused(error)
         if missing or not error.retriable:
-            batches = list(self._batches_of(topic))
+            batches = list(topic.batches)
             live = sum(batch.live for batch in batches)
             if live:
                 self.tell(topic.name, error, live)
-            topic.holding = None
-            self._remember_missing(topic)
+            topic.release()
+            forgotten = self.topics.missing(topic.name)
+            if forgotten is not None:
+                self.cluster.forget(forgotten)
             for batch in batches:
                 self.fail(batch, error)
         elif topic.holding is not None:
             self.cluster.refresh()
 
-    def _remember_missing(self, topic: Topic) -> None:
-        """The topics that are missing are bounded: names can be made up."""
-        self._missing.pop(topic.name, None)
-        self._missing[topic.name] = None
-        if len(self._missing) > MISSING_MAX:
-            oldest = next(iter(self._missing))
-            del self._missing[oldest]
-            if self._topics[oldest].holding is None and not self._topics[oldest].partitions:
-                del self._topics[oldest]
-                self.cluster.forget(oldest)
-
-    def _route(self, topic: Topic, now: float) -> None:
+    def _route(self, topic: Topic, holding: Batch, now: float) -> None:
         """The partitions are known: messages that have waited for that go on."""
-        holding, topic.holding = topic.holding, None
-        assert holding is not None
         for work in holding.works:
             if work.settled:
                 continue
-            partition = topic.route(work.unit, self.scope.kernel.random())
+            partition = topic.route(work.unit)
             if partition is None and now < work.since + PARTITION_PATIENCE:
-                topic.holding = topic.holding or Batch(None, now, self._cancelled)
-                topic.holding.take(work)
+                topic.held(now, self._cancelled).take(work)
                 self.cluster.refresh()
                 continue
             if partition is None:
@@ -466,7 +445,7 @@ class KafkaPool(Machine["KafkaPool"]):
                 )
                 continue
             batch = partition.open
-            if batch is None or batch.bytes + work.unit.size > self.batch_bytes:
+            if batch is None or batch.bytes + work.unit.size > self.options.batch_bytes:
                 batch = self._new_batch(partition, now)
             batch.take(work)
 
@@ -476,13 +455,10 @@ class KafkaPool(Machine["KafkaPool"]):
         """A batch was written, its first message at `offset`; `timestamp` is the broker's, or -1."""
         self.held -= batch.bytes + OBJECT_BYTES * batch.live
         self.succeeded += batch.live
-        self.batches += 1
-        batch.on_cancel = self._cancelled_late
         topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
         step, plain = 1 if offset >= 0 else 0, batch.plain
         stamp, until = timestamp, NEVER if timestamp >= 0 else -NEVER
-        works, batch.works = batch.works, []  # else they would hold each other, for the collector to find
-        for work in works:
+        for work in batch.succeeds(self._cancelled_late):
             if work.pending:
                 if work.since >= until:
                     stamp = stamp_of(work, clock)
@@ -495,12 +471,9 @@ class KafkaPool(Machine["KafkaPool"]):
         once, so the batch takes nothing more.
         """
         more = "; it may have been written" if batch.fixed else ""
-        if batch.partition is not None and batch.partition.open is batch:
-            batch.partition.open = None
-        works, batch.works = batch.works, []
-        for work in works:
+        for work in batch.fails():
             self.drop(batch, work, twin(error, more))
-        batch.dead = batch.bytes = 0
+        batch.failed()
 
     def refused(self, batch: Batch, error: Exception) -> None:
         """The same, for a batch that its broker will never take."""
@@ -530,9 +503,9 @@ class KafkaPool(Machine["KafkaPool"]):
     def fail_all(self, error: Exception) -> None:
         """Everything that waits fails; with its cause, where that is what a person has to mend."""
         error = fatal_cause(error) or error
-        batches = self._all_batches()
-        for topic in self._topics.values():
-            topic.holding = None
+        batches = self.topics.batches
+        for topic in self.topics.values():
+            topic.release()
         for batch in batches:
             self.fail(batch, error)
 
@@ -542,21 +515,10 @@ class KafkaPool(Machine["KafkaPool"]):
         kernel = self.loop.kernel
         return kernel.wall_clock() - kernel.monotonic()
 
-    def _all_batches(self) -> list[Batch]:
-        return [batch for topic in self._topics.values() for batch in self._batches_of(topic)]
-
-    def _batches_of(self, topic: Topic) -> Iterator[Batch]:
-        if topic.holding is not None:
-            yield topic.holding
-        for partition in topic.partitions:
-            yield from partition.queue
-            if partition.sent is not None:
-                yield partition.sent
-
     def _sweep(self, now: float) -> None:
         """Every message whose deadline has passed, and when to look again."""
         due, self._due, looked_at = NEVER, NEVER, 0
-        for batch in self._all_batches():
+        for batch in self.topics.batches:
             if batch.due <= now:
                 looked_at += len(batch.works)
             for work in batch.expired(now):

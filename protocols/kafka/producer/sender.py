@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from actors import NEVER, Backoff, Reply
+from actors import NEVER, Reply
 from pools import PoolError
 from protocols.kafka.cluster import BrokerPool
 from protocols.kafka.codes import Code
@@ -31,6 +31,7 @@ from protocols.kafka.protocol.api import (
     ProduceResponse,
     ProduceTopic,
 )
+from protocols.kafka.retrying import retry
 
 from .accumulator import Batch, Partition
 from .verdicts import Verdict, fatal_cause, verdict_of_answer, verdict_of_failure
@@ -42,7 +43,6 @@ __all__ = ["Delivery", "Gate"]
 
 REQUESTS: Final = 5  # as max.in.flight.requests.per.connection of Java's client
 REQUEST_BYTES: Final = 1 << 20  # of batches in one request, as max.request.size of Java's client
-PAUSE: Final = Backoff(0.1, 1.0)  # as retry.backoff.ms and retry.backoff.max.ms there
 ANSWER_SHARE: Final = 0.9  # of the request's time is the broker's, so that it can say that replicas are late
 
 
@@ -51,10 +51,10 @@ class _Request:
 
     __slots__ = ("batches", "node", "reply")
 
-    def __init__(self, node: int, batches: list[Batch]) -> None:
+    def __init__(self, node: int, batches: list[Batch], reply: Reply[ProduceResponse | None]) -> None:
         self.node = node
         self.batches = batches
-        self.reply: Reply[ProduceResponse | None] = None  # type: ignore[assignment]  # until submitted
+        self.reply = reply
 
     def __repr__(self) -> str:
         return f"<_Request to broker {self.node}, {len(self.batches)} batches>"
@@ -75,9 +75,8 @@ class Delivery:
 
     __slots__ = (
         "_answered",
-        "_failures",
-        "_identify_at",
         "_identifying",
+        "_identity_retry",
         "_loads",
         "_pool",
         "busy",
@@ -88,20 +87,20 @@ class Delivery:
         "retried",
         "sent",
         "split",
+        "written",
     )
 
-    def __init__(self, pool: KafkaPool) -> None:
+    def __init__(self, pool: KafkaPool, gate: Gate | None) -> None:
         self._pool = pool
         self.busy: dict[Partition, None] = {}
         self.requests: dict[_Request, None] = {}
         self._loads: dict[int, int] = {}  # requests on their way, by broker
         self._answered: list[_Request] = []
-        self.gate: Gate | None = None
-        self.identity: tuple[int, int] | None = None if pool.idempotent else (-1, -1)
+        self.gate = gate
+        self.identity: tuple[int, int] | None = None if pool.options.idempotent else (-1, -1)
         self._identifying: Reply[InitProducerIdResponse] | None = None
-        self._identify_at = 0.0
-        self._failures = 0  # to be identified, in a row
-        self.sent = self.retried = self.split = self.epochs = 0
+        self._identity_retry = retry(pool.scope.kernel.random())
+        self.sent = self.retried = self.split = self.epochs = self.written = 0
 
     def __repr__(self) -> str:
         return f"<Delivery to {len(self.busy)} partitions, {len(self.requests)} requests on their way>"
@@ -133,9 +132,8 @@ class Delivery:
             del self.busy[partition]
         for partition in leaders.pop(-1, ()):
             if partition.queue[0].cause is None:
-                partition.queue[0].cause = error_of(
-                    Code.LEADER_NOT_AVAILABLE, about=f"{partition.topic}/{partition.index}"
-                )
+                about = f"{partition.topic}/{partition.index}"
+                partition.queue[0].blame(error_of(Code.LEADER_NOT_AVAILABLE, about=about))
             self._pool.cluster.refresh()
         for node, partitions in leaders.items():
             self._send_to(node, partitions)
@@ -147,20 +145,14 @@ class Delivery:
             batch = partition.queue[0]
             if batch.live:
                 return batch
-            self._pop(partition)
+            partition.pop()
             if batch.maybe_written:
                 self._begin_anew(partition)
         return None
 
-    def _pop(self, partition: Partition) -> Batch:
-        batch = partition.queue.popleft()
-        if partition.open is batch:
-            partition.open = None
-        return batch
-
     def _ready_at(self, partition: Partition, batch: Batch) -> float:
         lingers = batch is partition.open and not self._pool.draining_now
-        return max(partition.retry_at, batch.created + self._pool.linger if lingers else 0.0)
+        return max(partition.retry.due, batch.created + self._pool.options.linger if lingers else 0.0)
 
     def _send_to(self, node: int, partitions: list[Partition]) -> None:
         pool = self._pool.cluster.pool(node)
@@ -170,45 +162,45 @@ class Delivery:
         waiting = iter(partitions)
         partition = next(waiting, None)
         while partition is not None and self._loads.get(node, 0) < REQUESTS:
-            request = _Request(node, [])
+            batches: list[Batch] = []
             size = 0
             while partition is not None and (size == 0 or size + partition.queue[0].bytes <= REQUEST_BYTES):
-                batch = self._pop(partition)
+                batch = partition.pop()
                 size += batch.bytes
-                request.batches.append(batch)
+                batches.append(batch)
                 partition = next(waiting, None)
-            self._send(request, pool)
+            self._send(node, batches, pool)
 
-    def _send(self, request: _Request, pool: BrokerPool) -> None:
-        owner = self._pool
+    def _send(self, node: int, batches: list[Batch], pool: BrokerPool) -> None:
+        owner, options = self._pool, self._pool.options
+        transactional = options.transactional_id
         topics: dict[str, ProduceTopic] = {}
-        for batch in request.batches:
+        for batch in batches:
             partition = batch.partition
             if partition.producer < 0 and self.identity is not None and self.identity[0] >= 0:
                 partition.identify(*self.identity)
-            batch.prepare(owner.codec, owner.clock)
-            batch.sent = True
-            partition.sent = batch
+            batch.prepare(options.codec, owner.clock)
+            partition.sends(batch)
             self.busy[partition] = self.busy.pop(partition)  # others first, the next time
             topic = topics.get(partition.topic)
             if topic is None:
                 topic = topics[partition.topic] = ProduceTopic(partition.topic, [])
             topic.partitions.append(
-                ProducePartition(partition.index, batch.seal(owner.codec, owner.transactional is not None))
+                ProducePartition(partition.index, batch.seal(options.codec, transactional is not None))
             )
-        seconds = owner.settings.request_timeout
+        seconds = options.settings.request_timeout
         produce = Produce(
-            owner.transactional, owner.acks, int(1000 * ANSWER_SHARE * seconds), list(topics.values())
+            transactional, options.acks, int(1000 * ANSWER_SHARE * seconds), list(topics.values())
         )
         self.sent += 1
+        self._loads[node] = self._loads.get(node, 0) + 1
+        request = _Request(node, batches, pool.submit(Call(produce, answered=options.acks != 0), seconds))
         self.requests[request] = None
-        self._loads[request.node] = self._loads.get(request.node, 0) + 1
-        request.reply = pool.submit(Call(produce, answered=owner.acks != 0), seconds)
         request.reply.when_settled(lambda reply: self._came(request))
 
     def _came(self, request: _Request) -> None:
         self._answered.append(request)
-        self._pool.wake()
+        self._pool.scope.wake()
 
     # -- answers ---------------------------------------------------------------------------------------------
 
@@ -257,19 +249,14 @@ class Delivery:
         self._judge(batch, verdict, error, now)
 
     def _written(self, batch: Batch, offset: int, timestamp: int) -> None:
-        partition = batch.partition
-        partition.sent = None
-        partition.failures = 0
-        partition.retry_at = 0.0
-        partition.acknowledged(batch.count)
+        self.written += 1
+        batch.partition.written(batch.count)
         self._pool.succeed(batch, offset, timestamp)
 
     def _judge(self, batch: Batch, verdict: Verdict, error: Exception, now: float) -> None:
         """A batch was not written, or perhaps not."""
         partition = batch.partition
-        partition.sent = None
-        batch.sent = False
-        batch.cause = error
+        batch.came_back(error)
         if verdict is Verdict.SPLIT and batch.maybe_written:
             verdict = Verdict.REFUSED
         if verdict is Verdict.REFUSED:
@@ -280,13 +267,11 @@ class Delivery:
             partition.queue.extendleft(reversed(batch.split(now)))
             return
         if verdict is Verdict.UNKNOWN:
-            batch.maybe_written = True
+            batch.doubt()
         elif verdict is Verdict.ANEW:
             self._begin_anew(partition)
         self.retried += 1
-        partition.failures += 1
-        partition.retry_at = now + PAUSE.delay(partition.failures, self._pool.loop.kernel.random())
-        partition.queue.appendleft(batch)
+        partition.again(batch, error, now)
 
     def _refuse(self, batch: Batch, error: Exception) -> None:
         if batch.maybe_written or self.gate is not None:
@@ -302,8 +287,7 @@ class Delivery:
         if not bad:
             self._judge(batch, Verdict.REFUSED, error, now)
             return
-        batch.partition.sent = None
-        batch.sent = False
+        batch.came_back(batch.cause)
         works = [(batch.works[index], message) for index, message in bad.items()]
         self._pool.tell(batch.partition.topic, error, len(works))
         for work, message in works:
@@ -326,7 +310,7 @@ class Delivery:
                 answer = asked.result()
                 if not answer.error and answer.producer >= 0 <= answer.epoch:
                     self.identity = (answer.producer, answer.epoch)
-                    self._failures = 0
+                    self._identity_retry.succeeded()
                     return NEVER
                 error = (
                     error_of(answer.error, about="a producer's identity")
@@ -334,23 +318,30 @@ class Delivery:
                     else BadMessage(f"identity {answer.producer}, epoch {answer.epoch}, which is none")
                 )
             self._not_identified(error, now)
-        if now >= self._identify_at:
+        if now >= self._identity_retry.due:
             self._identifying = self._pool.cluster.call(InitProducerId(None, 0), idempotent=True)
             self._identifying.attach(self._pool.scope)
             return NEVER
-        return self._identify_at
+        return self._identity_retry.due
 
     def _not_identified(self, error: BaseException, now: float) -> None:
-        self._failures += 1
-        self._identify_at = now + PAUSE.delay(self._failures, self._pool.loop.kernel.random())
+        self._identity_retry.failed(now, error)
         passes = error.retriable if isinstance(error, KafkaError) else fatal_cause(error) is None
         if not passes and isinstance(error, PoolError):
             self._pool.fail_all(error)
 
+    def forget_identity(self) -> None:
+        """Send nothing until `begin_as` has told another identity."""
+        self.identity = None
+
+    def wait_for(self, partition: Partition) -> None:
+        """Something waits for this partition."""
+        self.busy[partition] = None
+
     def begin_as(self, producer: int, epoch: int) -> None:
         """Every partition's sequence begins, for there is a new identity."""
         self.identity = (producer, epoch)
-        for partition in self._pool.partitions:
+        for partition in self._pool.topics.partitions:
             partition.identify(producer, epoch)
 
     def _begin_anew(self, partition: Partition) -> None:

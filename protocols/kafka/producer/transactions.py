@@ -29,8 +29,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from actors import NEVER, Backoff, Misuse, Outcome, Reply, Scope, settle_all, sleep
+from actors.options import check_seconds
 from pools import DeadlineExceeded, PoolError
-from protocols.kafka.arguments import offsets_of
+from protocols.kafka.arguments import SECONDS_MAX, offsets_of, text_of
 from protocols.kafka.codes import Code
 from protocols.kafka.errors import CODES, KafkaError, ProducerFenced, TransactionAborted, error_of, twin
 from protocols.kafka.offsets import epoch_of
@@ -50,14 +51,15 @@ from protocols.kafka.protocol.schema import Message, Request
 
 from .accumulator import Partition
 from .messages import Push, RecordMetadata
-from .producer import KafkaPool
+from .producer import KafkaPool, ProducerFields
+from .sender import Gate
 from .verdicts import Verdict, fatal_cause, verdict_of_failure
 
 if TYPE_CHECKING:
     from protocols.kafka.group.assignors import TopicPartition
     from protocols.kafka.group.state import Membership
 
-__all__ = ["Transaction", "TransactionalPool"]
+__all__ = ["Transaction", "TransactionalOptions", "TransactionalPool"]
 
 R = TypeVar("R", bound=Message)
 T = TypeVar("T")
@@ -68,8 +70,24 @@ EPOCH_MAX: Final = (1 << 15) - 1
 LATE: Final = (EndTxn, TxnOffsetCommit)  # what does harm if it is executed late
 
 
+class TransactionalOptions(ProducerFields["TransactionalPool"], frozen=True, kw_only=True):
+    """A producer whose messages belong to transactions."""
+
+    transactional_id: str
+    transaction_timeout: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        text_of("transactional_id", self.transactional_id)
+        check_seconds(most=SECONDS_MAX, transaction_timeout=self.transaction_timeout)
+
+    def make(self, scope: Scope) -> TransactionalPool:
+        """The producer, which looks for the cluster."""
+        return TransactionalPool(scope, self)
+
+
 class TransactionalPool(KafkaPool):
-    """Made by `kafka.pool` with a `transactional_id`: a producer whose messages belong to transactions."""
+    """What `loop.spawn(pool(…, transactional_id=…))` gives: its messages belong to transactions."""
 
     __slots__ = (
         "_begun",
@@ -80,24 +98,20 @@ class TransactionalPool(KafkaPool):
         "_known",
         "_last",
         "_lost_count",
-        "_name",
         "_quiet",
         "_touched",
         "_unheard",
         "fenced",
         "open",
-        "transaction_timeout",
     )
 
-    def __init__(
-        self, *arguments: Any, transactional: str, transaction_timeout: float, **options: Any
-    ) -> None:
-        super().__init__(*arguments, transactional=transactional, **options)
-        self.transaction_timeout = transaction_timeout
+    options: TransactionalOptions
+
+    def __init__(self, scope: Scope, options: TransactionalOptions) -> None:
+        super().__init__(scope, options)
         self.open: Transaction | None = None  # what is submitted belongs to it
         self._begun: Transaction | None = None  # open, or waiting to be
         self.fenced: ProducerFenced | None = None
-        self._name = transactional
         self._known = (-1, -1)  # the last identity that we had
         self._lost_count = True  # until we have one
         self._joined: set[Partition] = set()  # part of the transaction
@@ -108,7 +122,15 @@ class TransactionalPool(KafkaPool):
         self._last: Reply[None] | None = None  # to be begun or ended
         self._quiet: Reply[None] | None = None
         self._coordinators: dict[tuple[str, Keeper], int] = {}
-        self.delivery.gate = self
+
+    @property
+    def gate(self) -> Gate:
+        """The transaction decides which partitions may be written to."""
+        return self
+
+    @property
+    def _name(self) -> str:
+        return self.options.transactional_id
 
     # -- for whoever asks ------------------------------------------------------------------------------------
 
@@ -132,8 +154,6 @@ class TransactionalPool(KafkaPool):
 
     def begin(self, transaction: Transaction) -> Reply[None]:
         """Open it, once the one before has ended and we know who we are."""
-        if self.loop is None:
-            raise Misuse("the pool is not running; spawn it first: pool = loop.spawn(...)")
         if self._begun is not None:
             raise Misuse("a transaction is open already; one at a time per transactional_id")
         self._begun = transaction
@@ -199,7 +219,7 @@ class TransactionalPool(KafkaPool):
                 if commit:
                     raise TransactionAborted(
                         f"the coordinator had rolled it back before it was committed ({error.name}); did it "
-                        f"take longer than transaction_timeout={self.transaction_timeout:g} s?"
+                        f"take longer than transaction_timeout={self.options.transaction_timeout:g} s?"
                     ) from error
             except PoolError:
                 self._lost_count = True
@@ -331,10 +351,10 @@ class TransactionalPool(KafkaPool):
         """Who we are. What there was before is completed or rolled back, and its producer shut out. Whether
         our own transaction had been rolled back because of its time.
         """
-        self.delivery.identity = None
+        self.delivery.forget_identity()
         touched, self._touched = self._touched, False
         producer, epoch = self._known
-        timeout_ms = int(1000 * self.transaction_timeout)
+        timeout_ms = int(1000 * self.options.transaction_timeout)
         expired = False
         try:
             request = InitProducerId(self._name, timeout_ms, producer, epoch)
@@ -362,8 +382,9 @@ class TransactionalPool(KafkaPool):
         return expired
 
     def _expired(self) -> TransactionAborted:
+        seconds = self.options.transaction_timeout
         return TransactionAborted(
-            f"it took longer than transaction_timeout={self.transaction_timeout:g} s, so the coordinator has "
+            f"it took longer than transaction_timeout={seconds:g} s, so the coordinator has "
             "rolled it back; run it again, or give it more time"
         )
 
@@ -379,7 +400,7 @@ class TransactionalPool(KafkaPool):
         """
         late = isinstance(request, LATE)
         of = of or (self._name, Keeper.TRANSACTION)
-        due = self.loop.time() + self.timeout_default
+        due = self.loop.time() + self.options.timeout
         failures = 0
         while True:
             error: PoolError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from functools import cache
 
@@ -28,7 +29,7 @@ def bomb() -> bytes:
 @pytest.mark.no_cover
 def test_it_is_read_piece_by_piece() -> None:
     ahead = ReadAhead()
-    position = Position(TopicPartition("t", 0), 5)
+    position = Position(TopicPartition("t", 0), random.Random(0), 5)
     data = bomb()
     assert ahead.add(position, data)
     seen = position.delivered

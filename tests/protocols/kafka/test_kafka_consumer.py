@@ -580,12 +580,13 @@ def test_what_makes_no_sense_is_refused_where_it_is_written() -> None:
             kafka.consumer("127.0.0.1:9092", *topics, **options)
 
 
-def test_a_consumer_that_was_never_spawned_says_so() -> None:
-    clicks = kafka.consumer("127.0.0.1:9092", "t", group="g")
-    for use in (clicks.close, clicks.commit, clicks.positions, clicks.statistics):
-        with pytest.raises(Misuse, match="spawn it first"):
-            use()
-    assert repr(clicks) == "<Consumer of t in g, not spawned>"
+def test_a_description_can_be_spawned_twice() -> None:
+    spec = kafka.consumer("127.0.0.1:9", "t", group="g")
+    assert spec == kafka.consumer("127.0.0.1:9", "t", group="g")
+    with Loop() as loop:
+        one, other = loop.spawn(spec), loop.spawn(spec)
+        assert one is not other
+        assert repr(one) == "<Consumer of t in g, joining>"
 
 
 def test_a_loop_that_is_closed_ends_its_readers(kafka_broker: KafkaCluster) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import pools
-from actors import DeadlineExceeded, Misuse, deadline
+from actors import DeadlineExceeded, deadline
 from protocols import kafka
 from protocols.kafka import TopicPartition
 from protocols.kafka.group.state import Membership
@@ -372,8 +372,6 @@ def test_what_cannot_begin_says_why() -> None:
     cluster.run()
     assert isinstance(done.error, kafka.BrokerTooOld)
     assert cluster.pool.open is None
-    with pytest.raises(Misuse, match="spawn"):
-        kafka.pool("h", transactional_id="x").begin(cluster.pool.transaction())
     with pytest.raises(ValueError, match="acks"):
         kafka.pool("h", transactional_id="x", acks=1)
 

@@ -151,7 +151,7 @@ def test_after_the_last_epoch_there_is_another_identity() -> None:
     fake = FakeKafka()
     fake.send(b"1")
     fake.run()
-    (partition,) = fake.pool.partitions
+    (partition,) = fake.pool.topics.partitions
     partition.epoch = EPOCH_MAX
     fake.sequences[7001, "t", 0] = (EPOCH_MAX, 9, 0)
     (reply,) = fake.send(b"2")

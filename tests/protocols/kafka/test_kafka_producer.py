@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pools
-from actors import Misuse
 from protocols import kafka
-from protocols.kafka.producer.accumulator import Batch, Sending, pack, pack_plain
+from protocols.kafka.producer.accumulator import Batch, Partition, Sending, pack, pack_plain
 from protocols.kafka.protocol import api
 from tests.protocols.kafka.fake_kafka import HANG, RESET, FakeKafka, refusing
 
@@ -51,7 +51,7 @@ def test_a_batch_that_has_waited_for_long_keeps_its_timestamps() -> None:
 
 @given(st.lists(st.tuples(st.binary(max_size=300), st.none() | st.binary(max_size=20)), min_size=1))
 def test_the_short_loop_packs_as_the_careful_one(messages: list[tuple[bytes, bytes | None]]) -> None:
-    batch = Batch(None, 0.0, lambda batch, work: None)
+    batch = Batch(Partition("t", 0, random.Random(0)), 0.0, lambda batch, work: None)
     works = [
         Sending(kafka.message("t", value, key), batch, 1000.0 + number / 7, 2000.0)
         for number, (value, key) in enumerate(messages)
@@ -106,9 +106,6 @@ def test_a_named_partition_a_key_and_neither() -> None:
 
 
 def test_what_is_no_message_is_refused_where_the_mistake_was_made() -> None:
-    pool = kafka.pool("192.0.2.1:9092")
-    with pytest.raises(Misuse, match="spawn it first"):
-        pool.submit(kafka.message("t", b""))
     fake = FakeKafka()
     text: Any = "text"
     for unit in (
@@ -511,7 +508,7 @@ def test_what_it_says_of_itself() -> None:
     fake.run()
     told = fake.pool.statistics()
     assert (told.submitted, told.succeeded, told.batches, told.requests) == (1, 1, 1, 1)
-    (partition,) = fake.pool.partitions
+    (partition,) = fake.pool.topics.partitions
     (waits,) = fake.send(b"y")
     assert repr(partition) == "<Partition t/0, 1 batches>"
     assert repr(partition.open) == "<Batch for <Partition t/0, 1 batches> waiting, 1 messages>"
@@ -519,7 +516,15 @@ def test_what_it_says_of_itself() -> None:
     assert repr(fake.pool.delivery) == "<Delivery to 1 partitions, 0 requests on their way>"
     fake.run()
     assert repr(waits) == "<Sending <Push to t, 17 bytes>, settled>"
-    assert repr(kafka.pool("h")) == "<KafkaPool h:9092 not spawned, 0 messages wait, 0 requests on their way>"
+
+
+def test_a_description_can_be_compared_and_shows_no_password() -> None:
+    spec = kafka.pool("h", sasl="PLAIN", user="me", password="secret")
+    assert spec == kafka.pool("h", sasl="PLAIN", user="me", password="secret") != kafka.pool("h")
+    assert repr(spec).startswith("ProducerOptions(settings=Settings(bootstrap=(")
+    assert "secret" not in repr(spec)
+    with pytest.raises(AttributeError):
+        spec.linger = 1.0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,6 @@ def test_a_broker_that_does_not_speak_what_is_needed_ends_it(kind: Any) -> None:
 
 def test_a_rebalance_function_that_fails_ends_it_with_that_cause() -> None:
     fake = FakeGroup()
-    fake.consumer.on_rebalance = None
     other = fake.loop.spawn(
         kafka.consumer("192.0.2.1:9092", "t", group="h", on_rebalance=lambda change: 1 / 0)
     )

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from actors.simulation import Report, Shrunk, load_scenario, shrink, simulate
-from protocols.kafka.consumer.consumer import Consumer
-from protocols.kafka.group.commits import Committer
+from protocols.kafka.group.commits import Commits, Committer
+from protocols.kafka.group.membership import Member
 from protocols.kafka.producer import sender
 from protocols.kafka.producer.accumulator import Batch
 from protocols.kafka.producer.producer import KafkaPool
@@ -84,18 +84,17 @@ def what_is_cancelled_is_held(patch: Patch) -> None:
 
 def what_was_fetched_is_stored(patch: Patch) -> None:
     """Offsets behind what the reader was given."""
-    real = Consumer._done
+    real = Commits.done
 
-    def done(self: Consumer, keys: Any) -> Any:
-        found = real(self, keys)
-        return {key: self._fetcher.positions[key].offset for key in found}
+    def done(self: Commits, keys: Any) -> Any:
+        return {key: self._positions[key].offset for key in real(self, keys)}
 
-    patch.setattr(Consumer, "_done", done)
+    patch.setattr(Commits, "done", done)
 
 
 def what_is_given_back_is_delivered(patch: Patch) -> None:
     """The reader hears more of a partition that is another's by now."""
-    patch.setattr(Consumer, "_release", lambda self, keys: None)
+    patch.setattr(Member, "_release", lambda self, keys: None)
 
 
 # -- Windlass's own ------------------------------------------------------------------------------------------
@@ -107,7 +106,7 @@ def a_commit_that_has_lost_its_partitions_waits(patch: Patch) -> None:
 
     def give_up(self: Committer, now: float) -> None:
         real(self, now)
-        if not self._waiting and now < self._not_before:
+        if not self._waiting and now < self._retry.due:
             raise TypeError("'float' object is not iterable")
 
     patch.setattr(Committer, "_give_up", give_up)
