@@ -52,6 +52,7 @@ from protocols.http.codec.messages import (
 from .exchange import Exchange
 from .request import Request
 from .routing import Route
+from .shared import Shared
 from .states import (
     ANSWERED,
     ASKED,
@@ -77,7 +78,6 @@ from .states import (
 from .timeouts import Sending
 
 if TYPE_CHECKING:
-    from .server import Server
     from .timeouts import Timeouts
 
 __all__ = ["ServerConnection"]
@@ -102,16 +102,16 @@ class ServerConnection(StreamProtocol):
         "_scanned",
         "_silent_until",
         "_taking",
-        "server",
+        "shared",
         "state",
     )
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
         self.state = IDLE
         self._exchange: Exchange | None = None  # while BUSY: the request that is being received or answered
         self._scanned = 0  # how much of an incomplete head was looked at
-        self._left = server.requests_max  # how many more requests this connection may make
+        self._left = shared.requests_max  # how many more requests this connection may make
         self._deadline = NEVER  # of the head that is being received
         self._listening = False  # the stream expects ANYTHING; there was no FIN; its timer will not be late
         self._idle_until = NEVER  # when it is closed if nothing comes
@@ -124,7 +124,7 @@ class ServerConnection(StreamProtocol):
 
     def connected(self, transport: Transport) -> Outcome:
         """A client: its first request is due."""
-        return self._listen(transport, self.server.idle)
+        return self._listen(transport, self.shared.idle)
 
     def _move(self, event: str) -> None:
         self.state = CONNECTION[self.state].get(event) or next_state(CONNECTION, self.state, event, self)
@@ -150,8 +150,8 @@ class ServerConnection(StreamProtocol):
         and written for a small request costs fewer instructions than to pass its parts from call to call."""
         if self._exchange is not None:
             return self._more(transport, self._exchange)
-        server = self.server
-        heads = server.heads
+        shared = self.shared
+        heads = shared.heads
         data = transport.input
         size = len(data)
         start = 0
@@ -169,34 +169,34 @@ class ServerConnection(StreamProtocol):
                 start += len(heads.last)
             else:
                 try:
-                    head = parse_request_head(data, start, server.limits, self._scanned)
+                    head = parse_request_head(data, start, shared.limits, self._scanned)
                 except BadRequest as refusal:
                     return self._refuse(transport, refusal)
                 if head is None:
                     return self._incomplete(transport, start)
                 if not head.length:
-                    server.remember(bytes(data[start : head.end]), head)
+                    shared.remember(bytes(data[start : head.end]), head)
                 start = head.end
             if self._scanned:
                 self._whole()
             self._left -= 1
             request = Request(head.method, head.target, head, transport, b"", head.minor)
-            route = server.route
+            route = shared.route
             if route is None:
-                route = server.router.match(request)
+                route = shared.router.match(request)
             if head.length and not route.streams:
                 transport.consume(start)
                 return self._begin(transport, head, request, route, GATHER)
-            server.requests += 1
+            shared.requests += 1
             try:
                 if route.own_context:
-                    context = server.context.copy()
+                    context = shared.context.copy()
                     answer = context.run(route.call, request)
                 else:
                     context = None
                     answer = route.call(request)
             except FAILURES as error:
-                answer = server.failed(request, error)
+                answer = shared.failed(request, error)
             if answer.__class__ is not Response:
                 if start == size:
                     transport.input = b""
@@ -207,7 +207,7 @@ class ServerConnection(StreamProtocol):
                 return context.run(self._begin, transport, head, request, route, answer)
             if date is None:  # once for all that are answered now, and not for what a proxy passes on
                 now = transport.scope.loop.now
-                date = server.date if now < server.date_until else server.date_line()
+                date = shared.date if now < shared.date_until else shared.date_line()
             lines = date
             staying = head.keep_alive and self._left > 0 and not head.length
             if not staying:
@@ -217,18 +217,18 @@ class ServerConnection(StreamProtocol):
             try:
                 write_response(transport, answer, lines, head.method, head.minor)
             except Exception as error:
-                answer = server.failed(request, error)
+                answer = shared.failed(request, error)
                 write_response(transport, answer, lines, head.method, head.minor)
-            if server.access_log is not None:
-                server.report(transport, request, answer.status, len(answer.body), 0.0)
+            if shared.access_log is not None:
+                shared.report(transport, request, answer.status, len(answer.body), 0.0)
             if not staying or transport.unsent > SENDING_MIN:
                 transport.consume(start)
                 return self._after(transport, head, request, route)
             if start == size:
                 transport.input = b""
                 if not self._listening:
-                    return self._listen(transport, server.idle)
-                self._idle_until = now + server.idle
+                    return self._listen(transport, shared.idle)
+                self._idle_until = now + shared.idle
                 return UNCHANGED
             head = None
 
@@ -247,7 +247,7 @@ class ServerConnection(StreamProtocol):
             self._left = 0
         if transport.unsent <= SENDING_MIN:
             return self._stop()
-        return self._sending(transport, self.server.timeouts_for(route, request))
+        return self._sending(transport, self.shared.timeouts_for(route, request))
 
     def _incomplete(self, transport: Transport, start: int) -> Outcome:
         """A part of a head, which is due in some time from its first byte on."""
@@ -255,7 +255,7 @@ class ServerConnection(StreamProtocol):
         self._listening = False
         if self.state is not HEAD:
             self._move(BEGUN)
-            self._deadline = transport.scope.now + self.server.timeouts.head_receiving
+            self._deadline = transport.scope.now + self.shared.timeouts.head_receiving
         self._scanned = len(transport.input)
         return Timeout(self, self._deadline, Bytes(self._scanned + 1))
 
@@ -270,11 +270,11 @@ class ServerConnection(StreamProtocol):
 
     def _refuse(self, transport: Transport, refusal: BadRequest, request: Request | None = None) -> Outcome:
         """Answer what cannot be served, and close."""
-        self.server.refused += 1
+        self.shared.refusing()
         response = text_response(f"{refusal.reason}\n", refusal.status)
-        write_response(transport, response, self.server.date_line() + CLOSE_LINE)
-        if self.server.access_log is not None:
-            self.server.report(transport, request, refusal.status, len(response.body), 0.0)
+        write_response(transport, response, self.shared.date_line() + CLOSE_LINE)
+        if self.shared.access_log is not None:
+            self.shared.report(transport, request, refusal.status, len(response.body), 0.0)
         transport.linger = True
         return self._stop()
 
@@ -284,11 +284,11 @@ class ServerConnection(StreamProtocol):
         self, transport: Transport, head: RequestHead, request: Request, route: Route, answer: Any
     ) -> Outcome:
         """A request that takes longer: what its handler has returned, or `GATHER`."""
-        server = self.server
-        timeouts = server.timeouts if route.timeouts is None else server.timeouts_for(route, request)
+        shared = self.shared
+        timeouts = shared.timeouts if route.timeouts is None else shared.timeouts_for(route, request)
         self.state = CONNECTION[self.state][ASKED]
         last = self._left <= 0
-        self._exchange = exchange = Exchange(server, transport, head, request, route, timeouts, last)
+        self._exchange = exchange = Exchange(shared, transport, head, request, route, timeouts, last)
         if answer is not GATHER:
             exchange.begin(answer)
             return self._go_on(transport, exchange)
@@ -326,7 +326,7 @@ class ServerConnection(StreamProtocol):
         due = exchange.due
         if transport.ended and exchange.answered:
             # an answer that goes on, for a client that may have gone: only what is sent could show that
-            self._silent_until = transport.scope.now + self.server.idle
+            self._silent_until = transport.scope.now + self.shared.idle
             due = min(due, self._silent_until)
         body = exchange.body
         reading = body is not None and body.state is COMING
@@ -360,7 +360,7 @@ class ServerConnection(StreamProtocol):
         if self._left <= 0:
             return self._stop()
         self.state = CONNECTION[BUSY][ANSWERED]
-        return self._listen(transport, self.server.idle)
+        return self._listen(transport, self.shared.idle)
 
     # -- what else the stream tells --------------------------------------------------------------------------
 
@@ -372,20 +372,20 @@ class ServerConnection(StreamProtocol):
             exchange.writable()
             return self._go_on(transport, exchange)
         if transport.unsent > SENDING_MIN and not transport.linger:
-            return self._sending(transport, self.server.timeouts)
+            return self._sending(transport, self.shared.timeouts)
         if self._left <= 0:
             return self._stop()
         self._move(TAKEN)
-        return self._listen(transport, self.server.idle)
+        return self._listen(transport, self.shared.idle)
 
     def ended(self, transport: Transport) -> Outcome:
         """The client sends nothing more: see rule 5. With a request incomplete it has gone."""
         exchange = self._exchange
         if exchange is None:
             if transport.unsent or (transport.input and not self._scanned):
-                return self._sending(transport, self.server.timeouts)  # and go on with what was asked before
+                return self._sending(transport, self.shared.timeouts)  # and go on with what was asked before
             return self._stop()
-        if self.server.half_close and (exchange.body_complete or exchange.body_held):
+        if self.shared.options.half_close and (exchange.body_complete or exchange.body_held):
             self._listening = False
             return self._go_on(transport, exchange)
         answered = exchange.answered
@@ -404,44 +404,44 @@ class ServerConnection(StreamProtocol):
     def timeout(self, transport: Transport) -> Outcome:
         """One of the timeout classes, or the responder's own deadline."""
         now = transport.scope.now
-        server, taking, exchange = self.server, self._taking, self._exchange
+        shared, taking, exchange = self.shared, self._taking, self._exchange
         if exchange is not None:
             return self._late(transport, exchange, now)
         if self._listening and now < self._idle_until:
             return Timeout(self, self._idle_until)
         if transport.unsent:
             due = (
-                transport.moved + server.timeouts.response_sending
+                transport.moved + shared.timeouts.response_sending
                 if taking is None
                 else taking.due(transport)
             )
             return Timeout(self, due) if now < due else self._not_taken()
         if self._scanned:
-            server.timed_out("head_receiving")
+            shared.timed_out("head_receiving")
             return self._refuse(transport, BadRequest("the head did not come in time", 408))
-        server.timed_out("idle")
+        shared.timed_out("idle")
         return self._stop()
 
     def _not_taken(self) -> Outcome:
-        self.server.timed_out("response_sending")
+        self.shared.timed_out("response_sending")
         return self._stop(TimeoutError("the client did not take the response in time"))
 
     def _late(self, transport: Transport, exchange: Exchange, now: float) -> Outcome:
-        server, taking = self.server, self._taking
+        shared, taking = self.shared, self._taking
         if taking is not None and now >= taking.due(transport):
             return self._not_taken()
         if transport.ended and now >= self._silent_until:
-            server.timed_out("idle")
+            shared.timed_out("idle")
             return self._stop(
                 TimeoutError("the client has ended its side, and nothing has come for it since")
             )
         if now < exchange.class_due:
             exchange.timeout(now)
         elif exchange.body is not None and exchange.body.state is COMING:
-            server.timed_out("body_receiving")
+            shared.timed_out("body_receiving")
             return self._give_up(transport, exchange, BadRequest("the body did not come in time", 408))
         else:
-            server.timed_out("response_generation")
+            shared.timed_out("response_generation")
             exchange.late()
         return self._go_on(transport, exchange)
 

@@ -37,6 +37,7 @@ from protocols.http.codec.messages import (
 from .body import RequestBody
 from .request import Request
 from .responders import ChannelResponder, FlowResponder, Responder, StreamingResponse, flow_of
+from .shared import Shared
 from .states import (
     ANSWER,
     DONE,
@@ -52,7 +53,6 @@ from .states import (
 
 if TYPE_CHECKING:
     from .routing import Route
-    from .server import Server
     from .timeouts import Timeouts
 
 __all__ = ["Exchange"]
@@ -70,7 +70,7 @@ class Exchange:
         "_left",
         "_received",
         "_responder",
-        "_server",
+        "_shared",
         "body",
         "closes",
         "error",
@@ -93,7 +93,7 @@ class Exchange:
 
     def __init__(
         self,
-        server: Server,
+        shared: Shared,
         transport: Transport,
         head: RequestHead,
         request: Request,
@@ -101,7 +101,7 @@ class Exchange:
         timeouts: Timeouts,
         last: bool,
     ) -> None:
-        self._server = server
+        self._shared = shared
         self.transport = transport
         self.head = head
         self.request = request
@@ -109,7 +109,7 @@ class Exchange:
         self.timeouts = timeouts
         self._responder: Responder | None = None
         self._received = now = transport.scope.now  # the answer's time counts from here
-        self.body = RequestBody(head, server.limits, now) if head.length else None
+        self.body = RequestBody(head, shared.limits, now) if head.length else None
         self.state = DUE
         self.closes = last or not head.keep_alive
         """Whether the connection ends with this answer."""
@@ -200,12 +200,12 @@ class Exchange:
         if length == UNTIL_CLOSE and not self._bodiless:
             self.closes = True
         lines = self._connection_line() if status != 101 else b""  # the block says what it becomes
-        server = self._server
+        shared = self._shared
         if not dated:
-            lines = server.date_line() + lines
+            lines = shared.date_line() + lines
         self.transport.write(encode_response_head(status, block, length, lines, reason))
         self.state = after
-        if server.access_log is not None:
+        if shared.access_log is not None:
             self._report(status, 0 if self._bodiless else max(length, -1))
 
     def send(self, data: bytes) -> None:
@@ -239,11 +239,11 @@ class Exchange:
         """A whole answer at once. Raises `Misuse` after another head."""
         after = self._after(SENT_WHOLE)
         head = self.head
-        server = self._server
-        lines = server.date_line() + self._connection_line()
+        shared = self._shared
+        lines = shared.date_line() + self._connection_line()
         write_response(self.transport, response, lines, head.method, head.minor)
         self.state = after
-        if server.access_log is not None:
+        if shared.access_log is not None:
             self._report(response.status, len(response.body))
 
     def relay(self, status: int, head: bytes, body: bytes, *, dated: bool = False) -> None:
@@ -255,7 +255,7 @@ class Exchange:
             after = next_state(ANSWER, self.state, SENT_WHOLE, self)  # raises, and says why
         lines = self._connection_line()
         if not dated:
-            lines = self._server.date_line() + lines
+            lines = self._shared.date_line() + lines
         if lines:
             first = head.index(b"\n") + 1
             head = head[:first] + lines + head[first:]
@@ -267,7 +267,7 @@ class Exchange:
             self.transport.write(head)
             self.transport.write(body)
         self.state = after
-        if self._server.access_log is not None:
+        if self._shared.access_log is not None:
             self._report(status, len(body))
 
     def abort(self, error: BaseException) -> None:
@@ -303,7 +303,7 @@ class Exchange:
         """To the access log, with the seconds from the request to its answer's head."""
         body = self.body
         since = self._received if body is None or body.complete else body.since
-        self._server.report(self.transport, self.request, status, size, self.transport.scope.now - since)
+        self._shared.report(self.transport, self.request, status, size, self.transport.scope.now - since)
 
     # -- what the connection tells: each step may run code of the handler, see rule 1 --------------------
 
@@ -339,7 +339,7 @@ class Exchange:
             self._responder = self.answer(answer)
             return
         # a handler that has run to make it has left its context in force
-        context = None if self.route.own_context else self._server.context.copy()
+        context = None if self.route.own_context else self._shared.context.copy()
         self._responder = FlowResponder(coroutine, self.request if streams else None, context)
         self._responder.begin(self)
 
@@ -383,12 +383,12 @@ class Exchange:
             self._guard(self._pass_on, pieces, body)
         elif body.complete:
             self.request.body = body.gathered()
-            self._server.requests += 1
+            self._shared.called()
             self._guard(self._call)
 
     def _call(self) -> None:
         if self.route.own_context:
-            self._server.context.copy().run(self._call_here)
+            self._shared.context.copy().run(self._call_here)
         else:
             self._call_here()
 
@@ -462,7 +462,7 @@ class Exchange:
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
-        failure = self._server.failed(self.request, error)
+        failure = self._shared.failed(self.request, error)
         self._abandon(error)
         if self.state is DUE:
             self.respond(failure)
@@ -475,4 +475,4 @@ class Exchange:
             try:
                 responder.abandoned(self, error)
             except FAILURES as failure:  # of a `finally` block, say
-                self._server.failed(self.request, failure)
+                self._shared.failed(self.request, failure)
