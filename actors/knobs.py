@@ -87,7 +87,12 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("actors.mailboxes.SWEEP_MIN", (0, 1), (4096,)),
     Knob("actors.timers.SWEEP_MIN", (0, 1, 8), (1 << 20,)),
     Knob("actors.net.listeners.ACCEPTS_MAX", (1, 2), (10_000,)),
-    Knob("actors.net.streams.READ_SIZE", (64, 1000), (1 << 20,), also={"actors.net.tls.READ_SIZE": same}),
+    Knob(
+        "actors.net.streams.READ_SIZE",
+        (64, 1000),
+        (1 << 20,),
+        also={"actors.net.tls.READ_SIZE": same, "actors.net.tls_session.READ_SIZE": same},
+    ),
     Knob("actors.net.streams.READ_AHEAD", (1, 100), (1 << 20,)),
     Knob("actors.net.streams.SEND_JOIN_MAX", (0, 10), (1 << 24,)),
     Knob("actors.net.streams.SEND_PIECES_MAX", (1, 2)),

@@ -40,7 +40,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     in_flight: int  # sent, and not answered
     orphans: int  # sent, and nobody waits for the answer
     retried: int
-    taken_back: int  # into the queue, certainly not executed
+    taken_back: int  # from a connection that died before they were sent
     connections: int
     tunnels: int  # connections that were handed over to another protocol, and are open
     opened: int  # connections that became ready

@@ -88,7 +88,7 @@ class Routed(Entry[T]):
             self.router.failed(self, error)
 
 
-class Router(Machine["Router[Any]"], Generic[P]):
+class Router(Machine[Any], Generic[P]):
     """Derive from it: `place`, `again`, and `look` if it has something to do by the clock.
 
     `queue`: how many units may be parked. `timeout`: the deadline, in seconds, of a unit that was given none.

@@ -222,7 +222,7 @@ FIXED: dict[str, dict[str, str]] = {
         "ITEM_COST": COST,
         "FIRST_ADDED": WIRE,
     },
-    "protocols.postgres.client": {
+    "protocols.postgres.urls": {
         "PORT": WIRE,
     },
     "protocols.postgres.copy.transfer": {
@@ -262,9 +262,6 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.postgres.subscriptions": {
         "MESSAGE_MAX": LIMIT,
     },
-    "protocols.postgres.startup.tls": {
-        "READ_SIZE": SEALED,
-    },
     "protocols.postgres.transactions": {
         "IDLE": WIRE,
     },
@@ -300,8 +297,10 @@ FIXED: dict[str, dict[str, str]] = {
         "COPY_DATA": WIRE,
         "SENT_ALL": WIRE,
     },
-    "protocols.redis.client": {
+    "protocols.redis.urls": {
         "PORT": WIRE,
+    },
+    "protocols.redis.client": {
         "PIPELINE": OPTION,
         "QUEUE": OPTION,
     },

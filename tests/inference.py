@@ -229,7 +229,7 @@ def slots_of(owner: Class) -> set[str]:
 @cache
 def attributes_of(owner: Class) -> set[str]:
     """What an object of this class keeps: its slots, and what its own methods assign to `self`; for a struct
-    that may change, its fields."""
+    that may change, its fields. Without what it inherits from others of ours."""
     found = {
         target.attr for method in owner.methods.values() for target in assigned_in(method) if is_own(target)
     }
@@ -240,7 +240,8 @@ def attributes_of(owner: Class) -> set[str]:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
             and "ClassVar" not in ast.unparse(node.annotation)
         }  # fmt: skip
-    return found | slots_of(owner)
+    inherited = [attributes_of(base) for base in bases_of(owner) if base is not owner]
+    return (found | slots_of(owner)).difference(*inherited)
 
 
 def is_frozen(owner: Class) -> bool:

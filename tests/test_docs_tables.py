@@ -22,7 +22,7 @@ from windlass.proxy.command import proxy_parser
 UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 _check = re.compile(
-    r"^<!-- (defaults|fields|errors|constants|options|events|faults)(?:: (\S+))? -->\n\n?((?:\|.*\n)+)",
+    r"^<!-- (?!figures)(\w+)(?:: (\S+))? -->\n\n?((?:\|.*\n)+)",
     re.MULTILINE,
 )
 
@@ -172,4 +172,5 @@ def test_tables_say_what_the_code_says(page: Path, kind: str, name: str, table: 
     CHECKS[kind](name, rows_of(table))
 
 
-# -- links, and what is generated ---------------------------------------------------------------------------
+def test_every_kind_of_table_is_on_some_page() -> None:
+    assert {kind for _, kind, _, _ in TABLES} == CHECKS.keys()

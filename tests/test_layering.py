@@ -27,10 +27,6 @@ MAY_IMPORT = {
 OURS = {*MAY_IMPORT, "examples", "tests", "benchmarks"}
 NOT_IMPORTED = {"asyncio", "trio", "threading", "_thread", "concurrent", "multiprocessing", "queue"}
 NOT_USED = {"time", "random", "secrets", "socket", "select", "selectors"}
-PROGRAM = (
-    {"asyncio", "threading", "concurrent", "multiprocessing", "time", "random", "socket"},
-    "programs, not the runtime",
-)
 DOORS = {
     "actors.kernel*": (
         {"time", "random", "socket", "select", "selectors"},
@@ -54,12 +50,16 @@ DOORS = {
         "it bars them from a simulated program",
     ),
     "actors.simulation.reality*": (
-        {"time", "socket", "select", "random"},
+        {"time", "socket", "select"},
         "it runs scenarios on the real kernel: its subject is the system's own sockets and time",
     ),
     "actors.simulation.decisions*": ({"random"}, "every generator of a simulation, seeded"),
-    "actors.net.addresses*": ({"socket"}, "address families are constants of the socket module"),
-    **{f"windlass.{program}*": PROGRAM for program in ("main", "proxy", "sim", "demo")},
+    "windlass.main*": ({"threading"}, "a program: signals come to the main thread only"),
+    "windlass.proxy*": ({"time"}, "a program: its log has the time of the system"),
+    "windlass.sim*": (
+        {"time", "concurrent", "multiprocessing"},
+        "a program: it runs simulations in as many processes as there are cores",
+    ),
 }
 
 
@@ -74,11 +74,13 @@ def outside_annotations(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def used(path: Path) -> set[str]:
-    """Modules of `NOT_USED` of which more is used than constants and types."""
-    found, imported = set(), set()
+    """Modules of `NOT_USED` of which more is used than constants and types, or which are given away whole."""
+    found, imported, constants = set(), set(), set()
     for node in outside_annotations(tree_of(path)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and not node.attr.isupper():
-            found.add(node.value.id)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr.isupper():
+            constants.add(node.value)
+        elif isinstance(node, ast.Name) and node not in constants:
+            found.add(node.id)
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
             found |= {alias.name for alias in node.names if alias.asname}
@@ -94,6 +96,12 @@ def doors_of(name: str) -> set[str]:
     }
 
 
+def needed_by(name: str) -> set[str]:
+    """What a module uses that is not deterministic."""
+    imported = {imported.partition(".")[0] for imported in imports(name, MODULES[name])} & NOT_IMPORTED
+    return imported | used(MODULES[name])
+
+
 @pytest.mark.no_cover
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_only_go_down(name: str) -> None:
@@ -105,9 +113,7 @@ def test_imports_only_go_down(name: str) -> None:
 @pytest.mark.no_cover
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_not_deterministic_comes_in_by_a_named_door(name: str) -> None:
-    imported = {imported.partition(".")[0] for imported in imports(name, MODULES[name])} & NOT_IMPORTED
-    needed = imported | used(MODULES[name])
-    assert needed <= doors_of(name), (
+    assert needed_by(name) <= doors_of(name), (
         "take it from the loop's kernel, or name the module and its reason in DOORS"
     )
 
@@ -127,6 +133,13 @@ def test_importing_needs_no_cycle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail("modules that import each other: " + " -> ".join(error.args[1]))
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("pattern", DOORS)
+def test_every_door_is_needed(pattern: str) -> None:
+    needed = [needed_by(name) for name in MODULES if fnmatchcase(name, pattern)]
+    assert DOORS[pattern][0] == set().union(*needed) & DOORS[pattern][0], "close the doors that nothing uses"
 
 
 def test_every_door_says_why() -> None:

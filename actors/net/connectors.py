@@ -146,8 +146,6 @@ class Connector(Machine[int]):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # frees the port for its owner
             text = f"cannot connect to {self.address}: nobody listens there"
             return self._next(scope, ConnectionRefusedError(errno.ECONNREFUSED, text))
-        self._sock = None
-        scope.unregister(sock.fileno())
         stream: Stream
         if self._tls is None:
             stream = Stream(sock, self._protocol, self._owner)
@@ -160,6 +158,8 @@ class Connector(Machine[int]):
                 server_hostname=self.server_hostname,
                 handshake_deadline=self._deadline,
             )
+        self._sock = None
+        scope.unregister(sock.fileno())
         scope.machine = stream  # becomes the stream, whose start sets the deadline it wants
         scope.deadline = NEVER
         return stream.start(scope)

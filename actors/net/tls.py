@@ -1,4 +1,4 @@
-"""TLS between socket and transport: `ssl.MemoryBIO`, so that the protocol above sees plain bytes.
+"""TLS between socket and transport: a `TlsSession`, so that the protocol above sees plain bytes.
 
 Rules:
 1. `connected` is called when the handshake is done; a handshake that fails or takes too long stops the stream
@@ -20,6 +20,7 @@ from actors.kernel import READABLE, WRITABLE
 from actors.outcomes import NEVER, UNCHANGED, Outcome, Stop, Timeout
 
 from .streams import FLUSHED, READ_SIZE, Stream, StreamOwner, StreamProtocol, drop_sent
+from .tls_session import TlsSession
 
 if TYPE_CHECKING:
     from actors.scope import Scope
@@ -41,20 +42,14 @@ class TlsStream(Stream):
     is 10 seconds from the start."""
 
     __slots__ = (
-        "_blocked",
         "_cipher",
-        "_context",
         "_drains_later",
         "_handshake_deadline",
-        "_incoming",
-        "_notified",
-        "_outgoing",
         "_sealed",
         "_server_hostname",
         "_server_side",
-        "_ssl",
+        "_session",
         "_woken_early",
-        "established",
     )
 
     def __init__(
@@ -69,35 +64,34 @@ class TlsStream(Stream):
         handshake_deadline: float = NEVER,
     ) -> None:
         super().__init__(sock, protocol, owner)
-        self.established = False  # the handshake is done
-        self._context = context
+        self._session = TlsSession(context, server_side=server_side, server_hostname=server_hostname)
         self._server_side = server_side
         self._server_hostname = server_hostname
         self._handshake_deadline = handshake_deadline
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._ssl: ssl.SSLObject = None  # type: ignore[assignment]  # until `start`
         self._cipher: list[bytes] = []  # encrypted, not sent; at most one piece
         self._sealed = 0  # how many bytes of `unsent` it stands for
-        self._blocked = False  # nothing can be encrypted until more has arrived
-        self._notified = False  # our close_notify is on its way
         self._woken_early = False
         self._drains_later = False
 
     @property
+    def established(self) -> bool:
+        """Whether the handshake is done."""
+        return self._session.established
+
+    @property
     def alpn(self) -> str | None:
         """The application protocol that both sides chose (RFC 7301), None if there was no such choice."""
-        return self._ssl.selected_alpn_protocol()
+        return self._session.alpn
 
     @property
     def version(self) -> str | None:
         """The protocol version, `TLSv1.3` say; None before the handshake."""
-        return self._ssl.version()
+        return self._session.version
 
     @property
     def peer_certificate(self) -> dict[str, Any] | None:
         """What the peer's certificate says (as `getpeercert` of `ssl`); empty if it was not verified."""
-        return self._ssl.getpeercert()
+        return self._session.peer_certificate
 
     # -- handshake -------------------------------------------------------------------------------------------
 
@@ -105,28 +99,17 @@ class TlsStream(Stream):
         deadline = self._handshake_deadline
         if deadline == NEVER:
             deadline = self.scope.now + HANDSHAKE_SECONDS
-        if self._context.check_hostname and not (self._server_side or self._server_hostname):
-            # `wrap_bio` would go on and verify no name at all
-            raise ValueError("the TLS context checks the peer's name: pass server_hostname=…")
-        self._ssl = self._context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=self._server_side,
-            server_hostname=self._server_hostname,
-        )
         outcome = self._shake_hands()
         return Timeout(self, deadline) if outcome is UNCHANGED else outcome
 
     def _shake_hands(self) -> Outcome:
         try:
-            self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            self.touched()
-            return UNCHANGED
+            done = self._session.shake_hands()
         except OSError as error:
             return self._refused(error)
-        self.established = True
         self.touched()
+        if not done:
+            return UNCHANGED
         self.scope.deadline = NEVER
         if self._woken_early:
             self.scope.wake()
@@ -189,14 +172,15 @@ class TlsStream(Stream):
         return self._arrived(data) if data else self._at_end()
 
     def _arrived(self, data: bytes) -> Outcome:
-        self._incoming.write(data)
+        session = self._session
+        session.feed(data)
         if not self.established:
             outcome = self._shake_hands()
             if not self.established or outcome is not UNCHANGED or self.scope.machine is not self:
                 return outcome
-        plain, closed, error = self._open()
-        if self._blocked or self._outgoing.pending:  # an answer to a key update, or to a renegotiation
-            self._blocked = False
+        was_blocked = session.blocked
+        plain, closed, error = session.open()
+        if was_blocked or session.has_output:  # an answer to a key update, or to a renegotiation
             self.touched()
         outcome = super()._arrived(plain) if plain else UNCHANGED
         if outcome is not UNCHANGED or self.scope.machine is not self:
@@ -204,20 +188,6 @@ class TlsStream(Stream):
         if error is not None:
             return Stop(error)
         return super()._at_end() if closed and not self.ended else UNCHANGED
-
-    def _open(self) -> tuple[bytes, bool, OSError | None]:
-        """What can be decrypted, whether the peer has said that it ends, and what was wrong."""
-        pieces: list[bytes] = []
-        try:
-            while piece := self._ssl.read(READ_SIZE):
-                pieces.append(piece)
-            return b"".join(pieces), True, None
-        except ssl.SSLWantReadError:
-            return b"".join(pieces), False, None
-        except ssl.SSLZeroReturnError:
-            return b"".join(pieces), True, None
-        except OSError as error:
-            return b"".join(pieces), False, error
 
     def _at_end(self) -> Outcome:
         if not self.established:
@@ -245,7 +215,7 @@ class TlsStream(Stream):
         if self._flush_below >= self.unsent:
             self._pending |= FLUSHED
             self.scope.wake()
-        if self._notified and not self._cipher:
+        if self._session.ended and not self._cipher:
             with suppress(OSError):  # gone already: reading will say so
                 self.sock.shutdown(socket.SHUT_WR)
 
@@ -270,19 +240,17 @@ class TlsStream(Stream):
 
     def _seal(self) -> None:
         """Encrypt the next chunk, and after the last one the end if it was asked for."""
-        if self.output is not None and self.established and not self._blocked:
-            chunk = self._next_chunk(self.output)
-            try:
-                self._sealed = self._ssl.write(chunk)
+        session = self._session
+        if self.output is not None and session.established and not session.blocked:
+            self._sealed = session.seal(self._next_chunk(self.output))
+            if self._sealed:
                 drop_sent(self.output, self._sealed)
-            except ssl.SSLWantReadError:
-                self._blocked = True
             if not self.output:
                 self.output = None
         if self._ending and self.output is None:
-            self._notify()
-        if self._outgoing.pending:
-            self._cipher.append(self._outgoing.read())
+            session.end()
+        if session.has_output:
+            self._cipher.append(session.take())
 
     @staticmethod
     def _next_chunk(output: list[bytes]) -> bytes | memoryview:
@@ -298,20 +266,15 @@ class TlsStream(Stream):
                 break
         return b"".join(pieces)
 
-    def _notify(self) -> None:
-        if not self._notified and self.established:
-            self._notified = True
-            with suppress(OSError):  # it wants the peer's in return, which need not come before our end
-                self._ssl.unwrap()
-
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Say the end, or send the alert that says what was wrong, if the socket takes it; then as ever."""
-        if self._ssl is not None and self.sock.fileno() >= 0:
+        session = self._session
+        if self.sock.fileno() >= 0:
             if error is None:
-                self._notify()
-            if self._outgoing.pending and not self._cipher:
+                session.end()
+            if session.has_output and not self._cipher:
                 with suppress(OSError):
-                    self.sock.send(self._outgoing.read())
+                    self.sock.send(session.take())
         super().stopped(scope, error)
 
     def _reset(self) -> None:

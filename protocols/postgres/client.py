@@ -1,27 +1,21 @@
-"""The pool, and what a URL says: `postgresql://user:password@host:port/database?sslmode=verify-full`."""
+"""The pool of connections to a PostgreSQL server, as users describe it."""
 
 from __future__ import annotations
 
-import getpass
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from actors import Address, Scope, TcpAddress, UnixAddress
+from actors import Scope
 from actors.options import check_counts
 from pools import Endpoint, Pool, PoolOptions
 
 from .startup.handshake import Settings
 from .statements import Statements
 from .units import Sql
+from .urls import hidden, settings_of
 from .wire import PostgresWire
 
-__all__ = ["parse_url", "pool", "settings_of"]
-
-PORT: Final = 5432
-ENCODED: Final = "percent-encode what stands in a password, or give it as password="
-SSL_MODES: Final = ("disable", "require", "verify-full")
+__all__ = ["pool"]
 
 
 class PostgresPoolOptions(PoolOptions[Pool[Sql]], frozen=True, kw_only=True):
@@ -62,7 +56,7 @@ class PostgresPoolSpec(PostgresPoolOptions, frozen=True):
         check_counts(result_bytes=self.result_bytes)
         self._settings()
 
-    def _settings(self) -> tuple[Address, Settings]:
+    def _settings(self) -> tuple[Endpoint, Settings]:
         return settings_of(self.url, self.user, self.password, self.database, self.settings, self.tls)
 
     def shown(self, name: str) -> str:
@@ -71,97 +65,9 @@ class PostgresPoolSpec(PostgresPoolOptions, frozen=True):
 
     def make(self, scope: Scope) -> Pool[Sql]:
         """As `actors.Spec`."""
-        address, made = self._settings()
+        endpoint, made = self._settings()
         statements = Statements(self.statements)
-        return Pool(
-            self, lambda: PostgresWire(made, statements, self.result_bytes), [Endpoint(address)], scope
-        )
+        return Pool(self, lambda: PostgresWire(made, statements, self.result_bytes), [endpoint], scope)
 
 
 pool = PostgresPoolSpec
-
-
-def settings_of(
-    url: str,
-    user: str | None = None,
-    password: str | None = None,
-    database: str | None = None,
-    settings: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
-) -> tuple[Address, Settings]:
-    """Where to connect, and as whom: what the URL says, and what is said besides."""
-    address, who = parse_url(url, tls)
-    who_user = user or who["user"] or getpass.getuser()
-    return address, Settings(
-        user=who_user,
-        password=password if password is not None else who["password"],
-        database=database or who["database"] or who_user,
-        parameters=parameters_of({**who["parameters"], **(settings or {})}),
-        keys={},
-        tls=who["tls"] if isinstance(address, TcpAddress) else None,  # a Unix socket leads nowhere else
-        server_hostname=address.host if isinstance(address, TcpAddress) else None,
-        local=isinstance(address, UnixAddress),
-    )
-
-
-def parameters_of(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings of a session as text. Raises `ValueError` for one that is not the caller's."""
-    if any(name.lower() == "client_encoding" for name in settings):
-        raise ValueError("client_encoding is UTF8 on every connection; leave it out of the settings")
-    return {name: str(value) for name, value in settings.items()}
-
-
-def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Address, dict[str, Any]]:
-    """The address, and who connects to what."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(f"{hidden(url)!r} cannot be read; {ENCODED}") from None
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ValueError(
-            f"{hidden(url)!r} is not a URL like postgresql://user:password@127.0.0.1:5432/database"
-        )
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    try:
-        port = parts.port or PORT
-    except ValueError:
-        raise ValueError(
-            f"{hidden(url)!r} has a port that is not a number from 1 to 65535; {ENCODED}"
-        ) from None
-    host = given.pop("host", None) or parts.hostname or "127.0.0.1"
-    mode = given.pop("sslmode", "verify-full" if tls is not None else "disable")
-    if mode not in SSL_MODES:
-        raise ValueError(f"sslmode={mode}; write one of {', '.join(SSL_MODES)}")
-    if mode == "disable" and tls is not None:
-        raise ValueError("sslmode=disable, and tls= besides; leave one of them out")
-    unknown = given.keys() - {"application_name", "options"}
-    if unknown or parts.fragment:
-        raise ValueError(
-            f"a URL with {', '.join(sorted(unknown)) or 'a fragment'}, which is not known here; "
-            "write sslmode=, host=, application_name= or options="
-        )
-    address: Address = (
-        UnixAddress(f"{host.rstrip('/')}/.s.PGSQL.{port}") if host.startswith("/") else TcpAddress(host, port)
-    )
-    return address, {
-        "user": unquote(parts.username) if parts.username else None,
-        "password": unquote(parts.password) if parts.password else None,
-        "database": unquote(parts.path[1:]) or None,
-        "parameters": given,
-        "tls": None if mode == "disable" else tls or context_of(mode),
-    }
-
-
-def context_of(mode: str) -> ssl.SSLContext:
-    """What a mode asks for."""
-    context = ssl.create_default_context()
-    if mode == "require":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def hidden(url: str) -> str:
-    """A URL that may be shown: without its password."""
-    before, at, rest = url.rpartition("@")
-    return f"{before.rpartition(':')[0]}:…@{rest}" if at and ":" in before.partition("://")[2] else url

@@ -72,11 +72,12 @@ def is_invalid(error: PostgresError) -> bool:
     )
 
 
-def is_outdated(error: PostgresError) -> bool:
+def is_outdated(error: PostgresError, guessed: bool = False) -> bool:
     """Whether it may be that a statement has failed because tables or types were changed since it was
-    described.
+    described. If the types of its parameters were only guessed, they may be the reason for all that the
+    server finds wrong with its text (class 42).
     """
-    return error.sqlstate in OUTDATED
+    return error.sqlstate in OUTDATED or (guessed and error.sqlstate.startswith("42"))
 
 
 class LeftOpen(BackendError):

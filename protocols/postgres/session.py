@@ -112,6 +112,7 @@ class Session:
 
     def forget_all(self) -> None:
         """Describe each anew when it comes again."""
+        self.shared.guesses.clear()
         self._close(self.known.clear())
 
     def closing(self) -> bytes:

@@ -36,11 +36,11 @@ from pools.persistent import (
 )
 
 from . import identifiers, messages
-from .client import settings_of
 from .errors import BadMessage, PostgresError
 from .startup.handshake import Settings
 from .startup.negotiate import Opening
 from .units import Fetch, Sql
+from .urls import settings_of
 
 __all__ = ["Listen", "Notification", "Overflow", "Subscription", "listen", "notify"]
 
@@ -242,9 +242,9 @@ def listen(
     `connect_timeout`: seconds that connecting may take. `backoff`: the pauses between attempts. Raises
     `ValueError` or `TypeError` for an invalid name or an option that makes no sense.
     """
-    address, made = settings_of(url, user, password, database, settings, tls)
+    endpoint, made = settings_of(url, user, password, database, settings, tls)
     return Listen(
-        endpoint=Endpoint(address),
+        endpoint=endpoint,
         settings=made,
         channels=tuple(dict.fromkeys(map(identifiers.channel, channels))),
         capacity=capacity,

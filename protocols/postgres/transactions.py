@@ -29,7 +29,7 @@ from pools import Exchange, Exchanges, Held, Unit
 from . import units
 from .copy import units as copies
 from .copy.units import Format
-from .errors import PostgresError, RolledBack
+from .errors import PostgresError, RolledBack, Turned
 from .units import Command, Row, Sql
 
 __all__ = ["Isolation", "Transaction", "TransactionUnit", "transaction"]
@@ -155,10 +155,10 @@ class TransactionUnit(Exchanges[T]):
                     raise Misuse(ENDED)
                 committing = True
                 tag = await held.submit(COMMIT)
-            except PostgresError as error:
+            except (PostgresError, Turned) as error:
                 if held.wire.status == IDLE and not committing:
                     raise Misuse(ENDED) from error
-                if not left or not (error.sqlstate in RETRIED or error.stale):
+                if not left or not (isinstance(error, Turned) or error.stale or error.sqlstate in RETRIED):
                     raise  # the wire's `restore` rolls back
                 await held.submit(ROLLBACK)
                 continue

@@ -503,6 +503,7 @@ class PostgresWire(OrphansWire):
             self._decode = skip_rows
             if work is not None and not work.unit.counts:
                 self._failure = Turned()
+                self._session.forget_all()
 
     def _take_error(self, error: PostgresError) -> None:
         if error.severity in ("FATAL", "PANIC"):
@@ -605,7 +606,8 @@ class PostgresWire(OrphansWire):
         """An error; one that says that the unit was not executed, and is not its fault, has it sent again."""
         again = error.sqlstate == CANCELED and self._cancelled is not None
         statement = job.statement if isinstance(job, Preparing) else job
-        if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error)):
+        guessed = isinstance(job, Statement) and not job.name and not bound
+        if isinstance(statement, Statement) and (is_invalid(error) or is_outdated(error, guessed)):
             self._doubt(work, statement, error, bound)
             again = not bound
         if error.sqlstate == READ_ONLY:

@@ -12,10 +12,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, Final, Generic, TypeVar
 
-from actors import Outcome, Reply, Scope, Stop, TcpAddress, UnixAddress
+from actors import Outcome, Reply, Scope, Stop
 from actors.options import check_counts
 from pools import Endpoint, Pool, PoolOptions, Unit, Wire
 from pools.options import shared_options
@@ -24,18 +23,16 @@ from pools.pool import PoolSpec
 from .codec import REPLY_BYTES_MAX
 from .handshake import Login
 from .units import Redis
+from .urls import discreet, parse_url
 from .wire import RedisWire
 
-__all__ = ["RedisPool", "parse_url", "pool"]
+__all__ = ["RedisPool", "pool"]
 
+P = TypeVar("P", covariant=True)
 T = TypeVar("T")
 
-PORT: Final = 6379
 PIPELINE: Final = 1024  # units in flight on one connection
 QUEUE: Final = 16384  # units that wait: a pipeline drains them quickly
-NOBODY: Final = Login()
-ENCODED: Final = "percent-encode what stands in a password"
-FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 
 class _Waiting(Pool[Redis]):
@@ -61,10 +58,10 @@ class RedisPool(Pool[Redis]):
 
     __slots__ = ("_endpoint", "_lanes", "_wire", "options")
 
-    options: RedisPoolOptions
+    options: RedisPoolOptions[Any]
 
     def __init__(
-        self, options: RedisPoolOptions, wire: Callable[..., Wire], endpoint: Endpoint, scope: Scope
+        self, options: RedisPoolOptions[Any], wire: Callable[..., Wire], endpoint: Endpoint, scope: Scope
     ) -> None:
         super().__init__(options, wire, [endpoint], scope, str(endpoint.address))
         self._endpoint = endpoint
@@ -107,8 +104,10 @@ class RedisPool(Pool[Redis]):
         super().stopped(scope, error)
 
 
-class RedisPoolOptions(PoolOptions["RedisPool"], frozen=True, kw_only=True):
-    """What `redis.pool` takes besides the options of every pool, or has by another default."""
+class RedisPoolOptions(PoolOptions[P], Generic[P], frozen=True, kw_only=True):
+    """What `redis.pool` and `redis.cluster` take besides the options of every pool, or have by another
+    default.
+    """
 
     username: str = ""
     """Goes before the URL's."""
@@ -144,7 +143,7 @@ class RedisPoolOptions(PoolOptions["RedisPool"], frozen=True, kw_only=True):
         return Login(self.username, self.password, 0, self.name or "")
 
 
-class RedisPoolSpec(RedisPoolOptions, frozen=True):
+class RedisPoolSpec(RedisPoolOptions["RedisPool"], frozen=True):
     """A pool of connections to one server, for `loop.spawn`. `url`:
     `redis://user:password@host:port/database`, `rediss://…` for TLS, `unix:///path?db=0`.
 
@@ -168,49 +167,3 @@ class RedisPoolSpec(RedisPoolOptions, frozen=True):
 
 
 pool = RedisPoolSpec
-
-
-def discreet(url: str) -> str:
-    """A URL that may be shown: without its password."""
-    before, at, rest = url.rpartition("@")
-    return f"{before.partition('://')[0]}://…@{rest}" if at else url
-
-
-def parse_url(url: str, tls: ssl.SSLContext | None = None, given: Login = NOBODY) -> tuple[Endpoint, Login]:
-    """Where a URL leads, and how to introduce oneself there; what is `given` goes before what it says."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(f"the URL cannot be read; {ENCODED}, and write {FORM}") from None
-    query = parse_qs(parts.query)
-    unix = parts.scheme == "unix"
-    database = query.get("db", ["0"])[-1] if unix else parts.path.strip("/") or "0"
-    if not (database.isascii() and database.isdigit() and len(database) < 6):
-        raise ValueError(f"database {database!r} is not a number; write {FORM}")
-    if parts.fragment:
-        raise ValueError(f"a # in the URL; {ENCODED}, and write {FORM}")
-    if tls is not None and parts.scheme == "redis":
-        raise ValueError("tls= is for rediss://; with redis:// nothing would be encrypted")
-    if query.keys() - ({"db"} if unix else set()):
-        raise ValueError(
-            f"options {sorted(query)} are not known here; write {FORM}, and options as arguments"
-        )
-    login = Login(
-        given.username or unquote(parts.username or ""),
-        given.password or unquote(parts.password or ""),
-        int(database),
-        given.name,
-    )
-    if unix:
-        if not parts.path.strip("/"):
-            raise ValueError(f"the URL names no path; write {FORM}")
-        return Endpoint(UnixAddress(unquote(parts.path))), login
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        shown = f"{parts.scheme}://{parts.hostname or ''}"  # without the password
-        raise ValueError(f"{shown} is not the URL of a Redis server; {ENCODED}, and write {FORM}")
-    try:
-        port = parts.port or PORT
-    except ValueError:
-        raise ValueError(f"the port is not a number from 1 to 65535; {ENCODED}, and write {FORM}") from None
-    context = (tls or ssl.create_default_context()) if parts.scheme == "rediss" else None
-    return Endpoint(TcpAddress(parts.hostname, port), context, parts.hostname), login

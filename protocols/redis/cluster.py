@@ -3,8 +3,9 @@
 Rules:
 1. The map of slots is asked for when it is needed: at first, after a MOVED, when a node cannot be reached.
    One question at a time, `REFRESH_PAUSE` seconds between two at least; who has to wait for it is parked.
-2. MOVED, ASK, TRYAGAIN, CLUSTERDOWN and LOADING say that nothing was executed: the unit is submitted again,
-   at once if the answer names the node, else after a pause, for as long as its deadline allows.
+2. MOVED, ASK, TRYAGAIN, CLUSTERDOWN and what is about the server (READONLY, LOADING, …) say that nothing was
+   executed: the unit is submitted again, at once if the answer names the node, else after a pause, for as
+   long as its deadline allows.
 3. MOVED changes its slot in the map at once, ASK changes nothing. More than `redirects` of them fail a unit.
 4. What was sent to a node that went away is sent again only if it is idempotent; what was not is submitted
    again until another node serves its slot. When no node at all can be reached it fails at once.
@@ -14,12 +15,14 @@ Rules:
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from actors import NEVER, ActorError, Backoff, Misuse, Reply, Scope, TcpAddress
+import msgspec
+from msgspec.structs import force_setattr, replace
+
+from actors import NEVER, ActorError, Backoff, Misuse, Reply, Retry, Scope, TcpAddress
 from actors.callbacks import one_turn
 from actors.options import check_counts
 from pools import (
@@ -35,13 +38,13 @@ from pools import (
     Wire,
 )
 
-from .client import PIPELINE, QUEUE, RedisPool, RedisPoolOptions, parse_url
-from .codec import REPLY_BYTES_MAX, encode
-from .errors import BadReply, CrossSlot, RedisError
+from .client import RedisPool, RedisPoolOptions
+from .codec import encode
+from .errors import BadReply, CrossSlot, RedisError, is_about_server
 from .everywhere import MERGES, check_place, full_name
-from .handshake import Login
 from .slots import SLOTS, key_slot, parse_redirect, parse_slots, slot_of
 from .units import Command, Idempotent, Part, Pipeline, RedisUnit, Several, unexpected
+from .urls import discreet, parse_url
 from .wire import RedisWire
 
 __all__ = ["Cluster", "cluster"]
@@ -57,9 +60,8 @@ REFRESH_SECONDS: Final = 1.0  # in which a node must answer, before the next one
 ASKED_MAX: Final = 8  # nodes, for one map
 PAUSES: Final = Backoff(0.01, 0.5)  # of units whose node cannot serve them now
 RETRIES: Final = Backoff(0.1, 2.0)  # when no node at all could be asked for the map
-NOT_NOW: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING"})
+NOT_NOW: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN"})
 SENT_ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
-UNFINISHED: Final = NOT_NOW | SENT_ELSEWHERE
 SINGLE: Final = (Command, Idempotent)  # units of one command as it is written
 MAP: Final[Idempotent[Any]] = Idempotent(encode("CLUSTER", "SLOTS"))
 
@@ -76,7 +78,7 @@ class _NodePool(RedisPool):
     drain_phase = None  # type: ignore[assignment]  # the cluster asks it itself
 
 
-class _Node(RedisPoolOptions, frozen=True):
+class _Node(RedisPoolOptions[RedisPool], frozen=True):
     wire: Callable[..., Wire]
     endpoint: Endpoint
 
@@ -85,56 +87,45 @@ class _Node(RedisPoolOptions, frozen=True):
 
 
 class Cluster(Router[RedisPool]):
-    """Made by `redis.cluster`; `loop.spawn` gives it back."""
+    """What `loop.spawn(redis.cluster(…))` gives: a pool per node, and the map of slots."""
 
     __slots__ = (
         "_asked",
         "_asked_host",
-        "_down",
-        "_down_cause",
-        "_failures",
         "_masters",
-        "_options",
+        "_node",
         "_refresh_at",
         "_refreshed_at",
+        "_retry",
         "_seeds",
         "_table",
-        "_tls",
         "_to_ask",
         "_turn",
         "moved",
-        "redirects",
+        "options",
         "refreshed",
     )
 
-    def __init__(
-        self,
-        seeds: list[TcpAddress],
-        tls: ssl.SSLContext | None,
-        *,
-        redirects: int,
-        queue: int,
-        timeout: float,
-        options: dict[str, Any],
-    ) -> None:
-        self._seeds = seeds
-        super().__init__(f"the cluster of {self._seeds[0]}", queue=queue, timeout=timeout)
-        self._tls = tls
-        self._options = {**options, "queue": queue, "timeout": timeout}  # of each node's pool
+    def __init__(self, options: RedisClusterSpec, scope: Scope) -> None:
+        self._node, self._seeds = options.nodes()
+        super().__init__(f"the cluster of {self._seeds[0]}", queue=options.queue, timeout=options.timeout)
+        self.options = options
         self._table: list[RedisPool | None] = [None] * SLOTS
         self._masters: list[RedisPool] = []
         self._turn = 0  # of units without a key
-        self.redirects = redirects
         self.moved = 0  # redirects followed
         self.refreshed = 0  # maps that were read
-        self._failures = 0  # maps in a row that nobody gave
-        self._down = False  # since nobody gave one
-        self._down_cause: BaseException | None = None
+        self._retry = Retry(RETRIES, scope.kernel.random())  # of maps that nobody gave
         self._refresh_at = NEVER
         self._refreshed_at = -NEVER
         self._asked: Reply[Any] | None = None  # for the map
         self._asked_host = ""
         self._to_ask: list[TcpAddress] = []  # if that one does not give it
+
+    @property
+    def _down(self) -> bool:
+        """Whether nobody gave the last map."""
+        return self._retry.failures > 0
 
     # -- for whoever asks ------------------------------------------------------------------------------------
 
@@ -197,7 +188,7 @@ class Cluster(Router[RedisPool]):
         if pool is None:
             if self._down:
                 raise self._down_error()
-            self._want_refresh()
+            self.want_map()
         return pool
 
     def _in_turn(self) -> RedisPool | None:
@@ -213,24 +204,24 @@ class Cluster(Router[RedisPool]):
 
     def again(self, routed: Routed[Any], error: BaseException) -> None:
         """What a node has failed."""
-        if isinstance(error, RedisError) and error.code in UNFINISHED:
+        if isinstance(error, RedisError) and is_unfinished(error):
             routed.tries += 1
-            if error.code in NOT_NOW:
-                self._want_refresh()
-                self._pause(routed, error)
-            else:
+            if error.code in SENT_ELSEWHERE:
                 self._follow(routed, error)
+            else:
+                self.want_map()
+                self._pause(routed, error)
         elif isinstance(error, BackendDown):
             self._node_down(routed, error)
         elif isinstance(error, ConnectionLost) and routed.unit.idempotent:
-            self._want_refresh()
+            self.want_map()
             routed.tries += 1
             self._pause(routed, error)
         elif isinstance(error, ConnectionLost | DeadlineExceeded):
-            self._want_refresh(SUSPICION_PAUSE)
+            self.want_map(SUSPICION_PAUSE)
             self.fail(routed, error)
         elif isinstance(error, PoolClosed) and not self.draining_now:
-            self._want_refresh()
+            self.want_map()
             gone = f"{routed.pool.name} has left the cluster; the unit may have been executed"
             self.fail(routed, ConnectionLost(gone))
         else:
@@ -251,9 +242,9 @@ class Cluster(Router[RedisPool]):
         routed.hops += 1
         if error.code == "MOVED":
             self._table[slot] = pool
-            self._want_refresh()
-        if routed.hops > self.redirects:
-            advice = f"followed {self.redirects} times; do the nodes agree? See CLUSTER NODES on each"
+            self.want_map()
+        if routed.hops > self.options.redirects:
+            advice = f"followed {self.options.redirects} times; do the nodes agree? See CLUSTER NODES on each"
             self.fail(routed, RedisError(f"{error} ({advice})"))
         elif routed.hops > FOLLOWED_AT_ONCE:
             self._pause(routed, error)
@@ -267,7 +258,7 @@ class Cluster(Router[RedisPool]):
             self.fail(routed, error)
             return
         routed.tries += 1
-        self._want_refresh()
+        self.want_map()
         told = BackendDown(
             f"{error} (the cluster announces this node as {address_of(routed.pool)}; if that is no address "
             "from here, see cluster-announce-ip and cluster-announce-hostname there)"
@@ -281,13 +272,13 @@ class Cluster(Router[RedisPool]):
         if pool is None or not self.loop.alive(pool.token):
             if len(self.pools) >= NODES_MAX:
                 raise BadReply(f"{self.name} names more than {NODES_MAX} nodes")
-            endpoint = Endpoint(address, self._tls, address.host)
-            self.pools[address] = pool = self.loop.spawn(_Node(endpoint=endpoint, **self._options))
+            endpoint = Endpoint(address, self._node.endpoint.tls, address.host)
+            self.pools[address] = pool = self.loop.spawn(replace(self._node, endpoint=endpoint))
         return pool
 
     # -- the map ---------------------------------------------------------------------------------------------
 
-    def _want_refresh(self, pause: float | None = None) -> None:
+    def want_map(self, pause: float | None = None) -> None:
         """Ask for the map soon, if it is not being asked for, so long after the last one."""
         when = max(self.loop.time(), self._refreshed_at + (REFRESH_PAUSE if pause is None else pause))
         if when < self._refresh_at and self._asked is None and not self._down:
@@ -344,22 +335,19 @@ class Cluster(Router[RedisPool]):
         self.retire([address for address in self.pools if address not in masters])
         self.refreshed += 1
         self._refreshed_at = now
-        self._failures = 0
-        self._down = False
+        self._retry.succeeded()
         self.release()
 
     def _nobody_knows(self, error: BaseException | None) -> None:
-        self._failures += 1
         now = self.loop.now
-        self._down = True
-        self._down_cause = error
+        self._retry.failed(now, error)
         self._refreshed_at = now
-        self._refresh_at = now + RETRIES.delay(self._failures, self.loop.kernel.random())
+        self._refresh_at = self._retry.due
         self.release()
 
     def _down_error(self) -> BackendDown:
-        error = BackendDown(f"{self.name} cannot be reached ({self._down_cause}); the unit was not sent")
-        error.__cause__ = self._down_cause
+        error = BackendDown(f"{self.name} cannot be reached ({self._retry.error}); the unit was not sent")
+        error.__cause__ = self._retry.error
         return error
 
 
@@ -401,6 +389,8 @@ class _Everywhere(Routed[Any]):
     def _fail(self, pool: RedisPool, asked: Reply[Any]) -> None:
         error = asked.error
         assert error is not None
+        if not isinstance(error, RedisError) or is_about_server(error):
+            self.cluster.want_map()
         if isinstance(error, RedisError):
             done = sum(reply.error is None for _, reply in self._asked)
             told = f"{error} (said by {address_of(pool)}; {done} of {len(self._asked)} nodes have done it)"
@@ -505,7 +495,7 @@ class _PartOfWhole(Routed[Any]):
         left: list[int] = []
         reason: RedisError | None = None
         for number, value in zip(self.numbers, [values] if len(self.numbers) == 1 else values, strict=True):
-            if isinstance(value, RedisError) and value.code in UNFINISHED:
+            if isinstance(value, RedisError) and is_unfinished(value):
                 left.append(number)
                 reason = reason or value
             else:
@@ -519,54 +509,67 @@ class _PartOfWhole(Routed[Any]):
         self.router.failed(self, reason)
 
 
+def is_unfinished(error: RedisError) -> bool:
+    """Whether nothing was executed, and the unit is to be sent again: elsewhere, or later."""
+    return error.code in SENT_ELSEWHERE or error.code in NOT_NOW or is_about_server(error)
+
+
 def address_of(pool: RedisPool) -> TcpAddress:
     """Which node it is for."""
     address: Any = pool.backends[0].address
     return TcpAddress(address.host, address.port)
 
 
-def cluster(
-    urls: str | Iterable[str],
-    *,
-    username: str = "",
-    password: str = "",
-    name: str = "",
-    tls: ssl.SSLContext | None = None,
-    connections: int = 2,
-    pipeline: int = PIPELINE,
-    transactions: int = 10,
-    blocking: int = 100,
-    queue: int = QUEUE,
-    reply_bytes: int = REPLY_BYTES_MAX,
-    redirects: int = REDIRECTS,
-    timeout: float = 5.0,
-    **options: Any,
-) -> Cluster:
-    """A Redis Cluster, for `loop.spawn`. `urls`: one or more of its nodes, which name the others; forms as
-    for `redis.pool`, all with the same user and password.
+class RedisClusterSpec(RedisPoolOptions[Cluster], frozen=True):
+    """A Redis Cluster, for `loop.spawn`. `urls`: one or more of its nodes, which name the others; in the
+    forms of `redis.pool`, all with the same user and password.
 
-    The options are those of `redis.pool`, for each node; `queue` is also how many units may wait for a node
-    to be known or to serve them. `redirects`: how many MOVED and ASK one unit follows. Raises `ValueError`
-    for a URL that is not of that form, or that names a database: a cluster has none but 0.
+    The options are those of `redis.pool`, for each node. `queue` is also how many units may wait for a node
+    to be known or to serve them. Raises `ValueError` for a URL that is not of that form, or that names a
+    database: a cluster has only 0; and for an option that makes no sense.
     """
-    given = Login(username, password, 0, name)
-    parsed = [parse_url(url, tls, given) for url in ([urls] if isinstance(urls, str) else urls)]
-    if not parsed:
-        raise ValueError("no nodes; name at least one: redis.cluster('redis://host:6379')")
-    seeds: list[TcpAddress] = []
-    for backend, login in parsed:
-        if not isinstance(backend.address, TcpAddress):
-            raise ValueError(f"{backend.address} is no address of a cluster's node; write redis://host:port")
-        if login.database:
-            raise ValueError(f"database {login.database}: a cluster has only 0; leave it out of the URL")
-        if login != parsed[0][1] or (backend.tls is None) != (parsed[0][0].tls is None):
-            raise ValueError("the URLs differ in user, password or scheme; all nodes must have the same")
-        seeds.append(backend.address)
-    check_counts(reply_bytes=reply_bytes)
-    check_counts(least=0, redirects=redirects)
-    first, login = parsed[0]
-    wire = partial(_ClusterWire, login, reply_bytes)
-    own = {"connections": connections, "pipeline": pipeline, "transactions": transactions}
-    each = {**own, "blocking": blocking, "wire": wire, **options}
-    _Node(endpoint=first, **each)  # what is wrong is said here, not when a node is known
-    return Cluster(seeds, first.tls, redirects=redirects, queue=queue, timeout=timeout, options=each)
+
+    urls: str | Iterable[str]
+    redirects: int = msgspec.field(default=REDIRECTS)
+    """How many MOVED and ASK one unit follows."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(least=0, redirects=self.redirects)
+        if not isinstance(self.urls, str):
+            force_setattr(self, "urls", tuple(self.urls))
+        self.nodes()
+
+    def shown(self, name: str) -> str:
+        """The URLs without their passwords."""
+        if name != "urls":
+            return super().shown(name)
+        return repr([discreet(url) for url in ([self.urls] if isinstance(self.urls, str) else self.urls)])
+
+    def make(self, scope: Scope) -> Cluster:
+        """As `actors.Spec`."""
+        return Cluster(self, scope)
+
+    def nodes(self) -> tuple[_Node, list[TcpAddress]]:
+        """How each node's pool is described, and the nodes that were named."""
+        urls = [self.urls] if isinstance(self.urls, str) else self.urls
+        parsed = [parse_url(url, self.tls, self.login) for url in urls]
+        if not parsed:
+            raise ValueError("no nodes; name at least one: redis.cluster('redis://host:6379')")
+        first, login = parsed[0]
+        seeds: list[TcpAddress] = []
+        for endpoint, own in parsed:
+            address = endpoint.address
+            if not isinstance(address, TcpAddress):
+                raise ValueError(f"{address} is no address of a cluster's node; write redis://host:port")
+            if own.database:
+                raise ValueError(f"database {own.database}: a cluster has only 0; leave it out of the URL")
+            if own != login or (endpoint.tls is None) != (first.tls is None):
+                raise ValueError("the URLs differ in user, password or scheme; all nodes must have the same")
+            seeds.append(address)
+        wire = partial(_ClusterWire, login, self.reply_bytes)
+        shared = {name: getattr(self, name) for name in RedisPoolOptions.__struct_fields__}
+        return _Node(wire=wire, endpoint=first, **{**shared, "name": None}), seeds
+
+
+cluster = RedisClusterSpec

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pools import BackendError
 
-__all__ = ["BadReply", "Conflict", "CrossSlot", "RedisError"]
+__all__ = ["BadReply", "Conflict", "CrossSlot", "RedisError", "is_about_server"]
+
+ABOUT_SERVER: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN"})
 
 
 class RedisError(BackendError):
@@ -16,6 +20,15 @@ class RedisError(BackendError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.code = message.partition(" ")[0]
+
+
+def is_about_server(error: RedisError) -> bool:
+    """Whether it says which server this is, and nothing of the command: it was not executed. A command that
+    waits hears it when its server becomes a replica; CLIENT UNBLOCK has another text.
+    """
+    return error.code in ABOUT_SERVER or (
+        error.code == "UNBLOCKED" and "instance state changed" in str(error)
+    )
 
 
 class Conflict(RedisError):

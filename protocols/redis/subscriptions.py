@@ -36,10 +36,10 @@ from pools.persistent import (
     PersistentOptions,
 )
 
-from .client import parse_url
 from .codec import NOTHING, REPLY_BYTES_MAX, Arg, Decoder, encode
 from .errors import BadReply, RedisError
 from .handshake import Login, greet
+from .urls import parse_url
 
 __all__ = ["Message", "Subscribe", "Subscription", "subscribe"]
 

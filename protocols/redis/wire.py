@@ -12,13 +12,13 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Any
 
 from actors import ANYTHING, Expectation
 from pools import Unit, Wire, Work
 
 from .codec import NOTHING, Decoder, PushNotification, bad_reply, encode
-from .errors import BadReply, RedisError
+from .errors import BadReply, RedisError, is_about_server
 from .handshake import Login, greet
 from .units import Command, RedisUnit, unexpected
 
@@ -27,9 +27,6 @@ __all__ = ["RedisWire"]
 _UNWATCH = encode("UNWATCH")
 _DISCARD = encode("DISCARD")
 _PING = encode("PING")
-
-ABOUT_SERVER: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN"})
-"""Errors that say which server this is, and nothing of the command: it was not executed."""
 
 
 class RedisWire(Wire):
@@ -102,7 +99,7 @@ class RedisWire(Wire):
             unit = work.unit
             if unit.replies != 1:
                 self._parts.append(value)
-                if value.__class__ is RedisError and value.code in ABOUT_SERVER and not self.clustered:
+                if value.__class__ is RedisError and not self.clustered and is_about_server(value):
                     connection.leave()  # of the other commands some may have been executed
                 if len(self._parts) < unit.replies:
                     continue
@@ -119,7 +116,7 @@ class RedisWire(Wire):
 
     def _refused(self, unit: RedisUnit[Any], error: RedisError) -> None:
         """One command is answered by an error."""
-        if error.code in ABOUT_SERVER and not self.clustered:
+        if not self.clustered and is_about_server(error):
             self.connection.elsewhere(error)
             return
         other = unit.instead(error)

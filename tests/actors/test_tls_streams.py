@@ -26,6 +26,7 @@ from actors import (
     TlsStream,
     UnixAddress,
 )
+from actors.net.tls_session import TlsSession
 from actors.testing import FakeSocket, ManualKernel, run_until
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
@@ -501,3 +502,59 @@ def test_events_that_mean_nothing_and_a_connection_that_is_reset(server, client)
     wire.loop.tick(0)
     assert isinstance(wire.protocol.error, OSError)
     assert wire.socket.closed
+
+
+# -- bytes in, bytes out -------------------------------------------------------------------------------------
+
+
+def exchange(one, other, step):
+    """Carry what two sessions have to say, `step` bytes at a time; what each has decrypted."""
+    opened = {one: b"", other: b""}
+    while one.has_output or other.has_output:
+        for sender, receiver in ((one, other), (other, one)):
+            data = sender.take()
+            for start in range(0, len(data), step):
+                receiver.feed(data[start : start + step])
+                if receiver.shake_hands():
+                    plain, _, wrong = receiver.open()
+                    assert wrong is None
+                    opened[receiver] += plain
+    return opened
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_two_sessions_talk_however_their_bytes_are_cut(server, client, step, version):
+    client.maximum_version = server.maximum_version = version
+    one = TlsSession(client, server_hostname="localhost")
+    other = TlsSession(server, server_side=True)
+    assert not one.shake_hands()
+    exchange(one, other, step)
+    assert one.established
+    assert other.established
+    assert one.alpn == "http/1.1"
+    assert one.peer_certificate_bytes
+    assert not other.peer_certificate_bytes
+    assert one.seal(b"x" * 100_000) == 100_000
+    assert other.seal(b"y") == 1
+    assert exchange(one, other, step) == {one: b"y", other: b"x" * 100_000}
+    one.end()
+    one.end()
+    other.feed(one.take())
+    assert other.open() == (b"", True, None)
+    assert repr(one) == f"<TlsSession {one.version}, ended>"
+
+
+def test_a_session_ends_with_what_is_not_tls(server, client):
+    one = TlsSession(client, server_hostname="localhost")
+    one.shake_hands()
+    one.feed(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(ssl.SSLError):
+        one.shake_hands()
+    one.end()
+    assert not one.ended, "there is nothing to end before the handshake"
+
+
+def test_a_session_of_a_client_that_verifies_must_know_a_name(client):
+    with pytest.raises(ValueError, match="server_hostname"):
+        TlsSession(client).shake_hands()

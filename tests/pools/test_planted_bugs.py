@@ -131,7 +131,7 @@ def retry_of_what_may_have_been_executed(patch: Patch) -> None:
     """urllib3 and others, when told to retry: a POST is sent again after its connection was lost."""
 
     def may_retry(self: Pool, work: Work[Any]) -> bool:
-        return not self._stopped and work.attempts < self.attempts and work.deadline > self.loop.now
+        return not self._stopped and work.attempts < self.options.attempts and work.deadline > self.loop.now
 
     patch.setattr(Pool, "may_retry", may_retry)
 

@@ -7,66 +7,60 @@ inside. Nothing of it is a socket's business; `opened` says when the handshake i
 from __future__ import annotations
 
 import ssl
-from typing import Final
 
 from actors import Scope, Transport
+from actors.net.tls_session import TlsSession
 from protocols.postgres.errors import BadMessage
 
 __all__ = ["Sealed"]
-
-READ_SIZE: Final = 65536
 
 
 class Sealed(Transport):
     """TLS over another transport. `pull` takes in what has arrived there."""
 
-    __slots__ = ("_incoming", "_outgoing", "_ssl", "_under", "opened")
+    __slots__ = ("_session", "_under")
 
     scope: Scope
 
     def __init__(self, under: Transport, context: ssl.SSLContext, server_hostname: str | None) -> None:
         super().__init__(under.scope)
         self._under = under
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_hostname=server_hostname,
-        )
-        self.opened = False
+        self._session = TlsSession(context, server_hostname=server_hostname)
         self.pull()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the handshake is done."""
+        return self._session.established
 
     def pull(self) -> None:
         """Decrypt what has come. Raises `BadMessage` if it is not what TLS allows."""
-        under = self._under
+        under, session = self._under, self._session
         if under.input:
-            self._incoming.write(under.take(len(under.input)))
+            session.feed(under.take(len(under.input)))
+        wrong: OSError | None = None
         try:
-            if not self.opened:
-                self._ssl.do_handshake()
-                self.opened = True
-            while piece := self._ssl.read(READ_SIZE):
-                self.feed(piece)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            pass  # the end is told by the socket's
+            if session.shake_hands():
+                plain, _, wrong = session.open()  # the end is told by the socket's
+                if plain:
+                    self.feed(plain)
         except OSError as error:
-            self._send()
-            raise BadMessage(f"TLS with the server failed: {error}") from error
+            wrong = error
         self._send()
+        if wrong is not None:
+            raise BadMessage(f"TLS with the server failed: {wrong}") from wrong
 
     def write(self, data: bytes) -> None:
-        """Encrypt and pass on."""
-        self._ssl.write(data)
+        """Encrypt and pass on. Raises `BadMessage` if the server has begun to negotiate again."""
+        if data and not self._session.seal(data):
+            raise BadMessage("the server negotiates TLS again, which this client does not do")
         self._send()
 
     def _send(self) -> None:
-        if self._outgoing.pending:
-            self._under.write(self._outgoing.read())
+        if self._session.has_output:
+            self._under.write(self._session.take())
 
     @property
     def certificate(self) -> bytes:
         """The server's certificate (DER)."""
-        return self._ssl.getpeercert(binary_form=True) or b""
+        return self._session.peer_certificate_bytes

@@ -15,7 +15,7 @@ from actors.testing import run_until
 from pools import ConnectionLost, PoolError
 from protocols import redis
 from protocols.redis.slots import key_slot
-from tests.redis_server import ClusterNode, RedisCluster
+from tests.redis_server import ClusterNode, RedisCluster, until
 
 TAGS = [f"{{t{n}}}" for n in range(40)]
 
@@ -52,6 +52,7 @@ async def appended(tx: redis.Transaction, key: str, text: str) -> bytes:
     return before
 
 
+LIBRARY = "#!lua name=answers\nredis.register_function('answer', function() return 42 end)"
 FIRST = redis.script("return redis.call('GET', KEYS[1])")
 
 
@@ -277,6 +278,9 @@ def test_a_failover_that_is_asked_for(
             except PoolError as error:
                 told.append(error)
 
+        queue = next(tag for tag in TAGS if nodes.owner(key_slot(tag[1:-1].encode())) is nodes.masters[0])
+        waiting = ask.cluster.submit(redis.blpop(queue), timeout=60.0)
+        run_until(loop, lambda: "blocked_clients:1" in nodes.masters[0]("INFO", "clients"))
         assert nodes.replicas[0]("CLUSTER", "FAILOVER") == "OK"
         begun = 0
 
@@ -292,6 +296,29 @@ def test_a_failover_that_is_asked_for(
         assert [one for one in told if not isinstance(one, int)] == []
         counts = ask(redis.pipeline(*[redis.get(f"count:{n}") for n in range(50)]))
         assert sum(map(int, counts)) == begun
+        ask(redis.rpush(queue, "x"))
+        assert loop.run_until(waiting) == (queue.encode(), b"x")
+
+
+def test_a_command_for_every_node_after_a_failover(
+    loop: Loop, tmp_path: Path, require_program: Callable[[str, str], str]
+) -> None:
+    program = require_program("redis-server", "apt-get install redis-server")
+    load = redis.command("FUNCTION", "LOAD", "REPLACE", LIBRARY)
+    with RedisCluster(program, tmp_path / "nodes", masters=3, replicas=1) as nodes:
+        ask = Here(loop, loop.spawn(redis.cluster(nodes.urls[1])))
+        assert ask(load) == b"answers"
+        assert nodes.replicas[0]("CLUSTER", "FAILOVER") == "OK"
+        until(lambda: "role:slave" in nodes.masters[0]("INFO", "replication"))
+        done: list[Any] = []
+
+        def loaded() -> bool:
+            (answer,) = loop.run_until(settle_all(ask.cluster.submit(load)))
+            done.append(answer)
+            return answer == b"answers"
+
+        run_until(loop, loaded, seconds=10.0)
+        assert {type(answer) for answer in done[:-1]} <= {redis.RedisError, ConnectionLost}
 
 
 def test_inside_asyncio(ask: Here, redis_cluster: RedisCluster) -> None:

@@ -210,8 +210,12 @@ def test_a_redirect_without_a_host_stays_on_the_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-TRYAGAIN Multiple keys", "-CLUSTERDOWN The cluster is down", "-LOADING Redis"]
-)
+    "text",
+    [
+        "-TRYAGAIN Multiple keys", "-CLUSTERDOWN The cluster is down", "-LOADING Redis",
+        "-READONLY You can't write against a read only replica.", "-MASTERDOWN Link with MASTER is down",
+    ],
+)  # fmt: skip
 def test_what_cannot_be_served_now_is_tried_until_the_deadline(text: str) -> None:
     fake = Fake(lambda port, command: text)
     reply = fake.ask(redis.get(LOW), timeout=2.0)
@@ -225,6 +229,43 @@ def test_what_cannot_be_served_now_is_tried_until_the_deadline(text: str) -> Non
     fake.answer = echo
     fake.advance(1.0)
     assert later.result() == [b"7001:b", b"7002:a"]
+    assert fake.adds_up()
+
+
+NOW_A_REPLICA = (
+    "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+)
+
+
+def test_who_waits_at_a_master_that_becomes_a_replica_waits_at_the_next_one() -> None:
+    fake = Fake(lambda port, command: NOW_A_REPLICA if port == A else SILENCE)
+    waiting = fake.ask(redis.blpop(LOW))
+    assert not waiting.settled
+    fake.map = the_map((0, 8191, 7009), (8192, SLOTS - 1, B))
+    fake.answer = lambda port, command: NOW_A_REPLICA if port == A else [LOW.encode(), b"%d" % port]
+    fake.advance(1.0)
+    assert waiting.result() == (b"b", b"7009")
+    assert fake.adds_up()
+
+
+@pytest.mark.parametrize("loading", [["FUNCTION", "LOAD", "#!lua name=x"], ["SCRIPT", "LOAD", "return 1"]])
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_command_for_every_node_that_finds_no_master_has_the_map_asked_for(
+    loading: list[str], gone: bool
+) -> None:
+    def answer(port: int, command: list[bytes]) -> Any:
+        return "-READONLY You can't write against a read only replica." if port == A else b"x"
+
+    fake = Fake(answer)
+    first = fake.ask(redis.command(*loading))
+    assert isinstance(first.error, redis.RedisError)
+    fake.map = the_map((0, 8191, 7009), (8192, SLOTS - 1, B))
+    with structlog.testing.capture_logs():
+        if gone:
+            fake.down.add(A)
+        fake.ask(redis.command(*loading))
+        fake.advance(0.5)
+    assert fake.ask(redis.command(*loading)).result() == b"x"
     assert fake.adds_up()
 
 
@@ -446,8 +487,6 @@ def test_a_nodes_pool_that_was_stopped_is_made_anew() -> None:
 
 
 def test_what_is_no_unit_of_a_cluster() -> None:
-    with pytest.raises(Misuse, match="spawn it first"):
-        redis.cluster("redis://host").submit(redis.get("a"))
     fake = Fake(echo)
     with pytest.raises(Misuse, match=r"no unit of protocols\.redis"):
         fake.cluster.submit(Ask("x"))

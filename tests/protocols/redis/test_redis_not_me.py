@@ -80,6 +80,32 @@ def test_the_new_connection_may_lead_to_the_same_server() -> None:
     assert bench.pool.statistics().connections == 1
 
 
+def test_who_waits_at_a_server_that_becomes_a_replica_waits_at_the_next_one() -> None:
+    bench = connected()
+    waiting = bench.submit(redis.blpop("q"))
+    bench.run()
+    bench.sockets[0].delivered()
+    state = (
+        b"-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n"
+    )
+    arrive(bench, state, 0)
+    bench.sockets[0].end()
+    connect(bench, range(1, 2))
+    assert bench.sockets[1].delivered() == encode("BLPOP", "q", 0)
+    arrive(bench, b"*2\r\n$1\r\nq\r\n$1\r\nx\r\n", 1)
+    assert waiting.result() == (b"q", b"x")
+    assert bench.add_up()
+
+
+def test_who_is_unblocked_by_somebody_is_told() -> None:
+    bench = connected()
+    waiting = bench.submit(redis.blpop("q"))
+    bench.run()
+    arrive(bench, b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n", 0)
+    assert isinstance(waiting.error, redis.RedisError)
+    assert not bench.sockets[0].closed
+
+
 def test_another_error_is_the_commands_own() -> None:
     bench = connected()
     reply = bench.submit(redis.set("k", "v"))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pools import BackendDown, ConnectionLost, DeadlineExceeded
 from pools.testing import Bench
 from protocols import redis
-from protocols.redis.client import parse_url
 from protocols.redis.codec import REPLY_BYTES_MAX, encode
 from protocols.redis.handshake import Login, greet
+from protocols.redis.urls import parse_url
 from protocols.redis.wire import RedisWire
 
 HELLO = b"%1\r\n+version\r\n+7.0.15\r\n"
