@@ -165,7 +165,7 @@ def _wait_inside(loop: Loop) -> HostWait | None:
 
 def _unattended(waitable: Any) -> Generator[Any, Any, None]:
     raise Misuse(
-        f"an asyncio task awaits {waitable!r}, but asyncio drives no loop of ours in this thread; "
-        "write `async with Loop.in_asyncio() as loop:` and spawn on that"
+        f"an asyncio task awaits {waitable!r}, but this thread has no Windlass loop inside asyncio; write "
+        "`async with Loop.in_asyncio() as loop:` and spawn on that"
     )
     yield

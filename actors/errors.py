@@ -58,7 +58,7 @@ class NoAnswer(ActorError):
 
 
 class LoopFull(NoAnswer):
-    """The loop has no free slot for another machine. Raise `Loop(slots=…)` or spawn less at a time."""
+    """The loop has no free slot for another machine. Raise `Loop(slots=…)` or spawn fewer at a time."""
 
 
 class MailboxFull(NoAnswer):

@@ -186,7 +186,7 @@ class Loop(Hosting):
             self._generations.append(0)
         else:
             raise LoopFull(
-                f"all {self._slots_max - 1} slots are taken; raise Loop(slots=…) or spawn less at a time"
+                f"all {self._slots_max - 1} slots are taken; raise Loop(slots=…) or spawn fewer at a time"
             )
         scope = Scope(self, self._generations[slot] << SLOT_BITS | slot, machine)
         self._slots[slot] = scope

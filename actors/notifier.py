@@ -57,7 +57,7 @@ class Notifier(Machine["Notifier"]):
         """Wake the machine with this token, from any thread or signal handler. Raises `Misuse` for what is no
         token."""
         if not isinstance(token, int):
-            raise Misuse(f"{told(token)} is no token; a machine's is its scope's `token`")
+            raise Misuse(f"{told(token)} is not a token; a machine's token is its scope's `token`")
         self._tokens.append(token)
         if not self._written:
             self._write()

@@ -90,7 +90,8 @@ class Scope(Waker):
             loop = self.loop
             if loop.runs_in and loop.runs_in != get_ident():
                 raise Misuse(
-                    "this loop runs in another thread, which alone may use its pools and machines; share a "
+                    "this loop runs in another thread, and only that thread may use its pools and machines; "
+                    "share a "
                     "loop with threads by Loop.in_thread(), or call loop.notifier.wake(token)"
                 )
             self.woken = True
@@ -101,7 +102,7 @@ class Scope(Waker):
         raises, and `Misuse` if that returns anything but a machine."""
         machine = spec.make(self)
         if not isinstance(machine, Machine):
-            raise Misuse(f"{type(spec).__name__}.make(scope) returned no machine, but {machine!r}")
+            raise Misuse(f"{type(spec).__name__}.make(scope) returned {machine!r}, which is not a machine")
         self.machine = machine
         return machine
 

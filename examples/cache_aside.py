@@ -8,7 +8,7 @@
 3. A lookup that a change has overtaken is not put into Redis, for it may have read what was there before.
    An old product can be left there by another process's lookup, or when Redis was away during a change (the
    log says so): for as long as one is kept at most.
-4. That there is no such product is kept too, for a shorter time.
+4. A missing product is cached too, for a shorter time.
 5. Without the database: 503 with Retry-After, but for what Redis has.
 """
 
@@ -99,7 +99,7 @@ class Products:
         return lookup
 
     def change(self, id: int, product: Product) -> Reply[None]:
-        """Change a product, or add it. Goes on to its end when whoever asked goes away."""
+        """Change a product, or add it. It runs to its end even if the client goes away."""
         change = self.loop.spawn(self._change(id, product))
         change.when_settled(self._changed)  # it waits too, as above
         return change

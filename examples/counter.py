@@ -43,7 +43,7 @@ def counter(loop: Loop, url: str) -> http.Router:
         try:
             count = await store.submit(redis.get(f"hits:{request.params['name']}"), timeout=0.5)
         except PoolError as error:
-            return http.text_response(f"not to be had: {error}\n", 503)
+            return http.text_response(f"not available: {error}\n", 503)
         return answered((count or b"0") + b"\n")
 
     @router.get("/cached/{name}")

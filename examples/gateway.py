@@ -31,9 +31,9 @@ def gateway(loop: Loop, users_url: str, carts_url: str) -> http.Router:
         except DeadlineExceeded as error:
             return http.text_response(f"too slow: {error}\n", 504)
         except NoAnswer as error:
-            return http.text_response(f"not to be had: {error}\n", 502)
+            return http.text_response(f"not available: {error}\n", 502)
         if user.status != 200 or cart.status != 200:
-            return http.text_response(f"not to be had: statuses {user.status} and {cart.status}\n", 502)
+            return http.text_response(f"not available: statuses {user.status} and {cart.status}\n", 502)
         return http.json_response({"user": user.json(), "cart": cart.json()})
 
     return router

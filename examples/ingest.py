@@ -10,7 +10,7 @@ the field that `--key` names; events of one key stay in order.
    all the same has its offset in the body, the others why not; send these again. One whose text says that it
    may have been written can be there twice then.
 3. When too much waits for Kafka already: 429 with Retry-After, at once. Nothing of such a request is written.
-4. 400 for what are no events, 413 for more than a request may hold; nothing of these is written either.
+4. 400 for a body without valid events, 413 for more than a request may hold; nothing of these is written.
 5. Memory is bounded by `--queue` bytes that wait for Kafka, and `--body` bytes for each of `--connections`.
 
 `GET /health` answers 503 while no broker can be asked, `GET /statistics` tells what was done.
@@ -62,7 +62,7 @@ def events_of(body: bytes, lines: bool) -> list[bytes]:
 
 
 def key_of(event: bytes, field: str | None) -> bytes | None:
-    """The event's key: what its field holds. Raises `BadEvents`, also for what is no object."""
+    """The event's key: what its field holds. Raises `BadEvents`, also if the event is not an object."""
     try:
         fields = EVENT.decode(event)
         if field is None:

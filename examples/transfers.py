@@ -1,7 +1,7 @@
 """Money between accounts, each transfer one transaction: python -m examples.transfers --database URL
 
 Many flows transfer at once under serializable isolation. What the server undoes for the sake of order is
-run again by the unit itself; what the body refuses is rolled back. Nobody holds a connection, so nobody can
+run again by the unit itself; what the body refuses is rolled back. No caller holds a connection, so none can
 hold up another.
 """
 
@@ -34,7 +34,7 @@ async def transfer(tx: postgres.Transaction, source: int, target: int, amount: i
 
 @postgres.transaction
 async def open_accounts(tx: postgres.Transaction, count: int, balance: int) -> None:
-    """Accounts 0 to `count` - 1, anew."""
+    """Create accounts 0 to `count` - 1 again."""
     await tx.execute("drop table if exists accounts")
     await tx.execute("create table accounts (id int primary key, balance bigint check (balance >= 0))")
     await tx.execute_many("insert into accounts values ($1, $2)", [(id, balance) for id in range(count)])

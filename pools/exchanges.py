@@ -149,7 +149,7 @@ class Driver:
 
     def cancel(self) -> None:
         """The asker has cancelled."""
-        self._throw = Cancelled("the unit was cancelled by its asker")
+        self._throw = Cancelled("the unit was cancelled by its caller")
         self.connection.wake()
 
     def unoccupied(self) -> None:
@@ -173,9 +173,7 @@ class Driver:
                 exchange.driver = self
                 connection.exchange(exchange)
                 return
-        connection.driver = None
-        connection.completed += 1
-        connection.backend.in_flight -= 1
+        connection.restored()
 
     def lost(self, error: BaseException | None) -> None:
         """The connection is gone: the body hears of it where it waits, then the reply settles or the unit is
@@ -185,7 +183,7 @@ class Driver:
             return
         work, pool = self.work, self.connection.pool
         if not work.settled and (not self._sent or pool.may_retry(work)):
-            self._lost = ConnectionLost("the connection was lost; the unit is run anew")
+            self._lost = ConnectionLost("the connection was lost; the unit is run again")
             self._ended = True
             self._in_context(self._coroutine.close)
             pool.requeue([work])
@@ -236,7 +234,7 @@ class Driver:
                 return None
         in_context(coroutine.close)
         raise HeldAcrossBackends(
-            f"{type(self.work.unit).__name__} goes on awaiting what is not its own connection"
+            f"{type(self.work.unit).__name__} still awaits something other than its own connection"
         )
 
     def _end(self, value: Any, error: BaseException | None) -> None:

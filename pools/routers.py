@@ -65,7 +65,7 @@ class Routed(Entry[T]):
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest, wherever the unit is. False if it had settled before."""
         with one_turn():
-            if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
+            if not self.fail(error or Cancelled("the unit was cancelled by its caller")):
                 return False
             inner, self.inner = self.inner, None
             if inner is not None:
@@ -249,7 +249,7 @@ class Router(Machine[Any], Generic[P]):
         if self.stopped_now:
             self.fail(routed, PoolClosed(f"{self.name} has stopped; the unit was not executed"))
         elif len(self.parked) >= self.queue:
-            full = f"{len(self.parked)} units wait for a place in {self.name} already"
+            full = f"{len(self.parked)} units already wait for a place in {self.name}"
             self.fail(routed, QueueFull(f"{full} ({reason}); the unit was not executed"))
         else:
             when = self.loop.time() + seconds

@@ -129,7 +129,7 @@ class Work(Entry[T]):
         settled before.
         """
         with one_turn():
-            if not self.fail(error or Cancelled("the unit was cancelled by its asker")):
+            if not self.fail(error or Cancelled("the unit was cancelled by its caller")):
                 return False
             self._tell_hooks()
             self.owner.cancelled(self)

@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         return known
 
     def print_help(self, file: Any = None) -> None:
-        """Called by argparse, whose own way keeps to itself that nobody takes it."""
+        """Called by argparse, whose own message does not name the argument."""
         (file or sys.stdout).write(self.format_help())
 
     def error(self, message: str) -> NoReturn:

@@ -49,6 +49,6 @@ def wants_colours() -> bool:
 
 
 def tell(text: str) -> None:
-    """Say this to the person at standard error; to nobody, if it cannot be written."""
+    """Write this to standard error; drop it if it cannot be written."""
     with suppress(OSError):
         write_line(sys.stderr, text)

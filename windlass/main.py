@@ -4,7 +4,7 @@ Rules:
 1. A mistake in the arguments is answered with what to write instead, on standard error, with status 2; what
    the system refuses (a port in use, say) with status 1. Neither shows a traceback, nor does Ctrl-C.
 2. What a program was asked for goes to standard output, what it has to say about itself to standard error.
-   Nobody need read either: a reader that has gone ends what only writes, and does not touch what serves.
+   Neither must be read: a reader that has gone ends what only writes, and does not touch what serves.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def hush() -> None:
 
 
 def unknown(word: str) -> str:
-    """What to say of a first word that is no command."""
+    """The message for a first word that is not a command."""
     from .arguments import closest
 
     if word.startswith("-"):

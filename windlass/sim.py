@@ -43,17 +43,17 @@ from .scenarios import SCENARIOS
 __all__ = ["run_sim", "sim_parser"]
 
 EXAMPLES: Final = """\
-SCENARIO is one of those that --list shows, your own (MODULE:NAME or FILE.py:NAME), or all: those that
---list shows in turn, with their own faults and with each preset, from a fresh seed.
+SCENARIO is one that --list shows, or your own (MODULE:NAME or FILE.py:NAME), or all. With all, those that
+--list shows run in turn, with their own faults and with each preset, from a fresh seed.
 
 examples:
   windlass sim pool --runs 1000 --jobs 2
   windlass sim tests/scenarios.py:checkout --seed 4711
   windlass sim all --for 90 --jobs 2
 
-The same seed is the same run, event for event; each is run twice to see that (of all, one in ten). A seed
-draws its faults and some of the internal constants. A run that fails is shrunk to a short script of faults
-and to the constants that it takes, which is written as a test for pytest. The exit status is 1 if one has
+The same seed gives the same run, event for event. Each seed is run twice to check that (with all, one in
+ten). A seed draws its faults and some of the internal constants. A run that fails is shrunk to a short script
+of faults and the constants that it needs, and written as a test for pytest. The exit status is 1 if a seed
 failed.
 """
 RUNS: Final = 100  # seeds, if nobody says how many
@@ -108,7 +108,7 @@ def run_sim(argv: Sequence[str]) -> int:
 def sim_parser() -> Parser:
     """The options, each with its default and unit."""
     parser = Parser("windlass sim SCENARIO", "Run a scenario of the deterministic simulation.", EXAMPLES)
-    parser.add_argument("--list", action="store_true", help="show the scenarios there are, and exit")
+    parser.add_argument("--list", action="store_true", help="list the scenarios and exit")
     parser.add_argument(
         "--seed", type=integer(0, 1 << 62), metavar="N", help="run this seed, and show how it ended"
     )
@@ -119,30 +119,30 @@ def sim_parser() -> Parser:
         "--first",
         type=integer(0, 1 << 61),
         metavar="N",
-        help="the first of them (default 0; of all, a fresh one)",
+        help="the first seed (default 0; with all, a fresh one)",
     )
     parser.add_argument(
-        "--jobs", type=integer(1, 1024), metavar="N", help="processes to run them in (default 1)"
+        "--jobs", type=integer(1, 1024), metavar="N", help="processes to run the seeds in (default 1)"
     )
     parser.add_argument(
         "--for",
         type=seconds(0.0, 1e9),
         metavar="S",
-        help="go on with further seeds for so long, in real seconds (of all: until Ctrl-C)",
+        help="continue with further seeds for this time, in real seconds (with all: until Ctrl-C)",
     )
     parser.add_argument(
-        "--faults", choices=list(PRESETS), help="other faults than the scenario's own: calm, rough or storm"
+        "--faults", choices=list(PRESETS), help="faults instead of the scenario's own: calm, rough or storm"
     )
     parser.add_argument(
         "--seconds",
         type=seconds(0.0, 86_400),
         metavar="S",
-        help="simulated seconds of faults (the scenario's)",
+        help="simulated seconds of faults (default: the scenario's)",
     )
     parser.add_argument(
         "--real",
         action="store_true",
-        help="in real time, on the real kernel over loopback, one after the other",
+        help="run in real time, on the real kernel over loopback, one after the other",
     )
     parser.add_argument(
         "--knobs",
@@ -151,15 +151,15 @@ def sim_parser() -> Parser:
         help="internal constants: drawn by the seed (the default), or each at its own value",
     )
     parser.add_argument(
-        "--kept", metavar="FILE", help="of all: a file to which a line is added for each seed that fails"
+        "--kept", metavar="FILE", help="with all: a file that gets a line for each seed that fails"
     )
     parser.add_argument(
         "--decisions",
         action="store_true",
-        help="of all: name each decision by an internal constant that was only taken one way",
+        help="with all: name each decision by an internal constant that went only one way",
     )
     parser.add_argument(
-        "--keep", metavar="FILE", help="where the test of a failing run goes (default test_SCENARIO_SEED.py)"
+        "--keep", metavar="FILE", help="file for the test of a failing run (default test_SCENARIO_SEED.py)"
     )
     return parser
 
@@ -260,7 +260,7 @@ def many(batches: Iterator[Batch], options: argparse.Namespace, title: str) -> T
                 if len(failed) == len(SCENARIOS):
                     break
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted; what was run so far:\n")
+            sys.stderr.write("interrupted; results so far:\n")
             for worker in multiprocessing.active_children():
                 worker.kill()  # asked to end, one that was interrupted while it read would never hear of it
         for future in running:
@@ -273,7 +273,7 @@ def many(batches: Iterator[Batch], options: argparse.Namespace, title: str) -> T
 def run_all(parser: Parser, options: argparse.Namespace) -> int:
     """All scenarios in turn; 0 if everything held."""
     if options.seed is not None or options.real:
-        parser.fail("all goes with neither --seed nor --real; write the scenario's name instead of all")
+        parser.fail("all cannot be used with --seed or --real; write the scenario's name instead of all")
     first = int.from_bytes(os.urandom(4)) if options.first is None else options.first
     sys.stdout.write(f"seeds from {first} on: windlass sim all --first {first}\n")
     sys.stdout.flush()
@@ -311,7 +311,7 @@ def tell_sides(missing: Sequence[tuple[str, bool]], *, everything: bool) -> str:
     shown = list(sides)[: None if everything else ONE_SIDED_SHOWN]
     outcomes = dict(missing)
     for place in shown:
-        how = "never came to it" if sides[place] == 2 else f"never {'yes' if outcomes[place] else 'no'}"
+        how = "never reached" if sides[place] == 2 else f"never {'yes' if outcomes[place] else 'no'}"
         told += f"  {how:<18}{place}\n"
     if len(shown) < len(sides):
         told += f"  and {len(sides) - len(shown)} more: --decisions names them\n"
@@ -319,7 +319,7 @@ def tell_sides(missing: Sequence[tuple[str, bool]], *, everything: bool) -> str:
 
 
 def keep(path: str, batch: Batch, report: Report) -> None:
-    """Add a line to the seeds that are run for ever after."""
+    """Add a line to the seeds that are always run from now on."""
     found = (report.failure or "").partition("\n")[0]
     kept = {
         "scenario": batch.reference,
@@ -346,7 +346,7 @@ def really(scenario: Scenario, options: argparse.Namespace) -> Tally:
             if tally.failed:
                 break
     except KeyboardInterrupt:
-        tell("interrupted; what was run so far:")
+        tell("interrupted; results so far:")
     return tally
 
 

@@ -33,12 +33,12 @@ from actors.scope import Waker
 __all__ = ["AsyncioLoop"]
 
 ANOTHER_LOOP: Final = (
-    "the asyncio loop that runs here is not the one that drives this loop of ours; a loop, its pools and "
+    "the asyncio loop that runs here does not drive this Windlass loop; a loop, its pools and "
     "their replies are used inside one asyncio.run(), so write `async with Loop.in_asyncio()` inside each"
 )
 INSIDE: Final = (
-    "asyncio runs inside a flow or a handler (nest_asyncio?), and this task waits for what can come only "
-    "when that goes on; await it in the flow instead"
+    "asyncio runs inside a flow or a handler (nest_asyncio?), and this task waits for what comes only after "
+    "that continues; await it in the flow instead"
 )
 
 
@@ -159,7 +159,7 @@ class AsyncioLoop(HostedLoop):
         self._host.remove_reader(self.fileno())
         if not self._stands_still:
             self._stands_still = True
-            self.log.error("asyncio runs inside a flow or a handler; this loop stands still until that ends")
+            self.log.error("asyncio runs inside a flow or a handler; this loop is stopped until that ends")
 
     def _nudged_turn(self) -> None:
         self._nudged = False

@@ -45,8 +45,8 @@ __all__ = ["GRACE", "LOST", "NO_THREAD", "HostedLoop", "Watch", "due_of", "give_
 NO_THREAD = -1
 GRACE: Final = 1.0  # seconds after its deadline that a reply may take to settle, before it counts as lost
 LOST: Final = (
-    "neither an answer nor an error came by the deadline: whoever should have given it has lost the unit, "
-    "which may have been executed. Please report this"
+    "neither an answer nor an error came by the deadline: the unit was lost and may have been executed. "
+    "Please report this"
 )
 
 
@@ -128,7 +128,7 @@ class HostedLoop(Loop):
         if self.closed:
             raise Misuse(f"this loop is closed; make another: {self.opener}")
         if self.attached:
-            raise Misuse(f"{self.host_name} drives this loop already; make another: {self.opener}")
+            raise Misuse(f"{self.host_name} already drives this loop; make another: {self.opener}")
         if self.fileno() < 0:
             raise Misuse("this system's poller cannot be watched by another loop; use Loop.in_thread()")
         for loop in hosted_here():

@@ -68,7 +68,7 @@ class Offloader(Machine["Offloader"]):
         elif len(self._pending) >= self.threads + self.waiting:
             reply.fail(
                 MailboxFull(
-                    f"{len(self._pending)} blocking calls are pending already; offload fewer at a time"
+                    f"{len(self._pending)} blocking calls are already pending; offload fewer at a time"
                 )
             )
         else:
@@ -124,7 +124,9 @@ class Offloader(Machine["Offloader"]):
             self._calls.put(None)
         for reply in self._pending:
             reply.fail(
-                MachineStopped("the loop has stopped; a call that was running goes on to its end unheard")
+                MachineStopped(
+                    "the loop has stopped; a running call continues to its end, and its result is dropped"
+                )
             )
 
 

@@ -279,7 +279,7 @@ class ThreadLoop:
     def start(self) -> Self:
         """Start the thread. Raises `Misuse` the second time."""
         if self._thread is not None:
-            raise Misuse("this loop was started already; make another one: Loop.in_thread()")
+            raise Misuse("this loop was already started; make another one: Loop.in_thread()")
         begun: ThreadReply[None] = ThreadReply(self)
         self._thread = threading.Thread(target=self._run, args=(begun,), name="windlass-loop", daemon=True)
         self._thread.start()

@@ -144,7 +144,7 @@ class Connector(Machine[int]):
         assert sock is not None
         if isinstance(self.address, TcpAddress) and sock.getsockname() == sock.getpeername():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # frees the port for its owner
-            text = f"cannot connect to {self.address}: nobody listens there"
+            text = f"cannot connect to {self.address}: nothing listens there"
             return self._next(scope, ConnectionRefusedError(errno.ECONNREFUSED, text))
         stream: Stream
         if self._tls is None:

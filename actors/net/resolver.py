@@ -92,14 +92,14 @@ class ThreadedResolver:
             name = self._names.get(address.host)
             if name is None and len(self._names) >= NAMES_MAX:
                 error = ResolveError(
-                    f"{NAMES_MAX} names are being resolved already; {address.host} must wait"
+                    f"{NAMES_MAX} names are already being resolved; {address.host} must wait"
                 )
             else:
                 if name is None:
                     name = self._names[address.host] = _Name(address.host)
                 if len(name.waiting) >= WAITING_MAX:
                     refused = [name.waiting.popleft()[1]]
-                    error = ResolveError(f"{address.host} is asked for again and again, and not resolved")
+                    error = ResolveError(f"{address.host} was looked up repeatedly and did not resolve")
                 name.waiting.append((address, deliver))
                 if name.wants_a_look_up(self._clock()):
                     self._look_up_soon(name)

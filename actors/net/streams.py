@@ -335,9 +335,7 @@ class Stream(Transport, Machine[int]):
                 if scope.machine is None:
                     break
                 if ends > ENDS_MAX:
-                    raise Misuse(
-                        f"{told(protocol)}.ended() goes on expecting input after the end; return Stop()"
-                    )
+                    raise Misuse(f"{told(protocol)}.ended() still expects input after the end; return Stop()")
                 outcome = protocol.ended(self)
             else:
                 # only now: while the input has what is expected, nothing more is read
@@ -528,7 +526,7 @@ class _Closing(StreamProtocol):
         due = transport.moved + FLUSH_SECONDS
         if transport.scope.now < due:
             return Timeout(self, due)
-        return Stop(TimeoutError("the peer takes nothing more of what it is sent"))
+        return Stop(TimeoutError("the peer no longer reads what it is sent"))
 
     def draining(self, transport: Transport) -> Outcome:
         return UNCHANGED

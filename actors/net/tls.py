@@ -30,8 +30,8 @@ __all__ = ["TlsStream"]
 HANDSHAKE_SECONDS: Final = 10.0  # nginx grants 60, Go's net/http its read timeout, HAProxy recommends 10
 SEALED_MAX: Final = 1 << 16  # bytes: four records, what one send is likely to take
 ADVICE: Final = {
-    "WRONG_VERSION_NUMBER": "the peer's port does not speak TLS; speak to it without, or to another port",
-    "HTTP_REQUEST": "the peer speaks HTTP without TLS; it should come by https://",
+    "WRONG_VERSION_NUMBER": "the peer's port does not speak TLS; connect without TLS, or to another port",
+    "HTTP_REQUEST": "the peer speaks HTTP without TLS; it should use https://",
     "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust the authority of this side's certificate",
 }
 CHUNKS_MAX: Final = 16  # per flush, before others get their turn

@@ -19,7 +19,7 @@ from .scenarios import Report, Scenario, simulate
 __all__ = ["DIFFERS", "Tally", "explore", "run_twice"]
 
 DIFFERS: Final = (
-    "two runs of this seed differ: something that the seed does not decide has a part in it "
+    "two runs of this seed differ: something that the seed does not decide plays a part "
     "(the order of a set, an id, a real clock)"
 )
 

@@ -43,40 +43,45 @@ class Kind(NamedTuple):
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "lag": Kind("direction", (0.002, 0.05), (0.005, 0.5), "what is sent is `amount` seconds late"),
+    "lag": Kind("direction", (0.002, 0.05), (0.005, 0.5), "what is sent arrives `amount` seconds late"),
     "reset": Kind("connection", (0, 0), (0, 0), "both ends get RST"),
     "half_close": Kind("connection", (0, 0), (0, 1), "one end (1: the one that connected) gets FIN"),
-    "vanish": Kind("connection", (0, 0), (0, 0), "it carries nothing any more, and nobody is told"),
+    "vanish": Kind("connection", (0, 0), (0, 0), "it no longer carries anything, and neither end is told"),
     "forget": Kind(
         "direction",
         (0, 0),
         (0, 0),
-        "every connection between them carries nothing any more; new ones do (NAT)",
+        "no existing connection between them carries anything; new ones do (NAT)",
     ),
     "half_open": Kind(
         "connection",
         (0, 0),
         (0, 1),
-        "one end (1: the one that connected) has lost it, and the other is not told",
+        "one end (1: the one that connected) has lost it, and the other end is not told",
     ),
     "mute": Kind(
-        "connection", (0, 0), (0, 1), "one end (1: the one that connected) takes all, and nothing comes of it"
+        "connection",
+        (0, 0),
+        (0, 1),
+        "one end (1: the one that connected) accepts everything and never answers",
     ),
     "partition": Kind("direction", (0.2, 3.0), (0, 0), "nothing passes either way"),
     "one_way": Kind("direction", (0.2, 3.0), (0, 0), "nothing passes in this direction"),
-    "clog": Kind("direction", (0.05, 0.5), (0, 0), "what is sent stands still; connecting is possible"),
+    "clog": Kind("direction", (0.05, 0.5), (0, 0), "what is sent does not move; connecting is possible"),
     "short_reads": Kind("host", (0.02, 0.5), (1, 8), "each recv gives `amount` bytes at most"),
     "short_writes": Kind("host", (0.02, 0.5), (1, 8), "each send takes `amount` bytes at most"),
     "full_buffers": Kind("host", (0.02, 0.5), (0, 0), "no send takes anything"),
-    "refuse": Kind("host", (0.1, 2.0), (0, 0), "who connects is refused"),
+    "refuse": Kind("host", (0.1, 2.0), (0, 0), "connections to it are refused"),
     "slow_accept": Kind("host", (0.1, 1.0), (0, 0), "nothing is accepted"),
-    "resolve_failure": Kind("host", (0.1, 2.0), (0, 0), "no name is found"),
-    "resolve_change": Kind("host", (0.1, 2.0), (1, 3), "names have `amount` of their addresses, in turn"),
-    "kill": Kind("crashing", (0.05, 1.0), (0, 0), "the process is killed, and started again afterwards"),
-    "crash": Kind("crashing", (0.1, 2.0), (0, 0), "the machine loses its power, and starts again afterwards"),
-    "restart": Kind("crashing", (0.1, 3.0), (0, 0), "the process drains, and is started again afterwards"),
+    "resolve_failure": Kind("host", (0.1, 2.0), (0, 0), "no name resolves"),
+    "resolve_change": Kind(
+        "host", (0.1, 2.0), (1, 3), "names resolve to `amount` of their addresses, in turn"
+    ),
+    "kill": Kind("crashing", (0.05, 1.0), (0, 0), "the process is killed, and starts again afterwards"),
+    "crash": Kind("crashing", (0.1, 2.0), (0, 0), "the machine loses power, and starts again afterwards"),
+    "restart": Kind("crashing", (0.1, 3.0), (0, 0), "the process drains, and starts again afterwards"),
     "jump": Kind("host", (0, 0), (-60, 60), "the wall clock jumps; the monotonic one too, if forward"),
-    "stall": Kind("host", (0.01, 0.8), (0, 0), "the process gets no time"),
+    "stall": Kind("host", (0.01, 0.8), (0, 0), "the process gets no CPU time"),
     "slow_consumer": Kind(
         "connection", (0.05, 1.0), (0, 1), "one end (1: the one that connected) reads nothing"
     ),

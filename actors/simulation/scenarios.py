@@ -213,7 +213,8 @@ def load_scenario(reference: str, known: Mapping[str, str] | None = None) -> Sce
     if not isinstance(found, Scenario):
         if callable(found) and not isinstance(found, type):
             raise ValueError(
-                f"{name} of {where} is no scenario yet: decorate it with @scenario (from actors.simulation)"
+                f"{name} of {where} is not a scenario yet: decorate it with @scenario (from "
+                "actors.simulation)"
             )
         there = [key for key, value in vars(module).items() if isinstance(value, Scenario)]
         raise ValueError(f"{where} has no scenario {name!r}; there are: {', '.join(there) or 'none'}")

@@ -439,7 +439,7 @@ class _Kit:
                 run.driver.loop.wake(token)
                 run.driver.settle()
                 if bystander.wakeups != 1 and not run.driver.loop.draining:
-                    raise run.failure(rule, "another machine on the loop was not woken any more")
+                    raise run.failure(rule, "another machine on the loop was no longer woken")
 
     def back_pressure(self, before: list[Event], rest: list[Event]) -> None:
         """Rule 9."""

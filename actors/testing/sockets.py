@@ -130,7 +130,7 @@ class FakeSocket:
     def accept(self) -> tuple[FakeSocket, Any]:
         """The next one of `backlog`."""
         if not self.backlog:
-            raise BlockingIOError(errno.EAGAIN, "nobody waits")
+            raise BlockingIOError(errno.EAGAIN, "no connection waits")
         arrived = self.backlog.popleft()
         if isinstance(arrived, OSError):
             raise arrived

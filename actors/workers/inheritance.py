@@ -27,7 +27,7 @@ def bind(listen: Iterable[Address | str], slots: int) -> list[BoundSockets]:
     """
     addresses = [parse_address(item) if isinstance(item, str) else item for item in listen]
     if len(set(addresses)) != len(addresses):
-        raise ValueError("an address is twice in listen=[…]; write each once")
+        raise ValueError("an address appears twice in listen=[…]; write each once")
     kernel = SystemKernel()
     bound: list[BoundSockets] = [{} for _ in range(slots)]
     try:

@@ -364,7 +364,7 @@ class Parent:
     def _replacement_failed(self, slot: Slot, why: str, **who: Any) -> None:
         self._to_replace.clear()
         self._loop.log.error(
-            "replacement failed; the worker before it goes on", worker=slot.number, reason=why, **who
+            "replacement failed; the old worker continues", worker=slot.number, reason=why, **who
         )
 
     def _restart(self, slot: Slot, why: str, **who: Any) -> None:
@@ -485,7 +485,8 @@ def _check_threads() -> None:
     if others != [threading.main_thread()] or threading.current_thread() is not threading.main_thread():
         names = ", ".join(thread.name for thread in others)
         raise Misuse(
-            f"serve() forks, and a fork leaves all threads behind but its own; here are: {names}. Call it "
+            "serve() forks, and a fork copies only the thread that calls it; other threads are running: "
+            f"{names}. Call it "
             "in the main thread, and start threads in main(loop), which runs in each worker"
         )
 

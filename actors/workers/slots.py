@@ -47,7 +47,7 @@ class Limits(msgspec.Struct, frozen=True):
         if not self.silence > TELL_SECONDS:
             raise ValueError(
                 f"silence={self.silence}; write more than {TELL_SECONDS:g} seconds, which is how often a "
-                "worker says something, or None to wait for ever"
+                "worker says something, or None to wait without a limit"
             )
 
 

@@ -63,7 +63,7 @@ async def play(loop: Loop, urls: dict[str, str], rates: Rates, phase_seconds: fl
 
 
 async def set_up(loop: Loop, url: str) -> None:
-    """The tables, anew."""
+    """Create the tables again."""
     database = loop.spawn(postgres.pool(url, connections=1))
     for statement in SET_UP:
         await database.submit(postgres.execute(statement), timeout=10.0)
@@ -126,8 +126,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each phase (default 5)")
     made.add_argument("--rounds", type=int, default=3, metavar="N", help="medians of so many (default 3)")
-    made.add_argument("--database", metavar="URL", help="tables accounts and reports are made anew in it; "
-                      "without it a PostgreSQL is started and removed again")  # fmt: skip
+    made.add_argument("--database", metavar="URL", help="where to create the tables accounts "
+                      "and reports; without it, a PostgreSQL is started and removed again")  # fmt: skip
     made.add_argument("--chart", type=Path, default=Path("outage.svg"), metavar="FILE", help="(outage.svg)")
     made.add_argument("--json", type=Path, metavar="FILE", help="the figures, for the documentation")
     made.add_argument("--check", action="store_true",

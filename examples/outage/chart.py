@@ -58,7 +58,7 @@ def draw(outage: Outage) -> str:
         "<title>Throughput and latency of an endpoint that needs only the database</title>",
         f"<style>{STYLE}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" class="page"/>',
-        text(LEFT, 32, "/account needs only the database; what it needs never turns slow", "title"),
+        text(LEFT, 32, "/account needs only the database; what it needs never becomes slow", "title"),
         text(
             LEFT,
             54,

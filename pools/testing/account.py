@@ -138,7 +138,7 @@ def differences(*accounts: Account) -> str:
         sum((account.failed for account in accounts), Counter()),
     ]
     return "; ".join(
-        f"{count}: {mine} by the askers' account, {their} by the pools' statistics"
+        f"{count}: {mine} by the callers' account, {their} by the pools' statistics"
         for count, mine, their in zip(COUNTED, own, theirs, strict=True)
         if mine != their
     )

@@ -130,7 +130,7 @@ class _Script(StreamProtocol):
             said = next((said for said in self.script if heard.startswith(said)), None)
             if said is None:
                 if not any(said.startswith(heard) for said in self.script):
-                    raise LookupError(f"the wire sends {heard!r}, which is no request of the script")
+                    raise LookupError(f"the wire sends {heard!r}, which is not a request of the script")
                 break
             transport.consume(len(said))
             transport.write(self.script[said])

@@ -22,7 +22,7 @@ SECONDS_MAX: Final = 2_147_483.0  # in the protocol, times are 32 bits of millis
 def partition_of(value: Any) -> TopicPartition:
     """A topic's name and a number. Raises `TypeError`, `ValueError`."""
     if not (isinstance(value, tuple) and len(value) == 2):
-        raise TypeError(f"{value!r:.60} is no partition; write TopicPartition(topic, number)")
+        raise TypeError(f"{value!r:.60} is not a partition; write TopicPartition(topic, number)")
     return TopicPartition(
         text_of("topic", value[0]), whole_of("partition", value[1], least=0, most=PARTITION_MAX)
     )
@@ -36,7 +36,7 @@ def offset_of(value: Any) -> int:
 def offsets_of(value: Any) -> dict[TopicPartition, Offset]:
     """Offsets by partition. Raises `TypeError`, `ValueError`."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{value!r:.60} is no mapping; write {{TopicPartition(topic, number): offset}}")
+        raise TypeError(f"{value!r:.60} is not a mapping; write {{TopicPartition(topic, number): offset}}")
     return {partition_of(key): Offset(offset_of(offset), epoch_of(offset)) for key, offset in value.items()}
 
 

@@ -116,6 +116,6 @@ class Turned(UnreadableValue):
 
     def __init__(self) -> None:
         super().__init__(
-            "the columns have become others than they were on another server of this pool, and come in "
-            "another form: the statement was executed, its rows were dropped"
+            "the columns have other types than on another server of this pool, and come in another form: "
+            "the statement was executed, its rows were dropped"
         )

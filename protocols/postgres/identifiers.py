@@ -13,7 +13,9 @@ NAME_BYTES_MAX: Final = 63  # the server cuts longer ones off (NAMEDATALEN)
 def quoted(name: str) -> str:
     """An identifier in double quotes. Raises `ValueError` for one that there cannot be."""
     if not name or "\0" in name:
-        raise ValueError(f"{name!r} is no name: PostgreSQL's have at least one character and no NUL")
+        raise ValueError(
+            f"{name!r} is not a name: names in PostgreSQL have at least one character and no NUL"
+        )
     return '"' + name.replace('"', '""') + '"'
 
 

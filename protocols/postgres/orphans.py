@@ -164,7 +164,7 @@ class OrphansWire(Wire):
                 self._end_cut()
             elif current is not None and current.stage == EXCHANGE:
                 self.connection.close(
-                    TimeoutError("the server did not end a statement that nobody waits for")
+                    TimeoutError("the server did not end a statement that no caller waits for")
                 )
         elif self._orphaned:
             self._cancel()

@@ -42,8 +42,8 @@ Isolation = Literal["read committed", "repeatable read", "serializable"]
 RETRIED: Final = frozenset({"40001", "40P01"})
 IDLE: Final = 73  # `I` in ReadyForQuery: outside of a transaction
 ENDED: Final = (
-    "the body of the transaction has ended it itself, with a commit or a rollback; what came after that was "
-    "executed by itself. Return to commit, raise to roll back; in between there are savepoints"
+    "the body has ended its own transaction, with a commit or a rollback; what came after that was executed "
+    "outside it. Return to commit, raise to roll back; in between there are savepoints"
 )
 COMMIT: Final = Command("commit")
 ROLLBACK: Final = Command("rollback")
@@ -164,8 +164,8 @@ class TransactionUnit(Exchanges[T]):
                 continue
             if tag == b"ROLLBACK":
                 raise RolledBack(
-                    "the transaction was rolled back at its commit: a statement in it had failed, and the "
-                    "body went on"
+                    "the transaction was rolled back at its commit: a statement in it had failed, but the "
+                    "body continued"
                 )
             return value
         raise AssertionError("the last turn returns or raises")

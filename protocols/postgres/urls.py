@@ -16,7 +16,7 @@ from .startup.handshake import Settings
 __all__ = ["hidden", "settings_of"]
 
 PORT: Final = 5432
-ENCODED: Final = "percent-encode what stands in a password, or give it as password="
+ENCODED: Final = "percent-encode special characters in a password, or give it as password="
 SSL_MODES: Final = ("disable", "require", "verify-full")
 
 
@@ -88,7 +88,7 @@ def _context(mode: str | None, tls: ssl.SSLContext | None) -> ssl.SSLContext | N
         raise ValueError(f"sslmode={mode}; write one of {', '.join(SSL_MODES)}")
     if mode == "disable":
         if tls is not None:
-            raise ValueError("sslmode=disable, and tls= besides; leave one of them out")
+            raise ValueError("sslmode=disable together with tls=; omit one of them")
         return None
     if tls is not None:
         return tls

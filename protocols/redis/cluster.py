@@ -139,7 +139,9 @@ class Cluster(Router[RedisPool]):
             if pool is not None:
                 return self.start_at(pool, unit, timeout)
         if not isinstance(unit, RedisUnit):
-            raise Misuse(f"{unit!r} is no unit of protocols.redis; submit it to a pool of its own kind")
+            raise Misuse(
+                f"{unit!r} is not a unit of protocols.redis; submit it to a pool of its own protocol"
+            )
         due = self.due(unit.seconds_of(timeout, self.timeout_default))
         if priority:
             self.check(priority)
@@ -260,8 +262,8 @@ class Cluster(Router[RedisPool]):
         routed.tries += 1
         self.want_map()
         told = BackendDown(
-            f"{error} (the cluster announces this node as {address_of(routed.pool)}; if that is no address "
-            "from here, see cluster-announce-ip and cluster-announce-hostname there)"
+            f"{error} (the cluster announces this node as {address_of(routed.pool)}; if that address cannot "
+            "be reached from here, see cluster-announce-ip and cluster-announce-hostname there)"
         )
         told.__cause__ = cause
         self._pause(routed, told)
@@ -561,7 +563,7 @@ class RedisClusterSpec(RedisPoolOptions[Cluster], frozen=True):
         for endpoint, own in parsed:
             address = endpoint.address
             if not isinstance(address, TcpAddress):
-                raise ValueError(f"{address} is no address of a cluster's node; write redis://host:port")
+                raise ValueError(f"{address} is not the address of a cluster's node; write redis://host:port")
             if own.database:
                 raise ValueError(f"database {own.database}: a cluster has only 0; leave it out of the URL")
             if own != login or (endpoint.tls is None) != (first.tls is None):

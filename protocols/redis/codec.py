@@ -64,7 +64,7 @@ def encode(*arguments: Arg) -> bytes:
     except TypeError:
         wrong = next(part for part in arguments if type(part) is bool or not isinstance(part, Arg))
         raise TypeError(
-            f"{wrong!r} is no Redis argument; give str, bytes, int or float, and unpack sequences with *"
+            f"{wrong!r} is not a Redis argument; give str, bytes, int or float, and unpack sequences with *"
         ) from None
 
 

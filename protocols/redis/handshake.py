@@ -61,7 +61,7 @@ def greet(login: Login, standing: bool = False) -> Generator[bytes, Any, int]:
             checked((yield encode("CLIENT", "SETNAME", login.name)))
     elif not isinstance(reply, dict) or b"version" not in reply:
         raise BadReply(
-            f"HELLO was answered with {reply!r:.100}, as no Redis server does; check host and port"
+            f"HELLO was answered with {reply!r:.100}, which no Redis server sends; check host and port"
         )
     if login.database:
         checked((yield encode("SELECT", login.database)))
@@ -70,7 +70,7 @@ def greet(login: Login, standing: bool = False) -> Generator[bytes, Any, int]:
     if standing:
         reply = yield encode("MULTI")
         if reply != b"OK":
-            raise RedisError(f"{reply} (MULTI is refused here, and without it nothing is all or nothing)")
+            raise RedisError(f"{reply} (MULTI is refused here, and nothing is atomic without it)")
     return version
 
 

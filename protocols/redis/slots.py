@@ -210,9 +210,11 @@ def parse_redirect(error: RedisError, asked: str) -> Redirect:
         host, _, port = node.rpartition(":")
         redirect = Redirect(int(slot), TcpAddress(host.strip("[]") or asked, int(port)))
     except ValueError:
-        raise BadReply(f"a node redirects to {str(error)!r:.100}, which names no slot and node") from None
+        raise BadReply(
+            f"a node redirects to {str(error)!r:.100}, which does not name a slot and a node"
+        ) from None
     if not (0 <= redirect.slot < SLOTS and 0 < redirect.node.port < 1 << 16):
-        raise BadReply(f"a node redirects to {str(error)!r:.100}, which is no slot or no port")
+        raise BadReply(f"a node redirects to {str(error)!r:.100}, which is not a valid slot or port")
     return redirect
 
 

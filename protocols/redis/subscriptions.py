@@ -253,7 +253,7 @@ def subscribe(
     parsed = [parse_url(one, tls, Login(username, password, 0, name))
               for one in ([url] if isinstance(url, str) else url)]  # fmt: skip
     if not parsed:
-        raise ValueError("no server; give its URL, or those of several that have the same to say")
+        raise ValueError("no server; give its URL, or those of several that publish the same messages")
     return Subscribe(
         endpoints=tuple(endpoint for endpoint, _ in parsed),
         login=parsed[0][1],

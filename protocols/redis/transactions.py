@@ -173,7 +173,7 @@ class TransactionUnit(Exchanges[T, Redis], RedisUnit[T], Generic[T]):
                 if tx.written and error.code in ELSEWHERE:
                     raise RedisError(
                         f"ERR its slot was moved in the middle of the transaction ({error}); what it had "
-                        "written by then stands"
+                        "written by then remains"
                     ) from error
                 raise
             else:

@@ -301,7 +301,7 @@ class Queued(Several):
         if isinstance(executed, RedisError):
             raise next((reply for reply in queued if isinstance(reply, RedisError)), executed)
         if executed is None:
-            raise Conflict("CONFLICT a watched key was changed meanwhile; nothing was executed")
+            raise Conflict("CONFLICT a watched key was changed in the meantime; nothing was executed")
         if any(reply != QUEUED for reply in queued):
             raise ValueError("commands between MULTI and EXEC were not queued")
         return super().values(executed)

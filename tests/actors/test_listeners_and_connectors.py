@@ -548,6 +548,6 @@ def test_a_connect_that_reaches_itself_is_refused_and_frees_the_port(done):
         ((what, error),) = client.log
         assert what == "stopped"
         assert isinstance(error, ConnectionRefusedError)
-        assert "nobody listens there" in str(error)
+        assert "nothing listens there" in str(error)
         with socket.create_server(("127.0.0.1", port)):
             pass

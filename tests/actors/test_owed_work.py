@@ -282,7 +282,7 @@ def test_notified_wakeups_survive_an_interrupt_and_no_token_is_refused():
 
     with Interrupted() as loop:
         machines = [loop.spawn(Woken()) for _ in range(3)]
-        with pytest.raises(Misuse, match="None is no token"):
+        with pytest.raises(Misuse, match="None is not a token"):
             loop.notifier.wake(None)  # type: ignore[arg-type]
         for machine in machines:
             loop.notifier.wake(machine.scope.token)

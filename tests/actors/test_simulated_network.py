@@ -470,7 +470,7 @@ def test_refused_and_slow_accepts_and_a_slow_consumer(net: Net) -> None:
     assert error_of(ours) == errno.ECONNREFUSED
     net.pass_time(1)
     assert net.world.act("slow_accept", "there", 1.0)
-    assert not net.world.act("slow_accept", "here", 1.0)  # nobody listens there
+    assert not net.world.act("slow_accept", "here", 1.0)  # nothing listens there
     ours = net.begin()
     net.pass_time()
     assert ours.connected

@@ -478,7 +478,7 @@ def test_scenarios_by_name(tmp_path: Path) -> None:
         (f"{tmp_path}/none.py:x", "there is no file"),
         (
             f"{__file__}:test_scenarios_by_name",
-            "is no scenario yet: decorate it with @scenario (from actors.simulation)",
+            "is not a scenario yet: decorate it with @scenario (from actors.simulation)",
         ),
     ):
         with pytest.raises(ValueError) as caught:

@@ -85,7 +85,7 @@ def test_machines_spawn_descriptions() -> None:
     ("what", "error", "match"),
     [
         (KeyError("no"), KeyError, "no"),
-        (3, Misuse, r"Broken\.make\(scope\) returned no machine, but 3"),
+        (3, Misuse, r"Broken\.make\(scope\) returned 3, which is not a machine"),
     ],
 )
 def test_what_cannot_be_made_is_raised_and_leaves_nothing(

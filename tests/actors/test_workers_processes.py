@@ -139,7 +139,7 @@ def test_a_replacement_that_fails_leaves_the_old_worker_in_place(service, tmp_pa
     pid = ask(connection)
     broken.touch()
     one.signal(signal.SIGHUP)
-    failed = one.event("replacement failed; the worker before it goes on")
+    failed = one.event("replacement failed; the old worker continues")
     assert "the configuration is broken" in failed["reason"]
     assert ask(connection) == pid
     broken.unlink()

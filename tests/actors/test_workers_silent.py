@@ -98,7 +98,7 @@ def test_one_that_stays_silent_is_killed_where_it_can_have_no_successor(tmp_path
         victim = ask(one.connect())
         broken.touch()
         os.kill(victim, signal.SIGSTOP)
-        one.event("replacement failed; the worker before it goes on")
+        one.event("replacement failed; the old worker continues")
         broken.unlink()
         one.event("worker killed: it is silent", pid=victim)
         died = one.event("worker died", pid=victim)

@@ -100,7 +100,7 @@ def test_gateway_composes_two_backends(start: Start, backend: Callable[[bytes], 
 
 
 @pytest.mark.parametrize(
-    ("slow", "status", "said"), [(True, 504, b"too slow"), (False, 502, b"not to be had")]
+    ("slow", "status", "said"), [(True, 504, b"too slow"), (False, 502, b"not available")]
 )
 def test_gateway_says_what_was_wrong_behind_it(
     start: Start,
@@ -119,7 +119,7 @@ def test_gateway_says_what_was_wrong_behind_it(
 def test_gateway_does_not_take_a_refusal_for_a_cart(start: Start, backend: Callable[..., str]) -> None:
     carts = backend(b"busy", b"503 Service Unavailable")  # found by: windlass sim gateway --faults storm
     answer = get(start("gateway", "--users", backend(b"{}"), "--carts", carts), "/profile/7")
-    assert answer == (502, b"not to be had: statuses 200 and 503\n")
+    assert answer == (502, b"not available: statuses 200 and 503\n")
 
 
 def post(port: int, target: str) -> tuple[int, bytes]:

@@ -46,8 +46,8 @@ def test_the_counts_of_several_askers_are_added_up() -> None:
     bench.refuse()
     assert differences(one, two) == ""
     assert differences(one) == (
-        "submitted: 1 by the askers' account, 2 by the pools' statistics; "
-        "failed: Counter({'BackendDown': 1}) by the askers' account, Counter({'BackendDown': 2}) "
+        "submitted: 1 by the callers' account, 2 by the pools' statistics; "
+        "failed: Counter({'BackendDown': 1}) by the callers' account, Counter({'BackendDown': 2}) "
         "by the pools' statistics"
     )
 
@@ -61,7 +61,7 @@ def test_a_unit_that_nobody_counts_is_found() -> None:
     bench.accept()
     bench.answer("A")
     assert bench.add_up()
-    with pytest.raises(AssertionError, match="submitted: 1 by the askers' account, 2 by the pools'"):
+    with pytest.raises(AssertionError, match="submitted: 1 by the callers' account, 2 by the pools'"):
         asks.check()
 
 
@@ -146,7 +146,7 @@ def twice(pool: Any, reply: Reply[Any]) -> Reply[Any]:
 
 FOUND = {
     never: "is late: it should have settled by now",
-    late: "is late: it should have settled by now|by the askers' account",
+    late: "is late: it should have settled by now|by the callers' account",
     wrong_value: "which is not its answer|acknowledged, and not there",
     wrong_type: r"which is not its answer|which is \w+ and not \w+",
     twice: "has settled 2 times",

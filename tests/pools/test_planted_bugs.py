@@ -173,7 +173,7 @@ PLANTED: dict[Callable[[Patch], None], tuple[int, str]] = {
     fifo_not_kept_on_cancel: (0, "which is not its answer"),
     slot_leaked_on_cancel: (14, "holds a slot, and nothing drives it"),
     wakeup_to_a_dead_waiter: (1, "units wait while"),
-    stale_token_reuse: (0, "the reminder of asker"),
+    stale_token_reuse: (0, "the reminder of caller"),
     queue_wait_left_out_of_the_deadline: (1, "is late"),
     retry_of_what_may_have_been_executed: (0, "was executed twice"),
     connection_kept_after_a_deadline: (0, "which is not its answer"),

@@ -118,7 +118,7 @@ def test_a_full_queue_refuses_at_once() -> None:
     bench = Bench(queue=2)
     waiting = [bench.submit(f"{n}") for n in range(2)]
     refused = bench.submit("too many")
-    with pytest.raises(QueueFull, match="2 units wait"):
+    with pytest.raises(QueueFull, match="2 units already wait"):
         refused.result()
     assert not any(reply.settled for reply in waiting)
     assert bench.pool.statistics().failed == {"QueueFull": 1}

@@ -129,7 +129,7 @@ def test_hand_over_belongs_into_a_handler() -> None:
     bench.submit("a")
     bench.accept()
     (connection,) = bench.pool.backends[0].all
-    with pytest.raises(Misuse, match="outside of a wire's handler"):
+    with pytest.raises(Misuse, match="outside a wire's handler"):
         connection.hand_over(Tunnel())
 
 

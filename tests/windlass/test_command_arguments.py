@@ -63,7 +63,7 @@ BACKEND = "proxy --backend http://a "
         (BACKEND + "--trusted 10.1.2.3/8", "'10.1.2.3/8' has bits beyond its mask; write 10.0.0.0/8"),
         (BACKEND + "--trusted home", "'home' is not a network; write one as in 10.0.0.0/8"),
         (BACKEND + "--tls-key x", "--tls-key without --tls-certificate; give both"),
-        (BACKEND + "--backend-ca x", "--backend-ca is for https backends, and there is none"),
+        (BACKEND + "--backend-ca x", "--backend-ca is for https backends, but no backend is https"),
         ("proxy --backend http://127.0.0.1:8080", "the proxy would call itself; change one of them"),
         ("demo --second 3", "did you mean --seconds?"),
         ("demo --rate 1", "write a number from 10 to 5000"),

@@ -96,7 +96,7 @@ def test_a_second_signal_stops_at_once(start: Start, held_backend: Any, number: 
     running.process.send_signal(number)
     status, _, err = running.finish()
     assert status == 1
-    assert events(err)["stopped before all had their answer"]["requests"] == 1
+    assert events(err)["stopped before every request had its answer"]["requests"] == 1
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         client.getresponse()
     client.close()
@@ -110,7 +110,7 @@ def test_what_outlasts_the_drain_is_cut_off(start: Start, held_backend: Any) -> 
     status, _, err = running.finish()
     assert status == 1
     assert "drain deadline passed" in events(err)
-    assert events(err)["stopped before all had their answer"]["requests"] == 1
+    assert events(err)["stopped before every request had its answer"]["requests"] == 1
     client.close()
 
 

@@ -44,6 +44,6 @@ def test_what_cannot_be_opened_any_more_replaces_nobody(held_backend: Any, tmp_p
         service.ready()
         folder.rename(tmp_path / "elsewhere")
         service.signal(signal.SIGHUP)
-        failed = service.event("replacement failed; the worker before it goes on")
+        failed = service.event("replacement failed; the old worker continues")
         assert "change --access-log" in failed["reason"]
         assert service.statistics()["workers"] == 2

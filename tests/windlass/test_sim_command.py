@@ -185,7 +185,7 @@ def test_ctrl_c_ends_with_the_summary_so_far(jobs: str) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, err
-    assert "interrupted; what was run so far" in err
+    assert "interrupted; results so far" in err
     assert " seeds, each run twice, 0 failed" in out
 
 

@@ -28,7 +28,7 @@ STATEMENTS = "protocols/postgres/statements.py"
 SUSPECTS = "pools/suspects.py"
 WIRE = "protocols/postgres/wire.py"
 
-MISREAD = ("which is not its answer", "a value that cannot be read", "have become others")
+MISREAD = ("which is not its answer", "a value that cannot be read", "columns have other types")
 """Rows are read as what they are not: that gives another value, or none."""
 
 HTTP_MISREAD = ("that is not the right one", "more than was asked for", "no answer")
@@ -280,8 +280,8 @@ UNDONE = [
         (
             Edit(
                 SUSPECTS,
-                "    if now - connection.ready_at < RENEW_SECONDS:",
-                "    if now >= connection.ready_at:",
+                "    if now - connection.times.ready < RENEW_SECONDS:",
+                "    if now >= connection.times.ready:",
             ),
         ),
         {"primaries": (1, ("well again: RedisError", "well again: PostgresError"))},

@@ -200,9 +200,9 @@ def keep_serving(demo: Demo, display: Display) -> None:
     """Until Ctrl-C."""
     demo.wait(demo.loop.spawn(demo.restart_carts()))
     carts = f"http://{demo.addresses['carts']}"
-    lines = ["", "All is up again, until Ctrl-C. Try:"]
+    lines = ["", "Everything is running again, until Ctrl-C. Try:"]
     lines += [f"  curl http://{demo.addresses[pool]}/profile/7    # {pool}; or /users/7" for pool in POOLS]
-    lines += [f"  curl -X PUT {carts}/delay/2    # carts turns slow; 0.01: as before"]
+    lines += [f"  curl -X PUT {carts}/delay/2    # carts becomes slow; 0.01: as before"]
     display.console.print("\n".join(lines), soft_wrap=True)
     try:
         demo.wait(Reply())

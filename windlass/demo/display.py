@@ -122,7 +122,7 @@ def explanation(rate: float) -> str:
         f" Both have {CONNECTIONS} connections per backend and\n"
         f"wait {TIMEOUT_SECONDS * 1000:g} ms at most for each. One uses {WINDLASS}. The other acquires a\n"
         "connection to users and holds it while it works with carts, as most services\n"
-        "do. Then carts turns slow; then it dies."
+        "do. Then carts becomes slow; then it dies."
     )
 
 

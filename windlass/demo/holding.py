@@ -5,7 +5,7 @@ needs two backends does what a handler with a session, a `with pool.connection()
 injected connection does: it has the first backend's connection in its hands while it works with the second
 one.
 
-It is no straw man: waiters are served in order, one whose time is over is skipped, a connection that timed
+It is not a straw man: waiters are served in order, one whose time is over is skipped, a connection that timed
 out is replaced, waiting for a connection and each request have the same time limit as with Windlass, and
 underneath are the same runtime and the same HTTP client. What differs is who decides how long a connection is
 taken: here it is the caller, and so the slowest thing that a caller waits for. One deadline over a whole
@@ -46,7 +46,7 @@ class HoldingPool:
         return with_deadline(reply, timeout)
 
     def release(self, connection: Pool) -> None:
-        """Give it to whoever has waited for longest and still waits."""
+        """Give it to the caller that has waited longest and still waits."""
         while self._waiting:
             if self._waiting.popleft().settle(connection):
                 return

@@ -32,7 +32,7 @@ GARBAGE_THRESHOLD: Final = 50_000  # objects; see `tune`
 ADVICE: Final = {
     "certificate is not trusted": "trust its authority with --backend-ca, or write the name it was issued to",
     "does not speak TLS": "write --backend http://… for it",
-    "speaks TLS, and was spoken to without": "write --backend https://… for it",
+    "speaks TLS, but was contacted without it": "write --backend https://… for it",
 }
 DESCRIPTORS_BESIDE: Final = 64  # for what is no connection: logs, the poller, spools of slow clients
 
@@ -104,8 +104,8 @@ def renew(options: argparse.Namespace, log: int | None, pool: Pool, server: http
 
 
 def run_workers(options: argparse.Namespace, files: Files) -> int:
-    """In a process per worker, minded by this one. Each worker opens the files anew: so replacing the workers
-    brings renewed certificates in, and a rotated log. Here they were only tried."""
+    """In a process per worker, supervised by this one. Each worker opens the files again, so
+    replacing the workers brings renewed certificates in, and a rotated log. Here they were only tried."""
     if files.log is not None and files.log != sys.stdout.fileno():
         os.close(files.log)
 
@@ -218,7 +218,7 @@ def provide_descriptors(options: argparse.Namespace) -> None:
 
 
 def advise(logger: object, name: str, event: Any) -> Any:
-    """A processor of events: which option mends what an error tells of."""
+    """A processor of events: adds which option fixes the error."""
     error = str(event.get("error", ""))
     for words, advice in ADVICE.items():
         if words in error:
@@ -238,7 +238,7 @@ def tune() -> None:
 
 
 def events() -> EventLog:
-    """What is said outside of any loop."""
+    """Write a message outside any loop."""
     return EventLog(time.monotonic)
 
 
@@ -267,5 +267,5 @@ def summed_up(in_good_order: bool, server: dict[str, Any], pool: dict[str, Any])
     if in_good_order:
         events().info("stopped", **fields)
     else:
-        events().warning("stopped before all had their answer", **fields)
+        events().warning("stopped before every request had its answer", **fields)
     return 0 if in_good_order else 1

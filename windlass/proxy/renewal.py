@@ -1,7 +1,8 @@
-"""SIGHUP to a proxy that is one process: what was read and opened at the start is read and opened anew.
+"""SIGHUP to a proxy that is one process: what was read and opened at the start is read and opened again.
 
-Nothing is closed, nobody is refused. A connection that is made from then on sees the new certificates; what
-cannot be used is told, and what was there before goes on. So it means what it means with several workers.
+Nothing is closed, and no client is refused. A connection that is made from then on sees the new certificates.
+What cannot be used is logged, and the previous files stay in use. So SIGHUP means the same as with several
+workers.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Renewal(Machine[int]):
         try:
             self._renew()
         except (OSError, ValueError) as error:
-            scope.loop.log.error("cannot renew; what was there before goes on", reason=str(error))
+            scope.loop.log.error("cannot renew; the previous files stay in use", reason=str(error))
         else:
             scope.loop.log.info("renewed")
         return UNCHANGED
@@ -57,8 +58,8 @@ def on_hangup(loop: Loop, renew: Callable[[], object]) -> Iterator[None]:
 
 
 def lead_to(fd: int, opened: int) -> None:
-    """Have `fd` lead to the file that was `opened` anew. It keeps its number, so nobody who writes to it need
-    know. What is no file (a pipe) stays as it is."""
+    """Have `fd` lead to the file that was `opened` again. It keeps its number, so its writers need not
+    know. What is not a file (a pipe) stays as it is."""
     try:
         if stat.S_ISREG(os.fstat(opened).st_mode):
             os.dup2(opened, fd, inheritable=False)

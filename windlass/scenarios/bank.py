@@ -1,7 +1,7 @@
 """A bank on PostgreSQL: clients move money while connections and the server come and go.
 
 Every transfer writes its number into a ledger, in the same transaction. So it can be held against what its
-asker was told: what was acknowledged is there, what was certainly not done is not, and nothing is done twice.
+caller was told: what was acknowledged is there, what was certainly not done is not, nothing is done twice.
 The money is always all there.
 """
 
@@ -98,14 +98,14 @@ async def report(tx: postgres.Transaction) -> list[int]:
 
 
 class Books:
-    """What the askers were told of each transfer."""
+    """What the callers were told of each transfer."""
 
     def __init__(self) -> None:
         self.done: set[str] = set()
         self.not_done: set[str] = set()
 
     def told(self, id: str, reply: Reply[Any]) -> None:
-        """An error that is no maybe is a no."""
+        """An error that rules out execution counts as "not done"."""
         error = reply.error
         if error is None:
             self.done.add(id)
@@ -150,7 +150,7 @@ async def client(host: Host, asks: Account, books: Books, number: int) -> None:
 
 @scenario(name="postgres", seconds=3.0, faults=FAULTS)
 def bank(world: World) -> None:
-    """Transfers on a PostgreSQL that comes and goes; the money stays, and nobody is told what is not so."""
+    """Transfers on a PostgreSQL that comes and goes; the money stays, and every answer is true."""
     books = Books()
     random = world.random("bank")
     accounts: dict[Any, Any] = dict.fromkeys(range(ACCOUNTS), DEPOSIT)

@@ -1,7 +1,7 @@
 """Flows with deadlines over two pools: composed in every way, nested, cancelled.
 
 Whatever the network does, a flow ends by its deadline, an inner deadline never outlives the outer one,
-everything that was begun inside of it has settled by then, and nobody gets another's answer.
+everything that was begun inside it has settled by then, and no caller gets another's answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_ANSWER: Final = (ActorError, PoolError)
 
 
 class Composer:
-    """One flow: what it begins must be over by `due`, and by that of a deadline inside of it."""
+    """One flow: what it begins must be over by `due`, and by that of a deadline inside it."""
 
     def __init__(self, host: Host, pools: tuple[Account, Account], name: str, seconds: float) -> None:
         self.host = host
@@ -101,7 +101,7 @@ async def asker(host: Host, pools: tuple[Account, Account], number: int) -> None
 
 @scenario(seconds=3.0, faults=FAULTS)
 def flows(world: World) -> None:
-    """Flows over two pools with deadlines inside of deadlines; each ends in time, with its own answers."""
+    """Flows over two pools with nested deadlines; each ends in time, with its own answers."""
     random = world.random("flows")
 
     def serve(host: Host) -> None:

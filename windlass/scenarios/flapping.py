@@ -104,7 +104,7 @@ class QuestionWire(Wire):
         transport.input = rest
         for line in lines:
             if not line.startswith(b"re:"):
-                raise BackendError(f"{line!r} is no answer")
+                raise BackendError(f"{line!r} is not an answer")
             self.connection.settle(line)
         return None
 
@@ -120,7 +120,7 @@ class Responder(StreamProtocol):
         self._answers: list[tuple[float, bytes]] = []
 
     def connected(self, transport: Transport) -> Outcome:
-        """Somebody asks."""
+        """A question comes."""
         return Timeout(self, transport.scope.now + IDLE_SECONDS, ANYTHING)
 
     def received(self, transport: Transport) -> Outcome:
@@ -139,14 +139,14 @@ class Responder(StreamProtocol):
         return self._answer(transport)
 
     def executed(self, line: bytes) -> None:
-        """Keep account: nobody may have a question executed twice that is not idempotent."""
+        """Keep account: a question that is not idempotent may not be executed twice."""
         if line.startswith(b"once "):
             if line in self._done:
                 self._world.fail(f"{line.decode()!r} was executed twice")
             self._done.add(line)
 
     def timeout(self, transport: Transport) -> Outcome:
-        """An answer is ready, or nobody has asked for long."""
+        """An answer is ready, or no question has come for long."""
         return self._answer(transport) if self._answers else Stop()
 
     def _answer(self, transport: Transport) -> Outcome:
@@ -164,7 +164,7 @@ async def asker(host: Host, asks: Account, number: int, questions: int = QUESTIO
     while asked < questions:
         replies = []
         token, reminder = host.loop.spawn_with_token(remind(random.expovariate(1 / 0.05)))
-        host.expect(reminder, f"the reminder of asker {number}", may_fail=False)
+        host.expect(reminder, f"the reminder of caller {number}", may_fail=False)
         for _ in range(min(random.choice((1, 1, 1, 2, 5)), questions - asked)):
             asked += 1
             idempotent = random.random() < 0.6
@@ -187,7 +187,7 @@ async def asker(host: Host, asks: Account, number: int, questions: int = QUESTIO
 
 
 async def remind(seconds: float) -> None:
-    """Somebody else's short task."""
+    """Another caller's short task."""
     await sleep(seconds)
 
 

@@ -2,7 +2,7 @@
 sides.
 
 Each client asks for profiles; a gateway asks for the user and the cart of that profile at the same time and
-puts them together. Whatever happens on the way, nobody may get another's user or cart.
+puts them together. Whatever happens on the way, no client may get another's user or cart.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def compose(host: Host) -> None:
         except DeadlineExceeded:
             return http.text_response("too slow\n", 504)
         except PoolError:
-            return http.text_response("not to be had\n", 502)
+            return http.text_response("not available\n", 502)
         if user.status != 200 or cart.status != 200:
-            return http.text_response("not to be had\n", 502)
+            return http.text_response("not available\n", 502)
         return http.json_response({"user": user.json(), "cart": cart.json()})
 
     @router.get("/health")
@@ -120,7 +120,7 @@ def call(number: int, host: Host) -> None:
 
 @scenario(seconds=5.0, faults=ROUGH)
 def gateway(world: World) -> None:
-    """Four clients, two gateways, four backends; nobody gets another's user or cart."""
+    """Four clients, two gateways, four backends; no client gets another's user or cart."""
     for number in range(BACKENDS):
         world.host(f"users{number}", partial(serve, "users"), crashes=True)
         world.host(f"carts{number}", partial(serve, "carts"), crashes=True)

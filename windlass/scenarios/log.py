@@ -68,7 +68,7 @@ FAULTS: Final = Faults(
 
 
 class Ledger:
-    """What was submitted, what the askers were told, what the consumers have heard."""
+    """What was submitted, what the callers were told, what the consumers have received."""
 
     def __init__(self, world: World, cluster: SimulatedKafka) -> None:
         self.world = world
@@ -96,7 +96,7 @@ class Ledger:
             for skipped in range(self.stored.get((topic, partition), 0), offset):
                 self.world.check(
                     (partition, skipped) in self.heard,
-                    f"{topic}/{partition} is stored up to {offset}, but nobody has heard {skipped}",
+                    f"{topic}/{partition} is stored up to {offset}, but no consumer has received {skipped}",
                 )
         self.stored = dict(group.offsets)
 

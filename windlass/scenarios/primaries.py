@@ -2,7 +2,7 @@
 lives on and says "not me", directly or by a pooler; and connections that what lies between has forgotten.
 
 Each of these is over within a bound, one for each client. It is counted from what happened and not from what
-the pool says: until then a caller may hear of it, afterwards nobody does. What was acknowledged is on the
+the pool says: until then a caller may be affected, afterwards none is. What was acknowledged is on the
 primary, once.
 """
 
@@ -96,7 +96,7 @@ class Sites:
         self.part()
 
     def part(self) -> None:
-        """Who writes, and who does not."""
+        """Which clients write, and which do not."""
         for name, (cache, database) in self.servers.items():
             cache.standby = database.standby = name != self.primary
 
@@ -130,8 +130,8 @@ class Sites:
         return dict.fromkeys(CLIENTS, late + suspects.RENEW_SECONDS + CONNECT_SECONDS + MARGIN)
 
     def forget(self) -> dict[str, float]:
-        """What lies between has forgotten every connection. Who waits in vain tells of the others, which have
-        their time to answer. PostgreSQL's own connection meanwhile stays one of the pool's, until the server
+        """What lies between has forgotten every connection. One that waits in vain makes the others suspects,
+        which have their time to answer. PostgreSQL's own connection stays one of the pool's, until the server
         has answered a CancelRequest or has had its time to.
         """
         for client in CLIENTS:
@@ -255,7 +255,7 @@ def primaries(world: World) -> None:
         host: Host, pool: Pool, make: Callable[[bool, str], Any], there: Callable[[], set[str]]
     ) -> None:
         client = Client(host, sites, account(host, watch(host, pool)), make)
-        host.expect(host.loop.spawn(client.run()), f"the asker of {host.name}", may_fail=False)
+        host.expect(host.loop.spawn(client.run()), f"the caller on {host.name}", may_fail=False)
         world.at_rest(lambda: client.check(there()))
 
     for name in HOSTS:

@@ -69,7 +69,7 @@ class Echo(StreamProtocol):
         return Timeout(self, transport.scope.now + IDLE_SECONDS, ANYTHING)
 
     def timeout(self, transport: Transport) -> Outcome:
-        """Nobody says anything."""
+        """Both sides are silent."""
         return Stop()
 
 
@@ -151,7 +151,7 @@ class Origin(StreamProtocol):
             self._later.append((ready, b""))  # and no more
 
     def timeout(self, transport: Transport) -> Outcome:
-        """An answer is ready, or nobody has asked for long."""
+        """An answer is ready, or no question has come for long."""
         now = transport.scope.now
         if not self._later:
             return Timeout(self, now + IDLE_SECONDS)

@@ -3,7 +3,7 @@ pooler may stand: everything that a client has been told of a statement becomes 
 
 A value is the one that was asked for, of the type that the column has now (or had since it was asked for):
 5 is not 5.0, and neither is their eight bytes read as the other. A statement is the caller's own, not one
-that somebody else has prepared under the same name. What is written is written once.
+that another client has prepared under the same name. What is written is written once.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Truth:
         return 0
 
     def alter_apart(self) -> None:
-        """By somebody else, who waits for those that have begun; then the next time."""
+        """By another client, which waits for those that have begun; then the next time."""
         world = self.world
         if not self.server.at_rest:
             world.at(world.now + WAITS, self.alter_apart)
@@ -190,7 +190,7 @@ class Client:
         return account(self.host, watch(self.host, self.host.loop.spawn(pool)))
 
     def may_fail(self, before: int, idempotent: bool, error: BaseException) -> bool:
-        """What the server may answer. What was known may become untrue once more while it is asked anew; and
+        """What the server may answer. What was known may become untrue once more while it is asked again; and
         rows that come in an old form are dropped if the statement may not be executed again."""
         if isinstance(error, postgres.PostgresError):
             again = self.truth.changes - before > 1
@@ -202,7 +202,7 @@ class Client:
         )
 
     def told(self, id: str, reply: Reply[Any]) -> None:
-        """An error that is no maybe is a no."""
+        """An error that rules out execution counts as "not done"."""
         error = reply.error
         if error is None:
             self.done.add(id)

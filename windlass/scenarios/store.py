@@ -2,7 +2,7 @@
 connections and the server come and go.
 
 What was acknowledged was done, what is not idempotent is never executed twice, a transaction is all or
-nothing, nobody gets another's value, and no message comes twice.
+nothing, no caller gets another's value, and no message comes twice.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def move(tx: redis.Transaction, amount: int) -> int:
 
 
 class Told:
-    """What was done in the server, and what the askers were told."""
+    """What was done in the server, and what the callers were told."""
 
     def __init__(self, world: World) -> None:
         self.world = world

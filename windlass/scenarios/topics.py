@@ -1,8 +1,8 @@
-"""Kafka whose topics are deleted and made anew, grow, lose what was committed, and change leaders, under a
-producer and readers that know them: by id, by epoch, by number, by offset.
+"""Kafka whose topics are deleted and created again, grow, lose what was committed, and change leaders, under
+a producer and readers that know them: by id, by epoch, by number, by offset.
 
 In the end a reader has heard everything that is in the log which is there by then, wherever it had been; what
-it hears was sent. Who writes to a partition that was just added is not told that there is none.
+it hears was sent. A producer that writes to a partition that was just added is not told that it is missing.
 """
 
 from __future__ import annotations
@@ -88,17 +88,17 @@ async def produce(host: Host, pool: kafka.KafkaPool, truth: Truth) -> None:
 
 
 def gone(truth: Truth, chosen: int | None, error: BaseException) -> bool:
-    """Whether the partition is not there any more: the topic was made anew with fewer."""
+    """Whether the partition is gone: the topic was created again with fewer."""
     return isinstance(error, kafka.NoSuchTopic) and len(truth.cluster.topics[TOPIC]) <= (chosen or 0)
 
 
 async def read(host: Host, consumer: kafka.Consumer, truth: Truth) -> None:
-    """Read on; sometimes hold a partition for a while, and what comes of it meanwhile is found out later."""
+    """Read on; sometimes hold a partition for a while, and find out later what came of it."""
     random = host.world.random(host.name)
     heard = truth.heard[host.name]
     async for record in consumer:
         value = record.value or b""
-        host.world.check(value in truth.sent, f"{host.name} has heard {value!r}, which nobody has sent")
+        host.world.check(value in truth.sent, f"{host.name} has received {value!r}, which was never sent")
         heard.add(value)
         host.world.count("heard")
         key = TopicPartition(record.topic, record.partition)
@@ -115,7 +115,7 @@ def resume(consumer: kafka.Consumer, key: TopicPartition) -> None:
 
 @scenario(seconds=SECONDS, faults=FAULTS, settle=40.0)
 def topics(world: World) -> None:
-    """Kafka whose topics are made anew, cut off and grown; readers hear all of what is there in the end."""
+    """Kafka whose topics are created again, cut off and grown; readers receive all that is there."""
     random = world.random("topics")
     cluster = SimulatedKafka(
         {node: f"broker{node}:{PORT}" for node in NODES},

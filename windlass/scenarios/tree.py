@@ -29,7 +29,7 @@ class Trouble(Exception):
 
 
 class Family:
-    """The children of one supervisor: who runs, and who has run."""
+    """The children of one supervisor: which run, and which have run."""
 
     def __init__(self, world: World, name: str, names: tuple[str, ...], ordered: bool) -> None:
         self.world = world
@@ -41,7 +41,7 @@ class Family:
         self.starts: dict[str, int] = dict.fromkeys(names, 0)
 
     def must(self, condition: object, what: str) -> None:
-        """The supervisor would take an exception for the worker's, so it is no exception."""
+        """Not an exception, which the supervisor would take for the worker's."""
         if not condition:
             self.world.fail(f"{self.name}: {what}")
 
@@ -134,7 +134,7 @@ class Branch:
         world = self.host.world
         if self.family is not None:
             left = self.family.alive
-            self.family.must(not left, f"is started anew, and {left} of the one before still run")
+            self.family.must(not left, f"is started again, and {left} of the previous one still run")
         self.family = family = Family(world, self.name, tuple(self.restarts), self.ordered)
         children = [
             Child(name, partial(Worker, self.host, family, name, restart), restart)

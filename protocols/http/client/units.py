@@ -98,14 +98,14 @@ class _Request(HttpUnit[T]):
         length: int | None = None,
     ) -> None:
         if method == "CONNECT":
-            raise ValueError("CONNECT makes a tunnel, which is nothing that a pool could use again")
+            raise ValueError("CONNECT makes a tunnel, which a pool cannot use again")
         self.method = validate_method(method)
         self.target = validate_target(
             target if target.startswith("/") or target == "*" else bad_target(target)
         )
         fields = headers if isinstance(headers, Headers) else Headers(headers)
         if fields is not NO_HEADERS and len(fields.get_all("host")) > 1:
-            raise ValueError("more than one Host header; give one, or none to have the pool's backend named")
+            raise ValueError("more than one Host header; give one, or none to name the pool's backend")
         self.block = fields.end_to_end
         if type(body) is bytes and length is None:  # nearly always
             self.body, self.upload = body, None
@@ -279,9 +279,9 @@ def redirected(pool: Pool, unit: Fetch, status: int, location: str) -> Fetch:
     try:
         parts = urlsplit(urljoin(base + unit.target, reference))
     except ValueError as error:
-        raise BadResponse(f"a redirect leads to {location!r}, which is no URL: {error}") from error
+        raise BadResponse(f"a redirect leads to {location!r}, which is not a valid URL: {error}") from error
     if parts.netloc != HERE and not any(leads_to(parts, backend) for backend in pool.backends):
-        raise BadResponse(f"a redirect leads away, to {location!r}; submit that to a pool of its own")
+        raise BadResponse(f"a redirect leads to another host, {location!r}; submit that to its own pool")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = Headers.from_block(unit.block)
     becomes_get = status == 303 or (status in (301, 302) and unit.method == "POST")
@@ -295,7 +295,9 @@ def redirected(pool: Pool, unit: Fetch, status: int, location: str) -> Fetch:
             )
         return Fetch(unit.method, path, headers, unit.body)
     except ValueError as error:
-        raise BadResponse(f"a redirect leads to {location!r}, which is no target: {error}") from error
+        raise BadResponse(
+            f"a redirect leads to {location!r}, which is not a valid target: {error}"
+        ) from error
 
 
 def scheme_of(backend: Backend) -> str:
@@ -412,7 +414,7 @@ def as_body(body: bytes | Channel[bytes], length: int | None) -> tuple[bytes, Up
             raise ValueError(f"length={length}; write the body's bytes, or None to send it in chunks")
         return b"", Upload(body, length)
     if length is not None:
-        raise ValueError("length= is for a body from a channel; that of bytes is known")
+        raise ValueError("length= is for a body from a channel; the length of bytes is known")
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body), None
     raise TypeError(
@@ -423,5 +425,5 @@ def as_body(body: bytes | Channel[bytes], length: int | None) -> tuple[bytes, Up
 def bad_target(target: str) -> str:
     """Refuse a target that is no path."""
     raise ValueError(
-        f"target {target!r} does not begin with a slash; the host is the pool's business, write the path"
+        f"target {target!r} does not begin with a slash; the pool knows the host, so write only the path"
     )

@@ -227,7 +227,7 @@ class HttpWire(Wire):
 
     def _break_off(self, error: BaseException) -> None:
         lost = ConnectionLost(
-            "the request's body came to no good end; the connection was closed in the middle of it"
+            "the request's body was not completed; the connection was closed in the middle of it"
         )
         lost.__cause__ = error
         self.connection.break_off(lost)
@@ -347,7 +347,7 @@ class HttpWire(Wire):
                 raise BadResponse(error.reason) from None
             where = self.connection.backend.address
             raise BadResponse(
-                f"{where} speaks TLS, and was spoken to without; write https://{where}"
+                f"{where} speaks TLS, but was contacted without it; write https://{where}"
             ) from None
 
     def _begin_body(self, work: Work[Any], head: ResponseHead) -> None:

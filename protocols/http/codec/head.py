@@ -268,10 +268,10 @@ def _check_request_line(line: bytes, limits: Limits) -> None:
         if not line.endswith(b"\r\n"):
             raise BadRequest("the request line ends in a bare LF")
         if b"#" in line:
-            raise BadRequest("the target has a fragment, or there is a '#' where none may be")
+            raise BadRequest("the target has a fragment, or a '#' in the wrong place")
         raise BadRequest("the request line is not 'METHOD target HTTP/1.1'")
     if parts[3] != b"1":
-        raise BadRequest("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+        raise BadRequest("only HTTP/1.1 and HTTP/1.0 are supported", 505)
     if len(parts[2]) > limits.target_bytes:
         raise BadRequest(f"the target is longer than {limits.target_bytes} bytes", 414)
     _resolve_target(parts[1].decode(), parts[2])
@@ -306,7 +306,7 @@ def field_fault(line: bytes) -> str:
     if b"\r" in line[:-2]:
         return "a header line has a CR that is not followed by LF"
     if line[:1] in (b" ", b"\t"):
-        return "a header line begins with white space: folded headers are not taken"
+        return "a header line begins with white space: folded headers are not accepted"
     if not colon:
         return "a header line has no colon"
     if name.endswith((b" ", b"\t")):
@@ -324,7 +324,7 @@ def _gather(special: _Special, refuse: Callable[[str], HttpError]) -> _Fields:
     for name, value in special:
         fields.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
     if b"content_length" in fields or b"transfer_encoding" in fields:
-        raise refuse("a framing header is spelled with an underscore, which some would read as a hyphen")
+        raise refuse("a framing header is spelled with an underscore, which some programs read as a hyphen")
     return fields
 
 
@@ -387,7 +387,7 @@ def _request_length(fields: _Fields, minor: int) -> int:
         if codings.count(b"chunked") > 1:
             raise BadRequest("the body is chunked more than once")
         if len(codings) > 1:
-            raise BadRequest("the only transfer coding that is understood is chunked", 501)
+            raise BadRequest("the only transfer coding that is supported is chunked", 501)
         return CHUNKED
     if not lengths:
         return 0
@@ -481,11 +481,11 @@ def _response_framing(special: _Special, minor: int) -> tuple[int, bool, bool, s
         if minor == 0:
             raise BadResponse("HTTP/1.0 has no Transfer-Encoding")
         if _elements(b",".join(fields[b"transfer-encoding"]).lower()) != [b"chunked"]:
-            raise BadResponse("the only transfer coding that is understood is chunked, once")
+            raise BadResponse("the only transfer coding that is supported is chunked, once")
         length = CHUNKED
     elif lengths:
         if len(set(lengths)) > 1:
-            raise BadResponse("Content-Length says different numbers")
+            raise BadResponse("Content-Length has different values")
         if is_length(lengths[0]) is None:
             raise BadResponse("Content-Length is not a plain number of at most 18 digits")
         length = int(lengths[0])

@@ -150,7 +150,7 @@ class Proxy:
         tunnel_idle: float = TUNNEL_IDLE_SECONDS,
     ) -> None:
         if _is_name(name) is None:
-            raise ValueError(f"name={name!r} cannot stand in Via; write a token, such as 'windlass'")
+            raise ValueError(f"name={name!r} is not valid in Via; write a token, such as 'windlass'")
         if timeout is not None:
             check_seconds(zero=True, timeout=timeout)
         if body_max is not None:

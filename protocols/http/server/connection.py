@@ -433,7 +433,9 @@ class ServerConnection(StreamProtocol):
         if transport.ended and now >= self._silent_until:
             shared.timed_out("idle")
             return self._stop(
-                TimeoutError("the client has ended its side, and nothing has come for it since")
+                TimeoutError(
+                    "the client has closed its sending side, and its answer has made no progress since"
+                )
             )
         if now < exchange.class_due:
             exchange.timeout(now)

@@ -61,7 +61,7 @@ def _look_whether_login(offered: Offered, broker: object) -> Generator[tuple[Req
     accepted = decode(SaslHandshake, version, (yield SaslHandshake(""), version))
     if accepted.error == Code.UNSUPPORTED_SASL_MECHANISM:
         raise AuthenticationFailed(
-            f"{broker} wants to know who we are; give user=, password= and sasl=, which is one of "
+            f"{broker} requires authentication; give user=, password= and sasl=, which is one of "
             f"{', '.join(accepted.mechanisms)}"
         )
 
@@ -73,13 +73,13 @@ def _authenticate(
     accepted = decode(SaslHandshake, version, (yield SaslHandshake(login.mechanism), version))
     if accepted.error == Code.UNSUPPORTED_SASL_MECHANISM:
         raise AuthenticationFailed(
-            f"{broker} does not take {login.mechanism}; give sasl= one of what it takes: "
+            f"{broker} does not take {login.mechanism}; set sasl= to one that it accepts: "
             f"{', '.join(accepted.mechanisms)}"
         )
     if accepted.error:
         raise AuthenticationFailed(
-            f"{broker} does not ask who we are ({error_of(accepted.error)}): take another listener, or "
-            "leave out sasl=, user= and password="
+            f"{broker} does not use authentication ({error_of(accepted.error)}): use another listener, or "
+            "omit sasl=, user= and password="
         )
     version = version_for(SaslAuthenticate.api, offered, broker)
     exchange = prove(login)

@@ -179,7 +179,7 @@ class Consumer(Machine["Consumer"]):
         offsets: dict[TopicPartition, int] = {}
         for record in records:
             if not isinstance(record, Record):
-                raise TypeError(f"{record!r:.60} is no record; give what `receive` gave")
+                raise TypeError(f"{record!r:.60} is not a record; give what `receive` returned")
             key = TopicPartition(record.topic, record.partition)
             offsets[key] = max(offsets.get(key, 0), record.offset + 1)
         commits = self._in_group().commits
@@ -275,7 +275,7 @@ class Consumer(Machine["Consumer"]):
 
     def _in_group(self) -> Member:
         if self._member is None:
-            raise Misuse("this consumer has no group to store anything with; give consumer(…, group=…)")
+            raise Misuse("this consumer has no group to store offsets in; give consumer(…, group=…)")
         return self._member
 
     def _own(self, partition: TopicPartition) -> Position:

@@ -194,7 +194,7 @@ class Fetcher:
             leader = self.leaders.get(position.key)
             if leader is None:
                 self._pause(position, now, refresh=True)
-                self._tell_again(position, "nobody leads it, or there is no such partition")
+                self._tell_again(position, "it has no leader, or there is no such partition")
                 due = min(due, position.retry.due)
             elif position.reset is not None:
                 lookups.setdefault(leader[0], []).append(position)
@@ -310,7 +310,7 @@ class Fetcher:
                 partition=position.partition,
                 offset=position.offset,
             )
-            self.reset(position, f"offset {position.offset} is not there any more")
+            self.reset(position, f"offset {position.offset} no longer exists")
         elif answer.error:
             self._refused(position, answer.error, now)
         else:
@@ -448,7 +448,7 @@ class Fetcher:
     def _made_anew(self, position: Position) -> None:
         """All of the new topic's messages came after those of the old one."""
         self._drop(position)
-        if self._tell_parted(position, 0, "the topic was deleted and made anew"):
+        if self._tell_parted(position, 0, "the topic was deleted and created again"):
             position.renew(BEGINNING)
 
     def _tell_parted(self, position: Position, where: int, why: str) -> bool:

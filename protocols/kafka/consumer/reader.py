@@ -29,8 +29,8 @@ from .positions import Position, Positions
 __all__ = ["Ending", "Reader"]
 
 TWO_READERS: Final = (
-    "another flow waits for this consumer's messages, and whoever asks for the next has finished those "
-    "before: give each flow a consumer of its own, or let one reader hand the messages on"
+    "another flow waits for this consumer's messages, and asking for the next one finishes those before it: "
+    "give each flow a consumer of its own, or let one reader hand the messages on"
 )
 
 

@@ -213,7 +213,7 @@ def _read(kind: type[_M], data: bytes, newest: int) -> _M:
         version = _version.unpack_from(data)[0]
         said: _M = reader(kind, min(version, newest), False)(data, _version.size)[0]
     except (IndexError, struct.error, UnicodeDecodeError) as error:
-        raise BadMessage(f"a group's member says something that cannot be read: {error}") from error
+        raise BadMessage(f"a group's member sent something that cannot be read: {error}") from error
     return said
 
 

@@ -179,7 +179,7 @@ class Committer:
             waiting.fail(self._error(code))
 
     def _error(self, code: int) -> KafkaError:
-        why = "the group has given the partitions to others; they read again from what was stored before"
+        why = "the group has given the partitions to other members; these read again from what was stored"
         about = f"offsets of the group {self.group}"
         return error_of(code, why if code in EXPELLED else None, about=about)
 

@@ -68,7 +68,7 @@ class Sending(Reply[RecordMetadata]):
     def cancel(self, error: BaseException | None = None) -> bool:
         """Lose interest. Before its batch was sent the message is removed; afterwards it may be written."""
         with one_turn():
-            if not self.fail(error or Cancelled("the message was cancelled by its asker")):
+            if not self.fail(error or Cancelled("the message was cancelled by its caller")):
                 return False
             self._tell_hooks()
             self.batch.on_cancel(self.batch, self)

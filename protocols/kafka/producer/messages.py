@@ -63,7 +63,7 @@ message = Push
 def check(unit: object) -> None:
     """Raise `TypeError` or `ValueError` for what cannot be sent, and say what to write instead."""
     if not isinstance(unit, Push):
-        raise TypeError(f"{unit!r} is no message; write kafka.message(topic, value)")
+        raise TypeError(f"{unit!r} is not a message; write kafka.message(topic, value)")
     if not isinstance(unit.topic, str):
         raise TypeError(f"topic {unit.topic!r} is not a string")
     for name, value in (("value", unit.value), ("key", unit.key), *unit.headers):

@@ -315,7 +315,7 @@ class Delivery:
                 error = (
                     error_of(answer.error, about="a producer's identity")
                     if answer.error
-                    else BadMessage(f"identity {answer.producer}, epoch {answer.epoch}, which is none")
+                    else BadMessage(f"identity {answer.producer}, epoch {answer.epoch}, which is not valid")
                 )
             self._not_identified(error, now)
         if now >= self._identity_retry.due:

@@ -187,9 +187,7 @@ class TransactionalPool(KafkaPool):
 
     async def _end(self, transaction: Transaction, commit: bool) -> None:
         if not commit:
-            self.fail_all(
-                TransactionAborted("the transaction was rolled back; the message counts for nothing")
-            )
+            self.fail_all(TransactionAborted("the transaction was rolled back; the message does not count"))
         try:
             for asked in transaction.asked:
                 await settled(asked)
@@ -202,7 +200,7 @@ class TransactionalPool(KafkaPool):
             self.wake()
         if commit and transaction.error is not None:
             raise TransactionAborted(
-                f"the transaction was rolled back, for a part of it has failed: {transaction.error}"
+                f"the transaction was rolled back, because a part of it has failed: {transaction.error}"
             ) from transaction.error
 
     async def _conclude(self, transaction: Transaction, commit: bool) -> None:
@@ -479,7 +477,7 @@ class Transaction:
         """
         self._check()
         if not (hasattr(member, "group") and hasattr(member, "generation")):
-            raise TypeError(f"{member!r:.60} is no membership; give consumer.membership")
+            raise TypeError(f"{member!r:.60} is not a membership; give consumer.membership")
         offsets = offsets_of(offsets)
         asked = self._pool.offsets(self, member, offsets)
         asked.when_settled(self.part_settled)

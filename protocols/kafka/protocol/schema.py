@@ -172,8 +172,8 @@ def version_for(api: Api, offered: Mapping[int, tuple[int, int]], broker: object
     if version < max(lowest, api.oldest):
         has = f"only versions {lowest} to {highest}" if highest >= 0 else "none"
         raise BrokerTooOld(
-            f"{broker} speaks {has} of {api.name}, and {api.oldest} to {api.newest} are spoken here; Kafka "
-            "2.1 and newer brokers are supported"
+            f"{broker} speaks {has} of {api.name}, and {api.oldest} to {api.newest} are supported here; use "
+            "a broker of Kafka 2.1 or newer"
         )
     return version
 

@@ -80,7 +80,7 @@ def record_encoder(columns: Sequence[Column]) -> Callable[[Any], bytes]:
 
     def encode(record: Any) -> bytes:
         if isinstance(record, str | bytes) or len(record) != count:
-            raise ValueError(f"{record!r:.80} is no record of {count} values")
+            raise ValueError(f"{record!r:.80} is not a record of {count} values")
         parts = [head]
         for column, codec, value in zip(columns, codecs, record, strict=True):
             if value is None:

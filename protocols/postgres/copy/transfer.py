@@ -114,7 +114,7 @@ class Outgoing:
             raise BadMessage("the server has ended a copy before its data had come to its end")
         if self._feed is None:
             return ValueError(
-                "the statement is no COPY FROM STDIN; it was executed, and the data was not used"
+                "the statement is not a COPY FROM STDIN; it was executed, and the data was not used"
             )
         return None
 
@@ -193,8 +193,8 @@ class Incoming:
             at = end
         if not self._streams and self._size > self._gathered_max:
             self.failure = UnreadableValue(
-                f"a copy of more than {self._gathered_max} bytes; raise result_bytes=, or stream it outside "
-                "of a transaction"
+                f"a copy of more than {self._gathered_max} bytes; raise result_bytes=, "
+                "or stream it outside a transaction"
             )
             self._forget()
         return at

@@ -335,7 +335,7 @@ class PostgresConnection(StreamProtocol):
         declared = self._named(bound.name)
         current = self._declared(declared.sql)
         if current is None:
-            raise failure("42P01", f"{declared.sql!r} is about something that is not there any more")
+            raise failure("42P01", f"{declared.sql!r} is about something that no longer exists")
         if current.gives != declared.gives and not self.cursors.fetches(declared.sql):
             raise failure("0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
         if current.takes != declared.takes:

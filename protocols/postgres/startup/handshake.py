@@ -106,7 +106,7 @@ class Handshake:
         kind, rest = int.from_bytes(body[:4]), body[4:]
         if kind == 0:
             if self._scram is not None:
-                raise BadMessage("the server let us in without having proved that it knows the password")
+                raise BadMessage("the server accepted the login without proving that it knows the password")
             self._trusted = True
         elif kind == 3:
             if not (isinstance(self._stream, Sealed) or self._settings.local):
@@ -137,7 +137,7 @@ class Handshake:
             binding = certificate_hash(self._stream.certificate)
             offered = False  # if its hash is not known, say that we cannot, not that the server cannot
         elif SCRAM not in mechanisms:
-            raise BadMessage(f"the server offers {mechanisms!r}, of which none is known here")
+            raise BadMessage(f"the server offers {mechanisms!r}, none of which is known here")
         self._scram = scram = Scram(self._password(), self._settings.keys, binding, offered)
         first = scram.first()
         name = scram.mechanism.encode() + b"\0"

@@ -78,7 +78,7 @@ class Opening:
         answer = self._transport.take(len(self._transport.input))
         if answer != b"S":
             what = (
-                "the server does no TLS"
+                "the server does not support TLS"
                 if answer == b"N"
                 else f"no answer to a request for TLS: {answer[:40]!r}"
             )

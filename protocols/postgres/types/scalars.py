@@ -264,7 +264,7 @@ def encode_timestamptz(value: Any) -> bytes:
     if isinstance(value, Infinity):
         return _long.pack(value.of(INFINITY_64))
     if not isinstance(value, datetime.datetime) or value.tzinfo is None:
-        raise TypeError("write a datetime.datetime with tzinfo: which moment is meant otherwise?")
+        raise TypeError("write a datetime.datetime with tzinfo: without one, the moment is not defined")
     return _long.pack(micros(value - EPOCH_UTC))
 
 
@@ -416,7 +416,7 @@ def decode_inet(data: bytes) -> Any:
             return ipaddress.ip_network((packed, bits))
         return address if bits == address.max_prefixlen else ipaddress.ip_interface((packed, bits))
     except ValueError as error:
-        raise UnreadableValue(f"an inet that is none: {error}") from None
+        raise UnreadableValue(f"not a valid inet value: {error}") from None
 
 
 def encode_inet(value: Any) -> bytes:

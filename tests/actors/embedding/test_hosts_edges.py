@@ -140,7 +140,7 @@ def test_two_asyncio_loops_take_turns_in_one_thread(two):
 
 def test_a_loop_that_another_asyncio_drives_is_refused_at_once(two):
     (_, first), (second, _) = two
-    with pytest.raises(Misuse, match="is not the one that drives this loop"):
+    with pytest.raises(Misuse, match="does not drive this Windlass loop"):
         second.run_until_complete(uses(first))
 
 
@@ -155,7 +155,7 @@ def test_a_reply_of_another_asyncio_is_refused_at_once():
 
     loop = host.run_until_complete(attached())
     reply: Reply[int] = Reply()
-    with pytest.raises(Misuse, match="is not the one that drives this loop"):
+    with pytest.raises(Misuse, match="does not drive this Windlass loop"):
         other.run_until_complete(wait(reply))
     assert reply.settled
     host.run_until_complete(loop.aclose())
@@ -241,7 +241,7 @@ def test_a_turn_within_a_tick_is_told_once_and_the_loop_goes_on():
             with capture_logs() as logs:
                 await loop.spawn(nests())
             assert [line["event"] for line in logs] == [
-                "asyncio runs inside a flow or a handler; this loop stands still until that ends"
+                "asyncio runs inside a flow or a handler; this loop is stopped until that ends"
             ]
             await asyncio.to_thread(loop.notifier.wake, 0)  # is heard
             assert await loop.spawn(flow(4)) == 4

@@ -298,8 +298,8 @@ class TestBadRequests:
     def test_error_tells_status_and_reason(self) -> None:
         with pytest.raises(BadRequest) as caught:
             request(b"GET / HTTP/2.0\r\n")
-        assert str(caught.value) == "505: only HTTP/1.1 and HTTP/1.0 are spoken here"
-        assert caught.value.reason == "only HTTP/1.1 and HTTP/1.0 are spoken here"
+        assert str(caught.value) == "505: only HTTP/1.1 and HTTP/1.0 are supported"
+        assert caught.value.reason == "only HTTP/1.1 and HTTP/1.0 are supported"
 
     def test_a_bad_line_is_refused_before_the_head_ends(self) -> None:
         with pytest.raises(BadRequest):

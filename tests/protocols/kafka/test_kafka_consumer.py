@@ -508,7 +508,7 @@ def test_an_offset_that_is_gone(loop: Loop, kafka_broker: KafkaCluster) -> None:
         assert receive(loop, clicks, 1)[0].offset == 0
     assert [entry["event"] for entry in logs] == ["offset out of range"]
     strict = loop.spawn(kafka.consumer(kafka_broker.bootstrap(), **options | {"auto_offset_reset": "none"}))
-    with pytest.raises(kafka.NoOffset, match="offset 100 is not there any more; seek"):
+    with pytest.raises(kafka.NoOffset, match="offset 100 no longer exists; seek"):
         receive(loop, strict, 1)
     nowhere = loop.spawn(
         kafka.consumer(kafka_broker.bootstrap(), topic, group=fresh("g"), auto_offset_reset="none")

@@ -118,7 +118,7 @@ PLANTED: dict[Callable[[Patch], None], tuple[int, tuple[str, ...]]] = {
     a_maybe_is_told_as_a_no: (7, ("said not to be written, and there", "acknowledged, and not there")),
     the_next_batch_does_not_wait: (4, ("stands behind",)),
     what_is_cancelled_is_held: (0, ("wait, with",)),
-    what_was_fetched_is_stored: (0, ("but nobody has heard",)),
+    what_was_fetched_is_stored: (0, ("but no consumer has received",)),
 }
 """Each with the seed that finds it, and what the simulation must say of it: not any failure will do. What
 was perhaps written may also be told of an offset at which another batch has taken its place.

@@ -56,7 +56,7 @@ REFUSED: dict[str, Any] = {
 CREATE_NOT = {"create_topics": False}
 
 TABLE = [
-    Wrong("nobody listens there", "nowhere", "Connection refused"),
+    Wrong("nothing listens there", "nowhere", "Connection refused"),
     Wrong("no such name", "nameless", "cannot resolve"),
     Wrong("it never answers", "silent", "did not finish its handshake", {"connect_timeout": 0.2}),
     Wrong("no answer, and time is short", "silent", "no broker has answered yet", seconds=0.1, consumer=""),
@@ -67,7 +67,7 @@ TABLE = [
     Wrong("a wrong password, SCRAM", "SASL", "check user and password", SCRAM | FORGOTTEN, **REFUSED),
     Wrong("a wrong user, SCRAM", "SASL", "user 'nobody'", SCRAM | NOBODY, **REFUSED),
     Wrong("a password is wanted", "SASL", "is one of PLAIN, SCRAM", **REFUSED),
-    Wrong("no password is wanted", "PLAINTEXT", "does not ask who we are", PLAIN, **REFUSED),
+    Wrong("no password is wanted", "PLAINTEXT", "does not use authentication", PLAIN, **REFUSED),
     Wrong("TLS is wanted", "TLS", "tls=", consumer="ends"),
     Wrong("TLS is not spoken", "PLAINTEXT", "does it speak TLS?", {"tls": True}),
     Wrong("a certificate that nobody vouches for", "TLS", "certificate verify failed", {"tls": True}),
@@ -193,7 +193,7 @@ def test_a_producer_of_a_broker_that_is_too_old() -> None:
         fake.advance(1)
     assert {type(reply.error) for reply in replies} == {kafka.BrokerTooOld}
     assert "only versions 0 to 2 of Produce" in str(replies[0].error)
-    assert "Kafka 2.1 and newer" in str(replies[0].error)
+    assert "Kafka 2.1 or newer" in str(replies[0].error)
     assert len(lines(logs)) == 1
 
 

@@ -259,10 +259,10 @@ def test_what_the_server_refuses(boxes: Ask, db: Pool, run: Any, unit: Any, sqls
     [
         (postgres.copy_in("copy boxes to stdout", b"1\ta\n"), "postgres.copy_out"),
         (postgres.copy_in("copy boxes from stdin; copy boxes from stdin", b"1\ta\n"), "one COPY"),
-        (postgres.copy_in("copy boxes from '/dev/null'", b"1\ta\n"), "no COPY FROM STDIN"),
+        (postgres.copy_in("copy boxes from '/dev/null'", b"1\ta\n"), "not a COPY FROM STDIN"),
         (postgres.copy_out("copy boxes from stdin"), "postgres.copy_in"),
-        (postgres.copy_in_records("boxes", [(1,)]), "no record of 2"),
-        (postgres.copy_in_records("boxes", ["ab"]), "no record of 2"),
+        (postgres.copy_in_records("boxes", [(1,)]), "not a record of 2"),
+        (postgres.copy_in_records("boxes", ["ab"]), "not a record of 2"),
     ],
 )
 def test_what_is_no_such_copy(boxes: Ask, db: Pool, unit: Any, told: str) -> None:
@@ -274,7 +274,7 @@ def test_what_is_no_such_copy(boxes: Ask, db: Pool, unit: Any, told: str) -> Non
 
 def test_what_cannot_be_asked_for() -> None:
     for target in ("", ("public", ""), (), "a\0b"):
-        with pytest.raises(ValueError, match=r"no name|no table"):
+        with pytest.raises(ValueError, match=r"not a name|no table"):
             postgres.copy_in(target, b"")
     for data in ("text", 5, None):
         with pytest.raises(TypeError, match="data is bytes"):
@@ -467,7 +467,7 @@ def test_a_null_is_no_json_null(ask: Ask) -> None:
     rows = ask(postgres.query("select a, b, c, d from texts order by a"))
     assert rows == [tuple(record) for record in records]
     for wrong in (("ab", "cd"), (1, 2), (1, None, 7, None), (1, None, "a\0b", None), "abcd", {1, 2, 3, 4}):
-        with pytest.raises(ValueError, match=r"no record of 4 values|does not fit"):
+        with pytest.raises(ValueError, match=r"not a record of 4 values|does not fit"):
             ask(postgres.copy_in_records("texts", [wrong]))
 
 

@@ -434,7 +434,7 @@ def test_plain_records_and_their_misfits() -> None:
     assert encode((None, 2)) == struct.pack("!hiiq", 2, -1, 8, 2)
     for record, told in (
         ((1 << 31, 1), "column a is integer"),
-        ((1,), "no record of 2"),
+        ((1,), "not a record of 2"),
         (("x", 1), "column a"),
     ):
         with pytest.raises(ValueError, match=told):

@@ -201,7 +201,7 @@ def test_a_draining_loop_ends_it(loop: Loop, server: Server) -> None:
 
 
 def test_what_cannot_be_listened_to() -> None:
-    for channel, told in (("", "no name"), ("a\0", "no name"), ("é" * 32, "longer than 63 bytes")):
+    for channel, told in (("", "not a name"), ("a\0", "not a name"), ("é" * 32, "longer than 63 bytes")):
         with pytest.raises(ValueError, match=told):
             postgres.listen("postgresql://host/db", channel)
         with pytest.raises(ValueError, match=told):

@@ -385,7 +385,7 @@ def test_passwords(loop: Loop, server: Server, who: str) -> None:
         ("clear", "test", {"password": PASSWORD}, "sslmode=verify-full"),
         ("postgres", "nowhere", {}, 'database "nowhere" does not exist'),
         ("postgres", "test", {"settings": {"nonsense": "1"}}, "nonsense"),
-        ("postgres", "test?sslmode=require", {}, "does no TLS"),
+        ("postgres", "test?sslmode=require", {}, "does not support TLS"),
     ],
 )
 def test_what_is_wrong_is_told_once(
@@ -488,5 +488,5 @@ def test_options_that_cannot_be() -> None:
         postgres.pool("postgresql://127.0.0.1/test", statements=-1)
     with pytest.raises(ValueError, match="1 or more"):
         postgres.pool("postgresql://127.0.0.1/test", result_bytes=0)
-    with pytest.raises(ValueError, match="leave one of them out"):
+    with pytest.raises(ValueError, match="omit one of them"):
         postgres.pool("postgresql://127.0.0.1/test?sslmode=disable", tls=ssl.create_default_context())

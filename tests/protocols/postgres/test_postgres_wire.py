@@ -248,7 +248,7 @@ def test_a_neighbour_that_a_cancel_hits_is_sent_again() -> None:
         (m(b"R", struct.pack("!i", 7)), "kind 7"),
         (m(b"R", struct.pack("!i", 3)), "in the clear"),
         (m(b"R", struct.pack("!i", 10) + b"OTHER\0\0"), "offers"),
-        (m(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0") + m(b"R", bytes(4)), "without having proved"),
+        (m(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0") + m(b"R", bytes(4)), "without proving"),
         (m(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0") + m(b"R", struct.pack("!i", 12)), "prove"),
         (m(b"Z", b"I"), "PostgreSQL server"),
         (m(b"K", bytes(8)), "PostgreSQL server"),
@@ -282,7 +282,7 @@ def test_notices_before_the_start_is_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "text"), [(b"N", "does no TLS"), (b"S!", "no answer"), (b"HTTP", "no answer")]
+    ("said", "text"), [(b"N", "does not support TLS"), (b"S!", "no answer"), (b"HTTP", "no answer")]
 )
 def test_tls_that_is_refused(said: bytes, text: str) -> None:
     bench = Played(tls=ssl.create_default_context())

@@ -178,7 +178,7 @@ def test_a_transaction_that_has_written_is_not_run_anew(ask: Here, redis_cluster
         redis_cluster.move(slot, somewhere_else(redis_cluster, slot)[1])
         await tx.submit(redis.append(key, "y"))
 
-    with pytest.raises(redis.RedisError, match="had written by then stands"):
+    with pytest.raises(redis.RedisError, match="had written by then remains"):
         ask(twice(key))
     assert ask(redis.get(key)) == b"x"
 

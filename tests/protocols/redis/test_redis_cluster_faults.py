@@ -488,7 +488,7 @@ def test_a_nodes_pool_that_was_stopped_is_made_anew() -> None:
 
 def test_what_is_no_unit_of_a_cluster() -> None:
     fake = Fake(echo)
-    with pytest.raises(Misuse, match=r"no unit of protocols\.redis"):
+    with pytest.raises(Misuse, match=r"not a unit of protocols\.redis"):
         fake.cluster.submit(Ask("x"))
     with pytest.raises(ValueError, match="write 0"):
         fake.cluster.submit(redis.get("a"), priority=4)
@@ -529,7 +529,7 @@ def test_a_part_of_a_pipeline_that_is_lost_is_the_whole() -> None:
     [
         ([], "name at least one"),
         (["redis://host/3"], "has only 0"),
-        (["unix:///a.sock"], "no address of a cluster's node"),
+        (["unix:///a.sock"], "not the address of a cluster's node"),
         (["redis://:a@host", "redis://:b@host"], "differ in user"),
         (["http://host"], "write redis://"),
     ],

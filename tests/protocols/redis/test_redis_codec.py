@@ -112,7 +112,7 @@ def test_a_command_reads_back_as_its_arguments(parts: list[Any]) -> None:
 
 @pytest.mark.parametrize("wrong", [None, True, [1], {"a": 1}, object()])
 def test_what_is_no_argument_is_refused_by_name(wrong: Any) -> None:
-    with pytest.raises(TypeError, match="no Redis argument; give str"):
+    with pytest.raises(TypeError, match="not a Redis argument; give str"):
         encode("SET", "key", wrong)
 
 
