@@ -25,6 +25,7 @@ from examples.outage.chart import draw as draw_outage
 from examples.outage.figures import Outage
 from examples.outage.scenario import APPLICATIONS
 from pools.connections import TABLE, State
+from protocols.http.server.states import ANSWER, BODY, CONNECTION
 
 ROOT = Path(__file__).resolve().parent.parent
 DIAGRAMS = ROOT / "docs" / "diagrams"
@@ -42,6 +43,13 @@ STYLE = (
     "fontsize=12]\n"
     '  edge [color="#64748b", fontcolor="#334155", fontname="Helvetica", fontsize=10, arrowsize=0.7]'
 )
+
+SERVER_TABLES = [
+    ("connection", "a client's connection", CONNECTION),
+    ("body", "while it is busy: the request's body", BODY),
+    ("answer", "while it is busy: the answer", ANSWER),
+]
+"""Every arrow is walked by `tests/protocols/http/test_server_states.py`."""
 
 UNIT_LIFE = [
     ("submitted", "refused", "queue full,\nbackend down,\npool drains"),
@@ -76,6 +84,25 @@ def connection_graph() -> str:
     return graph("connection", lines)
 
 
+def server_graph() -> str:
+    """A server's connection, a request's body and its answer, from the tables that the code itself obeys."""
+    lines = []
+    for name, title, table in SERVER_TABLES:
+        lines += [f"  subgraph cluster_{name} {{", f"    label={quote(title)}", '    color="#cbd5e1"']
+        for state in table:
+            end = "" if table[state] else ', fillcolor="#e2e8f0", style="rounded,filled,dashed"'
+            lines.append(f"    {quote(f'{name} {state}')} [label={quote(state)}{end}]")
+        lines.append("  }")
+        lines += [
+            f"  {quote(f'{name} {state}')} -> {quote(f'{name} {after}')} [label={quote(event)}]"
+            for state, events in table.items()
+            for event, after in events.items()
+        ]
+        first = quote(f"{name} {next(iter(table))}")
+        lines.append(f'  {first} [fillcolor="#ffedd5", color="#c2410c"]')
+    return graph("server", lines)
+
+
 def unit_graph() -> str:
     """What can become of a unit."""
     lines = [f"  {quote(before)} -> {quote(after)} [label={quote(why)}]" for before, after, why in UNIT_LIFE]
@@ -94,7 +121,7 @@ def graph(name: str, lines: list[str]) -> str:
 
 def graphs() -> dict[str, str]:
     """Every diagram by its name, as text of the dot language."""
-    return {"connection": connection_graph(), "unit": unit_graph()}
+    return {"connection": connection_graph(), "server": server_graph(), "unit": unit_graph()}
 
 
 def digest(source: str) -> str:

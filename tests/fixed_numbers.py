@@ -135,7 +135,7 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.http.server.request": {
         "QUERY_FIELDS_MAX": LIMIT,
     },
-    "protocols.http.server.server": {
+    "protocols.http.server.shared": {
         "REQUESTS_MAX": OPTION,
     },
     "protocols.http.proxy.spool": {

@@ -21,6 +21,7 @@ from .client.units import (
     request,
     stream,
 )
+from .client.wire import BodyChannel
 from .codec.errors import BadRequest, HttpError
 from .codec.headers import Headers
 from .codec.limits import Limits
@@ -28,17 +29,22 @@ from .codec.messages import Response, json_response, text_response
 from .errors import BadContent, BadResponse
 from .proxy.proxy import Proxy, proxy
 from .server.access_log import AccessLog
+from .server.exchange import Exchange
+from .server.options import AccessSink
 from .server.request import Request
 from .server.responders import Responder, StreamingResponse
 from .server.routing import Handler, Route, Router, streaming
-from .server.server import Server, server
+from .server.server import Server, ServerStatistics, server
 from .server.timeouts import Timeouts
 
 __all__ = [
     "AccessLog",
+    "AccessSink",
     "BadContent",
     "BadRequest",
     "BadResponse",
+    "BodyChannel",
+    "Exchange",
     "Fetch",
     "Handler",
     "Headers",
@@ -51,6 +57,7 @@ __all__ = [
     "Route",
     "Router",
     "Server",
+    "ServerStatistics",
     "StreamedResponse",
     "StreamingResponse",
     "Timeouts",

@@ -23,9 +23,9 @@ KNOBS: Final[tuple[Knob, ...]] = (
         (4, 4096),
         (1 << 24,),
         also={
-            "protocols.http.server.exchange.HIGH_WATERMARK": same,
-            "protocols.http.server.exchange.LOW_WATERMARK": lambda high: high // 4,
-            "protocols.http.server.exchange.DRAINED": drained,
+            "protocols.http.server.connection.HIGH_WATERMARK": same,
+            "protocols.http.server.connection.LOW_WATERMARK": lambda high: high // 4,
+            "protocols.http.server.connection.DRAINED": drained,
             "protocols.http.proxy.tunnels.LOW_WATERMARK": lambda high: high // 4,
             "protocols.http.proxy.tunnels.READ_AND_DRAIN": lambda high: (ANYTHING, drained(high)),
             "protocols.http.proxy.tunnels.ONLY_DRAIN": lambda high: (SLEEP, drained(high)),

@@ -245,7 +245,7 @@ UNDONE = [
         "a head that came before is believed of HEAD as well",
         (
             Edit(HTTP_WIRE, ' and unit.method != "HEAD":', ":"),
-            Edit(HTTP_WIRE, ' or method == "HEAD":', ":"),
+            Edit(HTTP_WIRE, ' and method != "HEAD"  #', "  #"),
         ),
         {"proxy": (3, HTTP_MISREAD)},
     ),

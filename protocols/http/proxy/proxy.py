@@ -38,7 +38,7 @@ from protocols.http.codec.headers import NO_HEADERS, Headers, forwardable, plain
 from protocols.http.codec.memo import Memo
 from protocols.http.codec.messages import Response, encode_response_head, text_response
 from protocols.http.errors import BadResponse
-from protocols.http.server.connection import Exchange
+from protocols.http.server.exchange import Exchange
 from protocols.http.server.request import Request
 from protocols.http.server.responders import Responder
 

@@ -21,7 +21,7 @@ from protocols.http.codec.headers import NO_HEADERS, Headers, HeadersLike
 from .request import Request
 
 if TYPE_CHECKING:
-    from .connection import Exchange
+    from .exchange import Exchange
 
 __all__ = ["ChannelResponder", "FlowResponder", "Responder", "StreamingResponse", "flow_of"]
 

@@ -15,7 +15,7 @@ from .request import Request
 from .responders import Responder, StreamingResponse
 from .timeouts import Timeouts
 
-__all__ = ["Handler", "Route", "Router", "streaming"]
+__all__ = ["Handler", "Route", "Router", "route_of", "streaming"]
 
 Answer = Response | StreamingResponse | Responder
 Handler = Callable[[Request], Answer | Awaitable[Answer]]
@@ -53,6 +53,11 @@ class Route:
     def __repr__(self) -> str:
         kind = "async " if inspect.iscoroutinefunction(self.call) else ""
         return f"<Route to {kind}{getattr(self.call, '__qualname__', self.call)}>"
+
+
+def route_of(handler: Handler | Route) -> Route:
+    """The handler's route, if it is not one already. Raises `TypeError` for what cannot be called."""
+    return handler if isinstance(handler, Route) else Route(handler)
 
 
 class Router:

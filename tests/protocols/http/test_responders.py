@@ -10,7 +10,6 @@ from actors import Bytes, Continue, Misuse, Outcome, Reply, StreamProtocol, Tran
 from protocols import http
 from protocols.http.codec.head import CHUNKED, UNTIL_CLOSE
 from protocols.http.codec.messages import encode_response_head
-from protocols.http.server.connection import Exchange
 from tests.protocols.http.harness import Answer, Simulated, get, read_answers
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
@@ -30,26 +29,26 @@ class Recorder(http.Responder):
         if action is not None:
             action(self.exchange)
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: http.Exchange) -> None:
         self.exchange = exchange
         self._told("begin")
 
-    def body(self, exchange: Exchange, pieces: list[bytes]) -> None:
+    def body(self, exchange: http.Exchange, pieces: list[bytes]) -> None:
         self._told("body", b"".join(pieces))
 
-    def body_ended(self, exchange: Exchange, trailers: http.Headers) -> None:
+    def body_ended(self, exchange: http.Exchange, trailers: http.Headers) -> None:
         self._told("body_ended")
 
-    def wakeup(self, exchange: Exchange) -> None:
+    def wakeup(self, exchange: http.Exchange) -> None:
         self._told("wakeup")
 
-    def writable(self, exchange: Exchange) -> None:
+    def writable(self, exchange: http.Exchange) -> None:
         self._told("writable")
 
-    def timeout(self, exchange: Exchange) -> None:
+    def timeout(self, exchange: http.Exchange) -> None:
         self._told("timeout")
 
-    def abandoned(self, exchange: Exchange, error: BaseException | None) -> None:
+    def abandoned(self, exchange: http.Exchange, error: BaseException | None) -> None:
         self._told("abandoned", type(error))
 
 
@@ -111,11 +110,11 @@ def test_woken_and_timed() -> None:
 def test_what_an_exchange_tells() -> None:
     seen: list[Any] = []
 
-    def look(exchange: Exchange) -> None:
+    def look(exchange: http.Exchange) -> None:
         states = exchange.answered, exchange.finished, exchange.body_complete, exchange.congested
         seen.append((*states, repr(exchange)))
 
-    def body_ended(exchange: Exchange) -> None:
+    def body_ended(exchange: http.Exchange) -> None:
         look(exchange)
         respond(exchange)
         look(exchange)
@@ -131,7 +130,7 @@ def test_what_an_exchange_tells() -> None:
 
 
 def test_held_body() -> None:
-    def hold(exchange: Exchange) -> None:
+    def hold(exchange: http.Exchange) -> None:
         exchange.hold_body(True)
         exchange.hold_body(True)
 
@@ -166,7 +165,7 @@ def test_take_whole_body(data: bytes, whole: bytes | None) -> None:
 
 
 def test_interim_responses() -> None:
-    def begin(exchange: Exchange) -> None:
+    def begin(exchange: http.Exchange) -> None:
         exchange.send_interim(103, b"Link: </a>\r\n")
         exchange.send_interim(100, b"")
         exchange.proceed()  # has been done
@@ -180,7 +179,7 @@ def test_interim_responses() -> None:
 
 
 def test_proceed() -> None:
-    def begin(exchange: Exchange) -> None:
+    def begin(exchange: http.Exchange) -> None:
         exchange.proceed()
         exchange.proceed()
 
@@ -191,7 +190,7 @@ def test_proceed() -> None:
 @pytest.mark.parametrize("length", [5, CHUNKED, UNTIL_CLOSE])
 @pytest.mark.parametrize("dated", [False, True])
 def test_send_head(length: int, dated: bool) -> None:
-    def begin(exchange: Exchange) -> None:
+    def begin(exchange: http.Exchange) -> None:
         exchange.send_head(200, b"Date: x\r\n" if dated else b"", length, "Fine", dated=dated)
         exchange.send(b"Hello")
         exchange.finish()
@@ -213,14 +212,14 @@ def ends_in_reset(**actions: Any) -> Recorder:
 
 
 def begun(then: Any) -> Any:
-    def begin(exchange: Exchange) -> None:
+    def begin(exchange: http.Exchange) -> None:
         exchange.send_head(200, b"", CHUNKED)
         then(exchange)
 
     return begin
 
 
-def fail(exchange: Exchange) -> None:
+def fail(exchange: http.Exchange) -> None:
     raise KeyError("x")
 
 
@@ -259,7 +258,7 @@ def test_what_goes_wrong_before_the_head_is_answered(action: Any, status: int, w
 
 
 def test_what_goes_wrong_after_the_end_is_only_logged() -> None:
-    def begin(exchange: Exchange) -> None:
+    def begin(exchange: http.Exchange) -> None:
         exchange.send_head(200, b"", 0)
         exchange.finish()
         exchange.abort(RuntimeError("too late"))
@@ -333,7 +332,7 @@ def test_an_answer_from_outside_of_the_handlers() -> None:
 )
 @pytest.mark.parametrize("dated", [False, True])
 def test_relay(method: str, minor: int, connection: str | None, dated: bool) -> None:
-    def begin(exchange: Exchange) -> None:
+    def begin(exchange: http.Exchange) -> None:
         head = encode_response_head(203, b"Date: x\r\n" if dated else b"", 5, reason="Fine")
         exchange.relay(203, head, b"Hello", dated=dated)
         exchange.relay(203, head, b"Hello", dated=dated)
@@ -359,7 +358,7 @@ def test_switch() -> None:
             transport.write(transport.take(3).upper())
             return Continue(self, Bytes(3))
 
-    def begin(exchange: Exchange) -> None:
+    def begin(exchange: http.Exchange) -> None:
         exchange.send_head(101, b"Connection: upgrade\r\nUpgrade: upper\r\n", UNTIL_CLOSE)
         exchange.switch(Upper())
 

@@ -473,7 +473,7 @@ class TestStreamingRequest:
 
         with Served(handler) as served:
             client = served.connect().send(post(b"abc")[:-1])
-            served.until(lambda: served.server.requests)
+            served.until(lambda: served.server.statistics().requests)
             client.close()
             served.until(lambda: errors)
             assert [str(error) for error in errors] == ["the client has gone"]

@@ -13,6 +13,7 @@ from actors.testing.conformance import Conversation, check_protocol
 from actors.testing.events import END, EXPIRE
 from protocols import http
 from protocols.http.server.connection import ServerConnection
+from protocols.http.server.server import ServerSpec
 from tests.protocols.http.harness import read_answers
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -37,14 +38,15 @@ STORIES: dict[str, Conversation] = {
 }
 
 
-class Connection(ServerConnection):
+class Connection(StreamProtocol):
     """A connection whose server is on the same loop."""
 
-    __slots__ = ()
+    def __init__(self, server: ServerSpec) -> None:
+        self.server = server
 
     def connected(self, transport: Transport) -> Outcome:
-        transport.scope.spawn(self.server)
-        return super().connected(transport)
+        server = transport.scope.spawn(self.server)
+        return ServerConnection(server.shared).connected(transport)
 
 
 def answer(request: http.Request) -> http.Response:

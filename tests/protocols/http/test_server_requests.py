@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors import Channel, Reply, Stream, sleep
 from actors.simulation import turned
 from protocols import http
-from protocols.http.server.connection import Exchange, ServerConnection
+from protocols.http.server.connection import ServerConnection
 from tests.protocols.http.bad_requests import BAD_REQUESTS
 from tests.protocols.http.harness import Client, Served, Simulated, get, read_answers
 
@@ -181,10 +181,10 @@ class TestPipelining:
         with Served(handler) as served:
             client = served.connect(buffer=32768)
             client.send(b"".join(get(f"/{number}") for number in range(1000)))
-            served.until(lambda: served.server.requests > 0)
+            served.until(lambda: served.server.statistics().requests > 0)
             for _ in range(200):
                 served.loop.tick(0)
-            assert served.server.requests < 1000
+            assert served.server.statistics().requests < 1000
             client.until(lambda: len(client.received) > 1000 * len(body))  # to parse it once only
             answers = client.answers(1000)
         assert [answer.headers.get("x") for answer in answers] == [f"/{number}" for number in range(1000)]
@@ -340,7 +340,7 @@ class TestEnds:
     def test_drain_lets_a_slow_reader_finish(self) -> None:
         with Served(lambda request: http.Response(200, body=b"x" * 500_000)) as served:
             client = served.connect(buffer=32768).send(get())
-            served.until(lambda: served.server.requests == 1)
+            served.until(lambda: served.server.statistics().requests == 1)
             served.loop.drain(30)
             (answer,) = client.to_the_end()
             assert len(answer.body) == 500_000
@@ -349,7 +349,7 @@ class TestEnds:
         """What was answered is sent whole; what waits behind it is not begun any more."""
         with Served(lambda request: http.Response(200, body=b"x" * 5_000_000)) as served:
             client = served.connect(buffer=32768).send(get() * 5)
-            served.until(lambda: served.server.requests == 1)
+            served.until(lambda: served.server.statistics().requests == 1)
             served.loop.tick(0)
             served.loop.drain(30)
             served.loop.tick(0)
@@ -394,7 +394,7 @@ class TestEnds:
                     other.close()
                     served.clients.remove(other)
                 served.until(lambda: served.server.statistics().connections == 1)
-                assert left(Exchange, http.Request, http.Response, http.Responder) == []
+                assert left(http.Exchange, http.Request, http.Response, http.Responder) == []
                 assert len(left(Stream, ServerConnection)) <= before
             finally:
                 gc.enable()
@@ -411,7 +411,7 @@ class TestRememberedHeads:
             for _ in range(3):
                 client.received = b""
                 bodies.append(client.send(data).answer().body)
-            return len(served.server.heads), bodies
+            return len(served.server.shared.heads), bodies
 
     def test_kept(self) -> None:
         assert self.ask_often(get("/x", "X: y\r\n")) == (1, [b"GET /x "] * 3)
@@ -437,7 +437,7 @@ class TestRememberedHeads:
             for number in range(600):
                 client.received = b""
                 assert client.send(get(f"/{number}")).answer().body == f"GET /{number} ".encode()
-            assert 0 < len(served.server.heads) <= 512
+            assert 0 < len(served.server.shared.heads) <= 512
 
     @pytest.mark.parametrize("count", [0, 1, 2, 512])
     @pytest.mark.parametrize("size", [0, 40, 60, 1024])
