@@ -44,15 +44,17 @@ class Retry:
     `source` gives the jitter, usually `loop.kernel.random()`. All times are monotonic seconds, as `loop.now`.
     """
 
-    __slots__ = ("_backoff", "_source", "changed", "due", "error", "failures")
+    __slots__ = ("backoff", "changed", "due", "error", "failed_at", "failures", "source")
 
     def __init__(self, backoff: Backoff, source: random.Random) -> None:
-        self._backoff = backoff
-        self._source = source
+        self.backoff = backoff
+        self.source = source
         self.failures = 0
         """How many attempts in a row have failed."""
         self.due = 0.0
         """The next attempt is not to begin before; 0 at first."""
+        self.failed_at = 0.0
+        """When the last failure was told of."""
         self.error: BaseException | None = None
         """What went wrong last. A success does not clear it."""
         self.changed = False
@@ -72,8 +74,9 @@ class Retry:
         """An attempt has failed: the next one is due after a pause. Gives that pause in seconds."""
         self.changed = words_of(error) != words_of(self.error)
         self.error = error
+        self.failed_at = now
         self.failures += 1
-        pause = self._backoff.delay(self.failures, self._source)
+        pause = self.backoff.delay(self.failures, self.source)
         self.due = now + pause
         return pause
 

@@ -24,6 +24,7 @@ from actors import (
     ANYTHING,
     NEVER,
     UNCHANGED,
+    Connector,
     Continue,
     Expectation,
     Misuse,
@@ -34,11 +35,13 @@ from actors import (
     Transport,
 )
 
+from .backends import IDLE, NOWHERE, SHARING
 from .errors import BackendError, DeadlineExceeded
 from .exchanges import Driver, Exchange, Exchanges
 from .ledger import PARTS, fail_all
 from .states import TABLE, Event, State, next_state
 from .suspects import leave, suspect_after_cancel, suspect_others
+from .times import Times
 from .units import ABANDONED, EXCHANGE, SENT, Unit, Work, named, not_sent, too_late
 
 if TYPE_CHECKING:
@@ -53,10 +56,6 @@ READY: Final = State.READY  # an enum's member costs 0.05 µs to look up, and th
 DRAINING: Final = State.DRAINING
 DEAD: Final = State.DEAD
 
-NOWHERE: Final = 0  # `_place`: on none of the backend's lists
-IDLE: Final = 1
-SHARING: Final = 2
-
 
 class Connection(StreamProtocol):
     """Drives one wire. Made by the pool; wires call the methods under "for the wire"."""
@@ -68,18 +67,15 @@ class Connection(StreamProtocol):
         "_handling",
         "_orphans",
         "_place",
+        "_reported",
         "_successor",
         "backend",
         "completed",
         "driver",
         "ended_by_backend",
-        "heard_at",
-        "idle_since",
-        "opened_at",
         "pool",
-        "ready_at",
-        "retire_at",
         "state",
+        "times",
         "token",
         "transport",
         "wire",
@@ -98,14 +94,12 @@ class Connection(StreamProtocol):
         self.driver: Driver | None = None  # of the unit of several exchanges that holds this connection
         self.completed = 0  # units
         self.ended_by_backend = False
-        self.heard_at = -NEVER  # when the last bytes came
-        self.opened_at = now
-        self.ready_at = self.idle_since = now
-        self.retire_at = NEVER
+        self.times = Times(now)
         self._fifo: deque[Work[Any]] = deque()
         self._orphans = 0  # of them
         self._exclusive = False  # what is in flight wants no company
         self._place = NOWHERE
+        self._reported = 0  # in flight, as the backend knows
         self._handling = False  # inside a handler, which sees to the rest when it returns
         self._error: BaseException | None = None
         self._successor: StreamProtocol | None = None
@@ -145,7 +139,7 @@ class Connection(StreamProtocol):
     def due(self) -> float:
         """When something in flight, or the handshake, will be late; what was found late does not count."""
         if self.state is State.HANDSHAKING:
-            return self.opened_at + self.pool.options.connect_timeout
+            return self.times.begun + self.pool.options.connect_timeout
         due = NEVER if self.driver is None else self.driver.work.deadline
         draining = self.state is DRAINING
         for work in self._fifo:
@@ -165,7 +159,7 @@ class Connection(StreamProtocol):
     def ready(self) -> None:
         """The handshake is done."""
         self.state = next_state(self.state, Event.GREETED)
-        self.pool.connection_ready(self)
+        self.times.is_ready(self.pool.loop.now, self.pool.dialling.ready(self))
         if not self._handling:
             self.update()
 
@@ -175,7 +169,6 @@ class Connection(StreamProtocol):
         if not fifo:
             raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
         work = fifo.popleft()
-        self.backend.in_flight -= 1
         self.completed += 1
         if not work.settle(value) and work.stage == ABANDONED:
             self._orphans -= 1
@@ -220,7 +213,6 @@ class Connection(StreamProtocol):
             raise BackendError(f"{self.backend.address} sent an answer that nothing had asked for")
         work = self._fifo.popleft()
         work.owner = self.pool
-        self.backend.in_flight -= 1
         if work.stage == ABANDONED:
             self._orphans -= 1
         return work
@@ -295,11 +287,18 @@ class Connection(StreamProtocol):
 
     # -- for the pool ------------------------------------------------------------------------------
 
+    def dial(self, connector: Connector) -> None:
+        """Have the connection made."""
+        try:
+            self.token = self.pool.loop.spawn(connector)
+        except Exception as error:
+            self.close(error)
+
     def send(self, works: list[Work[Any]]) -> list[Work[Any]]:
         """Hand units to the wire, and return those that it does not take because one before them has changed
         what it can. The pool calls `update` afterwards, once for all that it sends.
         """
-        wire, backend, transport, fifo = self.wire, self.backend, self.transport, self._fifo
+        wire, transport, fifo = self.wire, self.transport, self._fifo
         for number, work in enumerate(works):
             if not wire.writable or self.state is not READY:
                 return works[number:]
@@ -308,7 +307,6 @@ class Connection(StreamProtocol):
             work.owner = self
             work.stage = SENT
             work.attempts += 1
-            backend.in_flight += 1
             if not work.unit.pipelinable:
                 self._exclusive = True
                 if isinstance(work.unit, Exchanges):
@@ -329,7 +327,6 @@ class Connection(StreamProtocol):
         try:
             self.driver = Driver(self, work)
         except Exception as error:
-            self.backend.in_flight -= 1
             work.owner = self.pool
             work.fail(error)
             return
@@ -339,7 +336,6 @@ class Connection(StreamProtocol):
         """Send a part of the unit of several exchanges that holds this connection."""
         work.owner = self
         work.stage = EXCHANGE
-        self.backend.in_flight += 1
         self._write(work)
 
     def send_probe(self, unit: Any, deadline: float) -> None:
@@ -348,11 +344,10 @@ class Connection(StreamProtocol):
         probe.settle(None)
         probe.stage = ABANDONED
         self._orphans += 1
-        self.backend.in_flight += 1
         self._exclusive = True
-        self._unlist()
         self.pool.look_at(deadline)
         self._write(probe)
+        self._unlist()
 
     def _write(self, work: Work[Any]) -> None:
         before = self.transport.unsent
@@ -376,7 +371,6 @@ class Connection(StreamProtocol):
             work.wire_bytes = begun
         else:
             self._fifo.pop()
-            self.backend.in_flight -= 1
             self._orphans -= work.stage == ABANDONED
             work.owner = self.pool
         recorded = work.record(not_sent(work.unit, error, self.wire, self.pool.name))
@@ -392,46 +386,40 @@ class Connection(StreamProtocol):
 
     def update(self) -> None:
         """See that this connection is on the right list, and the pool awake if something waits for it."""
+        if self.driver is not None and not self._fifo:
+            self.driver.unoccupied()
         count = len(self._fifo)
         place = NOWHERE
-        if self.driver is not None and count == 0:
-            self.driver.unoccupied()
-            count = len(self._fifo)
-        if self.state is READY and self.driver is None and self.wire.writable:
-            if count == 0:
-                place = IDLE
-                self._exclusive = False
-            elif count < self.pool.options.pipeline and not self._exclusive:
-                place = SHARING
-        elif self.state is DRAINING and count == self._orphans and self.driver is None:
-            if not self.wire.lingers:
+        if self.driver is None:
+            if self.state is READY:
+                if self.wire.writable:
+                    if count == 0:
+                        place = IDLE
+                        self._exclusive = False
+                    elif count < self.pool.options.pipeline and not self._exclusive:
+                        place = SHARING
+            elif self.state is DRAINING and count == self._orphans and not self.wire.lingers:
                 self._retire_now(count)
-            return
-        if place != self._place:
-            self._move(place)
+                return
+        in_flight = count + (self.driver is not None)
+        if place != self._place or in_flight != self._reported:
+            self._report(place, in_flight)
         if (place and self.pool.queue.live) or (self.pool.draining_now and count == self._orphans):
             self.pool.wake()
 
-    def _move(self, place: int) -> None:
-        backend = self.backend
-        if self._place == IDLE:
-            backend.idle.pop(self, None)
-        elif self._place == SHARING:
-            backend.sharing.pop(self, None)
-        self._place = place
-        if place == IDLE:
-            backend.idle[self] = None
-            if self.completed and (backend.failures or backend.doubts):
-                backend.proved()
-            self.idle_since = now = self.pool.loop.now
-            if self.wire.keep_alive != NEVER:
-                self.pool.look_at(now + self.wire.keep_alive)
-        elif place == SHARING:
-            backend.sharing[self] = None
+    def _report(self, place: int, in_flight: int) -> None:
+        self.backend.holds(self, self._place, place, in_flight - self._reported)
+        self._reported = in_flight
+        if place != self._place:
+            self._place = place
+            if place == IDLE:
+                now = self.pool.loop.now
+                self.times.is_idle(now)
+                if self.wire.keep_alive != NEVER:
+                    self.pool.look_at(now + self.wire.keep_alive)
 
     def _unlist(self) -> None:
-        if self._place != NOWHERE:
-            self._move(NOWHERE)
+        self._report(NOWHERE, self.in_flight)
 
     def left(self, work: Work[Any]) -> None:
         """Something in flight here has failed before its answer was there: an orphan from now on."""
@@ -501,7 +489,6 @@ class Connection(StreamProtocol):
     def _part(self, driver: Driver, error: Exception) -> None:
         """The unit of several exchanges ends, and what it has in flight is nobody's any more."""
         self.driver = None
-        self.backend.in_flight -= 1
         for exchange in self._fifo:
             if exchange.stage != ABANDONED:
                 exchange.stage = ABANDONED
@@ -566,7 +553,7 @@ class Connection(StreamProtocol):
         self._fifo.clear()
         self._orphans = 0
         driver, self.driver = self.driver, None
-        self.backend.in_flight -= len(works) + (driver is not None)
+        self._unlist()
         if works:
             self.pool.take_back(self, works, len(works) - unsent, error)
         if driver is not None:
@@ -585,6 +572,11 @@ class Connection(StreamProtocol):
             left -= work.wire_bytes
             count += 1
         return count
+
+    def restored(self) -> None:
+        """The unit of several exchanges is over, and the connection clean."""
+        self.driver = None
+        self.completed += 1
 
     # -- for the stream ----------------------------------------------------------------------------
 
@@ -606,7 +598,7 @@ class Connection(StreamProtocol):
     def received(self, transport: Transport) -> Outcome:
         """Have the wire read. What comes unasked on an idle connection ends it."""
         self._handling = True
-        self.heard_at = self.pool.loop.now
+        self.times.has_heard(self.pool.loop.now)
         if self._place == IDLE and not self.wire.pushes:
             self.close(BackendError(f"{self.backend.address} sent {bytes(transport.input[:64])!r} unasked"))
             return self._go_on(None)

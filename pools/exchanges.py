@@ -173,9 +173,7 @@ class Driver:
                 exchange.driver = self
                 connection.exchange(exchange)
                 return
-        connection.driver = None
-        connection.completed += 1
-        connection.backend.in_flight -= 1
+        connection.restored()
 
     def lost(self, error: BaseException | None) -> None:
         """The connection is gone: the body hears of it where it waits, then the reply settles or the unit is

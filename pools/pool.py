@@ -27,11 +27,11 @@ from actors import (
     NEVER,
     Address,
     Backoff,
-    Connector,
     Continue,
     Machine,
     Outcome,
     Reply,
+    Retry,
     Scope,
     Stop,
     Stream,
@@ -42,10 +42,10 @@ from actors.telling import told, words_of
 
 from .assignment import assign, forgiving
 from .backends import Backend, PoolStatistics
-from .blame import Blame, blame, doubtful, unreachable
 from .connections import Connection, State
+from .dialling import Dialling
 from .endpoints import Endpoint, as_endpoint
-from .errors import BackendDown, ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull, Stage
+from .errors import ConnectionLost, DeadlineExceeded, PoolClosed, QueueFull, Stage
 from .kinds import For, Kind
 from .ledger import Ledger, fail_all
 from .options import PoolOptions
@@ -58,9 +58,6 @@ __all__ = ["Pool", "PoolSpec", "pool"]
 
 T = TypeVar("T")
 
-LIFETIME_JITTER: Final = (
-    0.025  # as database/sql's users and HikariCP do, so that connections are not renewed all at once
-)
 LATENESS: Final = 1e-6  # seconds by which a deadline may be noticed late, per unit that waits
 BACKOFF_SEVERAL: Final = Backoff(1.0, 32.0)
 BACKOFF_ALONE: Final = Backoff(0.02, 0.5)  # the only backend is asked again soon: waiting would help nobody
@@ -72,15 +69,14 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
     """
 
     __slots__ = (
-        "_down_until",
+        "dialling",
+        "ended",
         "_next",
         "_plan",
-        "_stopped",
         "_turn",
         "backends",
         "budget",
         "choose",
-        "connects_failed",
         "draining_now",
         "ledger",
         "loop",
@@ -89,7 +85,6 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         "queue",
         "scope",
         "tunnels",
-        "wire",
     )
 
     drain_phase = 1
@@ -103,10 +98,11 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         name: str | None = None,
     ) -> None:
         self.options = options
-        self.wire = wire
         self.scope = scope
         self.loop = scope.loop
-        self.backends = [Backend(endpoint) for endpoint in endpoints]
+        endpoints = list(endpoints)
+        backoff = options.backoff or (BACKOFF_ALONE if len(endpoints) == 1 else BACKOFF_SEVERAL)
+        self.backends = [Backend(each, Retry(backoff, scope.kernel.random())) for each in endpoints]
         self.name = name or options.name or ", ".join(str(each.address) for each in self.backends[:3])
         self.queue = UnitQueue(options.queue, options.queue_bytes)
         self.budget = options.budget.begun()
@@ -114,15 +110,14 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         self.tunnels = Tunnels(options.tunnels)
         self.ledger = Ledger()
         self.draining_now = False
-        self._stopped = False
+        self.ended = False
         self._turn = 0  # the backend that is preferred among equals
         self._plan: list[tuple[Work[Any], Connection]] = []  # what is just being sent
         self._next = NEVER  # when the timer must fire at the latest
-        self._down_until = 0.0  # nothing can be reached before
-        self.connects_failed = 0
+        self.dialling = Dialling(self, wire)
 
     def __repr__(self) -> str:
-        state = "stopped" if self._stopped else "draining" if self.draining_now else "open"
+        state = "stopped" if self.ended else "draining" if self.draining_now else "open"
         connections = sum(backend.connections for backend in self.backends)
         in_flight = sum(backend.in_flight for backend in self.backends)
         return (
@@ -158,7 +153,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         if (
             queue.live >= queue.limit
             or queue.bytes >= queue.bytes_max
-            or self._down_until > loop.now
+            or self.dialling.down_until > loop.now
             or self.draining_now
         ):
             refused: Work[T] = Work(self, unit, due, priority, loop.now)
@@ -180,11 +175,11 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         return None
 
     def _refusal(self, now: float) -> Exception:
-        if self._stopped or self.draining_now:
-            done = "has stopped" if self._stopped else "drains"
+        if self.ended or self.draining_now:
+            done = "has stopped" if self.ended else "drains"
             return PoolClosed(f"the pool of {self.name} {done}; the unit was not sent")
-        if self._down_until > now:
-            return self._down_error()
+        if self.dialling.down_until > now:
+            return self.dialling.down_error()
         self.loop.log.warning(
             "queue full", cause=f"queue full {self.name}", pool=self.name, queued=len(self.queue)
         )
@@ -217,7 +212,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
             opened=sum(backend.opened for backend in self.backends),
             closed=sum(backend.closed for backend in self.backends),
             lost=sum(backend.lost for backend in self.backends),
-            connects_failed=self.connects_failed,
+            connects_failed=sum(backend.connects_failed for backend in self.backends),
             backends=[backend.statistics() for backend in self.backends],
         )
 
@@ -237,11 +232,6 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         """The deadline of a unit that is given none (seconds)."""
         return self.options.timeout
 
-    @property
-    def backoff(self) -> Backoff:
-        """How long a backend that cannot be connected to is left alone."""
-        return self.options.backoff or (BACKOFF_ALONE if len(self.backends) == 1 else BACKOFF_SEVERAL)
-
     def start(self, scope: Scope) -> Outcome:
         """Open the warm connections."""
         if self.options.warm:
@@ -260,7 +250,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         if now >= self.budget.next_look:
             self.budget.look(now, self.ledger.submitted)
         if self.options.warm and not self.draining_now:
-            self._keep_warm(now)
+            self.dialling.keep_warm(now)
         if self.queue.live:
             self._dispatch(now)
         if self.draining_now and not self._busy:
@@ -288,7 +278,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
 
     def stopped(self, scope: Scope, error: BaseException | None) -> None:
         """Settle everything, close every connection."""
-        self.draining_now = self._stopped = True
+        self.draining_now = self.ended = True
         closed = PoolClosed(f"the pool of {self.name} has stopped")
         self._refuse([(work, closed) for work in [*self._planned(), *self.queue]])
         for backend in self.backends:
@@ -345,9 +335,9 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
                 connection.update()
         for index, count in opens:
             for _ in range(count):
-                self._open(self.backends[index], now)
+                self.dialling.open(self.backends[index], now)
         if queue.live and not opens:
-            self._look_whether_down(now)
+            self._refuse_if_down(now)
 
     def _choose_failed(self, error: Exception) -> None:
         """A backend was to be preferred; the one with the least in flight was taken instead."""
@@ -366,50 +356,14 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         self.wake()
         return bool(failures)
 
-    def _open(self, backend: Backend, now: float) -> None:
-        if backend.retry_at > now:
-            return  # the one before has failed at once
-        if backend.open_at > now:
-            self._wake_at(backend.open_at)
-            return
-        try:
-            connection = Connection(self, backend, self.wire(), now)
-        except Exception as error:
-            self._connect_failed(backend, error, now)
-            self.wake()
-            return
-        backend.all[connection] = None
-        backend.opening += 1
-        self._down_until = 0.0
-        connector = Connector(
-            backend.address,
-            connection,
-            timeout=self.options.connect_timeout,
-            tls=backend.endpoint.tls,
-            server_hostname=backend.endpoint.server_hostname,
-            owner=self,
-            lost_after=self.options.lost_after,
-        )
-        try:
-            connection.token = self.loop.spawn(connector)
-        except Exception as error:
-            connection.close(error)
-        self._wake_at(now + self.options.connect_timeout)
-
-    def _keep_warm(self, now: float) -> None:
-        for backend in self.backends:
-            for _ in range(self.options.warm - backend.connections):
-                self._open(backend, now)
-            if backend.connections < self.options.warm:
-                self._wake_at(max(backend.retry_at, backend.open_at))
-
     def look_at(self, when: float) -> None:
-        """See that the timer fires at `when` at the latest; from outside of the pool's own handlers."""
+        """See that the timer fires at `when` at the latest; outside the pool's own handlers."""
         if when < self._next:
             self._next = when
             self.wake()
 
-    def _wake_at(self, when: float) -> None:
+    def wake_at(self, when: float) -> None:
+        """As `look_at`, inside the pool's own handlers, or where the pool is woken in any case."""
         if when < self._next:
             self._next = when
 
@@ -427,7 +381,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
             for connection in list(backend.all):
                 if connection.due <= now:
                     connection.expire(now)
-                earliest = min(earliest, connection.due, self._renew(connection, now))
+                earliest = min(earliest, connection.due, self.dialling.renew(connection, now))
                 count += connection.in_flight
         self._next = max(min(earliest, self._next), now + LATENESS * count)
 
@@ -448,112 +402,20 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         where = str(backends[0].address) if len(backends) == 1 else ""
         return lambda work: too_late(work.unit, now - work.since, what, stage, self.name, where)
 
-    def _renew(self, connection: Connection, now: float) -> float:
-        """Retire a connection that has been idle or has lived for too long; when to look at it again."""
-        backend = connection.backend
-        if connection.state is not State.READY:
-            return NEVER
-        if connection not in backend.idle:
-            idle_at = now + self.options.idle_timeout
-        elif backend.connections > self.options.warm:
-            idle_at = connection.idle_since + min(self.options.idle_timeout, connection.wire.keep_alive)
-        else:
-            idle_at = connection.idle_since + connection.wire.keep_alive
-        when = min(idle_at, connection.retire_at)
-        if when > now:
-            return when
-        connection.retire()
-        if self.options.warm:
-            self.wake()
-        return NEVER
-
     # -- what connections tell -------------------------------------------------------------------------
-
-    def connection_ready(self, connection: Connection) -> None:
-        """A connection has come up."""
-        backend = connection.backend
-        now = self.loop.now
-        backend.opening -= 1
-        backend.opened += 1
-        if backend.failures:
-            self.loop.log.info(
-                "reconnected",
-                cause=f"reconnected {backend.address}",
-                pool=self.name,
-                backend=str(backend.address),
-                failures=backend.failures,
-            )
-        backend.retry_at = 0.0
-        self._down_until = 0.0
-        connection.ready_at = now
-        connection.retire_at = now + self.options.lifetime * (
-            1.0 - LIFETIME_JITTER * self.loop.kernel.random().random()
-        )
-        self._wake_at(min(connection.retire_at, now + self.options.idle_timeout))
-        self.wake()
 
     def connection_gone(
         self, connection: Connection, before: State, error: BaseException | None, *, asked: bool
     ) -> None:
         """A connection has ended, or was never made. `asked`: whether anything for it has left."""
-        backend = connection.backend
-        backend.all.pop(connection, None)
-        if before is State.CONNECTING or before is State.HANDSHAKING:
-            backend.opening -= 1
-        elif connection.in_flight and error is not None:
-            backend.lost += 1
-            if not self._stopped:
-                self.warn("connection lost", backend, error, in_flight=connection.in_flight)
-        else:
-            backend.closed += 1
-        whose = blame(connection, before, error)
-        if connection.completed:
-            backend.proved()
-        elif whose is Blame.UNREACHABLE:
-            self._connect_failed(backend, error, connection.opened_at)
-        elif whose is Blame.DOUBTFUL and not self._stopped:
-            doubtful(self, backend, error, asked)
+        self.dialling.gone(connection, before, error, asked)
         if self.queue.live or connection.in_flight or self.options.warm or self.draining_now:
             self.wake()
 
-    def warn(self, event: str, backend: Backend, error: BaseException | None, **fields: object) -> None:
-        """Say in the log what happened to a backend; once a second of each kind of error."""
-        self.loop.log.warning(
-            event,
-            cause=f"{event} {backend.address} {type(error).__name__}",
-            pool=self.name,
-            backend=str(backend.address),
-            error=words_of(error),
-            **fields,
-        )
-
-    def _connect_failed(self, backend: Backend, error: BaseException | None, begun: float) -> None:
-        if not self._stopped:
-            unreachable(self, backend, error, begun)
-
-    def _look_whether_down(self, now: float) -> None:
-        """If there is no connection, none opening and none to be tried now, nothing that waits will be served
-        soon.
-        """
-        if any(backend.connections or backend.retry_at <= now for backend in self.backends):
-            return
-        self._down_until = min(backend.retry_at for backend in self.backends)
-        self._refuse(
-            [
-                (work, self._down_error() if not work.attempts else self._lost(self._last_error))
-                for work in self.queue
-            ]
-        )
-
-    @property
-    def _last_error(self) -> BaseException | None:
-        return next((backend.last_error for backend in self.backends if backend.last_error is not None), None)
-
-    def _down_error(self) -> BackendDown:
-        cause = self._last_error
-        error = BackendDown(f"{self.name} cannot be reached ({words_of(cause)}); the unit was not sent")
-        error.__cause__ = cause
-        return error
+    def _refuse_if_down(self, now: float) -> None:
+        if self.dialling.is_down(now):
+            down, lost = self.dialling.down_error, self.dialling.last_error
+            self._refuse([(work, self._lost(lost) if work.attempts else down()) for work in self.queue])
 
     def _lost(self, cause: BaseException | None) -> ConnectionLost:
         error = ConnectionLost(
@@ -614,7 +476,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
             work.owner = self
             if work.stage != SENT:
                 lost.append((work, error or self._lost(None)))
-            elif self._stopped:
+            elif self.ended:
                 lost.append((work, error or PoolClosed("the pool has stopped")))
             elif number >= sent:
                 self.ledger.take_back()
@@ -630,7 +492,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
 
     def may_retry(self, work: Work[Any]) -> bool:
         """Whether a unit that was sent, and perhaps executed, may be sent again. Counts it if so."""
-        if self._stopped or work.attempts >= self.options.attempts:
+        if self.ended or work.attempts >= self.options.attempts:
             return False
         try:
             if not work.unit.idempotent:
@@ -651,7 +513,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
             work.owner = self
             work.stage = QUEUED
             work.wire_bytes = -1
-            self._wake_at(work.deadline)
+            self.wake_at(work.deadline)
         self.queue.put_back(works)
         self.wake()
 

@@ -43,10 +43,10 @@ def suspect_others(connection: Connection, work: Work[Any], now: float) -> None:
     """This unit has waited in vain on this connection: if nothing at all has come meanwhile, suspect the
     others.
     """
-    if connection.heard_at > connection.idle_since and now - connection.heard_at < SILENT_SECONDS:
+    if connection.times.heard > connection.times.idle and now - connection.times.heard < SILENT_SECONDS:
         return
     for other in list(connection.backend.idle):
-        if max(other.heard_at, other.ready_at) < work.since:
+        if max(other.times.heard, other.times.ready) < work.since:
             probe(other, now)
 
 
@@ -74,9 +74,9 @@ def leave(connection: Connection) -> bool:
     this one is so new that another would lead to the same server.
     """
     now = connection.pool.loop.now
-    if now - connection.ready_at < RENEW_SECONDS:
+    if now - connection.times.ready < RENEW_SECONDS:
         return False
     for each in list(connection.backend.all):
-        if each.state is State.READY and now - each.ready_at >= RENEW_SECONDS:
+        if each.state is State.READY and now - each.times.ready >= RENEW_SECONDS:
             each.retire()
     return True

@@ -39,6 +39,6 @@ class Tunnels(dict[Transport, "Connection"]):
     def open(self, connection: Connection) -> None:
         """This connection is another protocol's from now on, and its place in the pool free."""
         self[connection.transport] = connection
-        connection.backend.all.pop(connection, None)
+        connection.backend.handed_over(connection)
         if connection.pool.queue.live:
             connection.pool.wake()

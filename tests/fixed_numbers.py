@@ -81,7 +81,7 @@ FIXED: dict[str, dict[str, str]] = {
         "SEALED_MAX": SEALED,
         "CHUNKS_MAX": SEALED,
     },
-    "pools.connections": {
+    "pools.backends": {
         "NOWHERE": STATE,
         "IDLE": STATE,
         "SHARING": STATE,
@@ -291,13 +291,15 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.postgres.units": {
         "MANY_MAX": LIMIT,
     },
-    "protocols.postgres.wire": {
+    "protocols.postgres.answers": {
         "MESSAGE_MAX": WIRE,
         "DATA_ROW": WIRE,
         "BIND_COMPLETE": WIRE,
         "COMMAND_COMPLETE": WIRE,
         "READY": WIRE,
         "COPY_DATA": WIRE,
+    },
+    "protocols.postgres.wire": {
         "SENT_ALL": WIRE,
     },
     "protocols.redis.urls": {

@@ -100,8 +100,9 @@ def test_a_pool_is_named_after_its_first_backends() -> None:
 
 
 def test_the_only_backend_is_asked_again_sooner() -> None:
-    assert Bench().pool.backoff is BACKOFF_ALONE
-    assert Bench(backends=("192.0.2.1:7", "192.0.2.2:7")).pool.backoff is BACKOFF_SEVERAL
+    assert Bench().pool.backends[0].retry.backoff is BACKOFF_ALONE
+    several = Bench(backends=("192.0.2.1:7", "192.0.2.2:7")).pool.backends
+    assert all(backend.retry.backoff is BACKOFF_SEVERAL for backend in several)
 
 
 @pytest.mark.parametrize(

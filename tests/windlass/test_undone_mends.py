@@ -280,8 +280,8 @@ UNDONE = [
         (
             Edit(
                 SUSPECTS,
-                "    if now - connection.ready_at < RENEW_SECONDS:",
-                "    if now >= connection.ready_at:",
+                "    if now - connection.times.ready < RENEW_SECONDS:",
+                "    if now >= connection.times.ready:",
             ),
         ),
         {"primaries": (1, ("well again: RedisError", "well again: PostgresError"))},
