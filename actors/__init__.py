@@ -5,9 +5,12 @@ Start with `Loop`, `Machine` and the outcomes; `gather`, `sleep` and `deadline` 
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from ._siblings import check_siblings
 from .backoff import Backoff, Retry
-from .channels import Channel
+from .channels import Channel, ChannelStatistics
 from .composing import first, gather, settle_all
 from .current import current_loop
 from .deadlines import deadline, with_deadline
@@ -29,13 +32,13 @@ from .errors import (
 )
 from .flows import Flow, sleep
 from .kernel import ERROR, HANGUP, READABLE, WRITABLE, Kernel, SystemKernel
-from .loop import Loop
+from .loop import Loop, LoopStatistics
 from .machine import Machine
-from .mailboxes import Mailbox
+from .mailboxes import Mailbox, MailboxStatistics
 from .net.addresses import Address, TcpAddress, UnixAddress, parse_address
 from .net.connectors import Connector
-from .net.listeners import Listener
-from .net.streams import Stream, StreamProtocol
+from .net.listeners import Listener, ListenerStatistics
+from .net.streams import Stream, StreamOwner, StreamProtocol
 from .net.tls import TlsStream
 from .net.transports import (
     ANYTHING,
@@ -50,10 +53,17 @@ from .net.transports import (
     Transport,
 )
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout
-from .replies import Reply
+from .replies import Reply, Waitable
 from .scope import Scope
 from .spec import Spec
-from .supervision import Child, Supervisor, SupervisorGaveUp
+from .supervision import Child, ChildStatistics, Supervisor, SupervisorGaveUp
+
+if TYPE_CHECKING:
+    from .embedding.asyncio_host import AsyncioLoop
+    from .embedding.thread_host import ThreadLoop, ThreadPool, ThreadReply
+    from .embedding.trio_host import (
+        TrioLoop as TrioLoop,
+    )  # not in `__all__`: a star import must not need trio
 
 __all__ = [
     "ANYTHING",
@@ -69,12 +79,15 @@ __all__ = [
     "ActorError",
     "Address",
     "AllFailed",
+    "AsyncioLoop",
     "Backoff",
     "Bytes",
     "Cancelled",
     "Channel",
     "ChannelClosed",
+    "ChannelStatistics",
     "Child",
+    "ChildStatistics",
     "Connector",
     "Continue",
     "DeadlineExceeded",
@@ -85,12 +98,15 @@ __all__ = [
     "Flush",
     "Kernel",
     "Listener",
+    "ListenerStatistics",
     "Loop",
     "LoopFull",
+    "LoopStatistics",
     "Machine",
     "MachineStopped",
     "Mailbox",
     "MailboxFull",
+    "MailboxStatistics",
     "Misuse",
     "NoAnswer",
     "NotSettled",
@@ -104,15 +120,20 @@ __all__ = [
     "Spec",
     "Stop",
     "Stream",
+    "StreamOwner",
     "StreamProtocol",
     "Supervisor",
     "SupervisorGaveUp",
     "SystemKernel",
     "TcpAddress",
+    "ThreadLoop",
+    "ThreadPool",
+    "ThreadReply",
     "Timeout",
     "TlsStream",
     "Transport",
     "UnixAddress",
+    "Waitable",
     "current_loop",
     "deadline",
     "first",
@@ -123,5 +144,23 @@ __all__ = [
     "sleep",
     "with_deadline",
 ]
+
+HOSTS: Final = {
+    "AsyncioLoop": "asyncio_host",
+    "ThreadLoop": "thread_host",
+    "ThreadPool": "thread_host",
+    "ThreadReply": "thread_host",
+    "TrioLoop": "trio_host",
+}
+"""What `Loop.in_asyncio()` and the like give, and where it stands: imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    """One of `HOSTS`. Raises `AttributeError` for any other name, `ImportError` for trio's without trio."""
+    if name not in HOSTS:
+        raise AttributeError(f"module 'actors' has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"actors.embedding.{HOSTS[name]}"), name)
+    return value
+
 
 check_siblings("actors", __file__)

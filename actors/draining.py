@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from .outcomes import NEVER
 from .scope import Scope
 
 __all__ = ["Drain", "DrainDeadline"]
@@ -24,17 +25,29 @@ class DrainDeadline(TimeoutError):
 class Drain:
     """Who has been asked to finish, and who has not."""
 
-    __slots__ = ("_asked", "_living", "_unasked", "said")
+    __slots__ = ("_asked", "_begun", "_living", "_unasked", "patience", "until")
 
     def __init__(self, living: Callable[[], Iterable[Scope]]) -> None:
         self._living = living
         self._unasked: dict[int, list[Scope]] = {}  # by phase
         self._asked: dict[int, list[Scope]] = {}  # likewise; some of them have stopped since
-        self.said = False  # whether the log tells of it
+        self._begun = False
+        self.until = NEVER  # when what is left is stopped where it is (monotonic seconds)
+        self.patience = 0.0  # seconds for which an idle connection may still bring a request
         self._look()
 
     def __repr__(self) -> str:
         return f"<Drain {sum(map(len, self._asked.values()))} asked>"
+
+    def grant(self, until: float, patience: float) -> None:
+        """It may go on until then."""
+        self.until = until
+        self.patience = patience
+
+    def begins(self) -> bool:
+        """Whether this is the first turn of it."""
+        first, self._begun = not self._begun, True
+        return first
 
     def spawned(self, scope: Scope) -> None:
         """A machine was spawned meanwhile: its turn comes, too."""

@@ -18,14 +18,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, overload
 
 from .callbacks import one_turn
 from .current import ANY_THREAD, enter_loop, leave_all, running_here
+from .descriptors import Descriptors
 from .draining import Drain, DrainDeadline
 from .embedding.hosting import Hosting
-from .errors import FAILURES, LoopFull, Misuse
+from .errors import FAILURES, Misuse
 from .events import EventLog
 from .flows import Flow
 from .forks import ForkedPoller, tell_of_forks
@@ -35,12 +36,13 @@ from .notifier import Notifier
 from .outcomes import NEVER, UNCHANGED, Continue, Outcome, Stop, Timeout, Unchanged
 from .replies import Reply
 from .reports import DeadLetter, LoopStatistics
-from .scope import SLOT_BITS, SLOT_MASK, Scope
+from .scope import SLOT_MASK, Scope
 from .seconds import seconds_of
 from .signals import taken
 from .spec import Making, Spec
 from .telling import told
 from .timers import TimerHeap
+from .tokens import TokenTable
 
 if TYPE_CHECKING:
     from .embedding.offload import Offloader
@@ -66,7 +68,7 @@ class Loop(Hosting):
     inherited_deadline: float = NEVER
     """What `deadline()` has set for what is begun now: every unit that is submitted ends by then."""
 
-    quiet_drain: bool = False
+    quiet_drain: ClassVar[bool] = False
     """Whether a drain is no news: where leaving a block begins it, and not a signal."""
 
     opener: ClassVar[str] = "loop = Loop()"
@@ -76,43 +78,36 @@ class Loop(Hosting):
         if not 1 <= slots <= SLOT_MASK:
             raise ValueError(f"slots={slots}; write a number from 1 to {SLOT_MASK}")
         self.kernel: Kernel = kernel or SystemKernel()
-        self.poller: Poller = self.kernel.poller()
         self.now = self.kernel.monotonic()
         self.woken: list[Scope] = []
         self.dirty: list[Transport] = []
         self.timers = TimerHeap()
         self.log = EventLog(self.kernel.monotonic)
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
-        self._clock = self.kernel.monotonic
-        self._by_fd: dict[int, Scope] = {}
-        self._slots: list[Scope | None] = []
-        self._generations: list[int] = []
-        self._free: deque[int] = deque()
-        self._slots_max = slots + 1  # and one for the notifier
         self.ticking = False
         self.runs_in = ANY_THREAD
-        self._stopping = False
         self.closed = False
-        self._drain: Drain | None = None
-        self._drain_until = NEVER
         self.offloader: Offloader | None = None  # what `offload` has made
-        self.patience = 0.0  # see `drain`
-        self._spawned = self._stopped = self._crashed = 0
-        self._ticks = self._events = self._wakeups = self._timeouts = self._dead = 0
+        self._clock = self.kernel.monotonic
+        self._tokens = TokenTable(slots + 1)  # and one for the notifier
+        self._descriptors = Descriptors(self.kernel.poller())
+        self._drain: Drain | None = None
+        self._stopping = False
+        self._counts = _Counts()
         enter_loop(self)
         self.notifier = self.spawn(Notifier(self.kernel))
         tell_of_forks(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "draining" if self._drain is not None else "open"
-        return f"<Loop {state}, {self.machines} machines, {len(self.timers)} timers, tick {self._ticks}>"
+        ticks = self._counts.ticks
+        return f"<Loop {state}, {self.machines} machines, {len(self.timers)} timers, tick {ticks}>"
 
     # -- machines --------------------------------------------------------------------------------------------
 
     @property
     def machines(self) -> int:
         """How many machines there are, the notifier not counted."""
-        return self._spawned - self._stopped - (self._slots[0] is not None)
+        return self._tokens.machines
 
     @overload
     def spawn(self, machine: Spec[H]) -> H: ...
@@ -142,7 +137,7 @@ class Loop(Hosting):
             machine = Making(machine) if isinstance(machine, Spec) else Flow(machine)
         if not self.ticking:
             self.now = self._clock()
-        scope = self._take_slot(machine)
+        scope = self._tokens.take(self, machine)
         if on_stop is not None:
             scope.on_stop(on_stop)
         before = enter_loop(self)
@@ -172,41 +167,19 @@ class Loop(Hosting):
         if self.closed:
             return
         self.closed = True
-        self.poller.close()
-        self.poller = ForkedPoller(f"make another one in the child: {self.opener}")
+        self._descriptors.refuse_in_child(f"make another one in the child: {self.opener}")
         self.notifier.forked_away()
         leave_all()
 
-    def _take_slot(self, machine: Machine[Any]) -> Scope:
-        if len(self._free) > 16 or (self._free and len(self._slots) >= self._slots_max):
-            slot = self._free.popleft()  # the one that has been free for longest
-        elif len(self._slots) < self._slots_max:
-            slot = len(self._slots)
-            self._slots.append(None)
-            self._generations.append(0)
-        else:
-            raise LoopFull(
-                f"all {self._slots_max - 1} slots are taken; raise Loop(slots=…) or spawn fewer at a time"
-            )
-        scope = Scope(self, self._generations[slot] << SLOT_BITS | slot, machine)
-        self._slots[slot] = scope
-        self._spawned += 1
-        return scope
-
-    def _scope(self, token: int) -> Scope | None:
-        slot = token & SLOT_MASK
-        scope = self._slots[slot] if slot < len(self._slots) else None
-        return scope if scope is not None and scope.token == token else None
-
     def wake(self, token: int) -> None:
         """Wake the machine with this token; nobody, if it has stopped."""
-        scope = self._scope(token)
+        scope = self._tokens.find(token)
         if scope is not None:
             scope.wake()
 
     def kill(self, token: int, error: BaseException | None = None) -> bool:
         """Stop a machine from outside; its `stopped` is called. Returns False if it had stopped already."""
-        scope = self._scope(token)
+        scope = self._tokens.find(token)
         if scope is None:
             return False
         self._end(scope, error)
@@ -214,30 +187,35 @@ class Loop(Hosting):
 
     def alive(self, token: int) -> bool:
         """Whether the machine with this token has not stopped."""
-        return self._scope(token) is not None
+        return self._tokens.find(token) is not None
 
     def machine(self, token: int) -> Machine[Any] | None:
         """The machine behind a token, to look at (its repr, its statistics); None if it has stopped."""
-        scope = self._scope(token)
+        scope = self._tokens.find(token)
         return None if scope is None else scope.machine
 
     def living(self) -> Iterator[Scope]:
         """The scope of every machine, to look at; the notifier's is not among them."""
-        return (scope for scope in self._slots[1:] if scope is not None and scope.machine is not None)
+        return (scope for scope in self._tokens if scope.token and scope.machine is not None)
 
     def watch(self, token: int, callback: Callable[[BaseException | None], object]) -> None:
         """Call `callback(error)` when the machine stops; at once if it has. It must be short; what it raises
         is logged."""
-        scope = self._scope(token)
+        scope = self._tokens.find(token)
         if scope is None:
             callback(None)
         else:
             scope.on_stop(callback)
 
+    @property
+    def dead_letters(self) -> deque[DeadLetter]:
+        """The last messages that reached no machine."""
+        return self._counts.dead_letters
+
     def dead_letter(self, token: int, message: Any) -> None:
         """Count a message that reached nobody, keep it to be looked at in `dead_letters`, and log the
         fact."""
-        self._dead += 1
+        self._counts.dead += 1
         self.dead_letters.append(DeadLetter(token, message))
         self.log.warning(
             "dead letter", cause=f"dead letter {type(message).__name__}", message=told(message)[:200]
@@ -247,25 +225,16 @@ class Loop(Hosting):
 
     def register(self, scope: Scope, fd: int, events: int) -> None:
         """Have the machine's `ready` called on these events of a descriptor."""
-        self.poller.register(fd, events)
-        self._by_fd[fd] = scope
-        if scope.fd < 0:
-            scope.fd = fd
-        elif scope.fds is None:
-            scope.fds = {fd}
-        else:
-            scope.fds.add(fd)
+        self._descriptors.register(scope, fd, events)
 
     def unregister(self, scope: Scope, fd: int) -> None:
         """Watch a descriptor no longer."""
-        if self._by_fd.get(fd) is scope:
-            del self._by_fd[fd]
-            with suppress(OSError, ValueError):  # closed already: the kernel has forgotten it by itself
-                self.poller.unregister(fd)
-        if scope.fd == fd:
-            scope.fd = -1
-        elif scope.fds is not None:
-            scope.fds.discard(fd)
+        self._descriptors.unregister(scope, fd)
+
+    @property
+    def poller(self) -> Poller:
+        """What waits for the descriptors."""
+        return self._descriptors.poller
 
     def fileno(self) -> int:
         """The loop's own epoll descriptor: readable when a tick has something to do. Another loop may watch
@@ -300,7 +269,11 @@ class Loop(Hosting):
         """When `tick` must be called at the latest (monotonic seconds; `now` if wakeups are pending)."""
         if self.woken or self.dirty:
             return self.now
-        return min(self.timers.next_deadline(), self._drain_until)
+        return self._due()
+
+    def _due(self) -> float:
+        due = self.timers.next_deadline()
+        return due if self._drain is None else min(due, self._drain.until)
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -313,9 +286,9 @@ class Loop(Hosting):
         before = enter_loop(self)
         self.ticking = True
         try:
-            events = self.poller.poll(wait)
+            events = self._descriptors.poller.poll(wait)
             self.now = self._clock()
-            self._ticks += 1
+            self._counts.ticks += 1
             if events:
                 self._dispatch_events(events)
             if self.woken:
@@ -335,7 +308,7 @@ class Loop(Hosting):
         """How long to poll: seconds, or -1 for ever."""
         if self.woken or self.dirty:
             return 0
-        due = min(self.timers.next_deadline(), self._drain_until)
+        due = self._due()
         if due == NEVER and timeout is None:
             return -1
         wait = due - self._clock()
@@ -348,8 +321,8 @@ class Loop(Hosting):
     def _dispatch_events(self, events: list[tuple[int, int]]) -> None:
         """The hottest loop there is: `_apply` is written out for the common case, a machine that goes on as
         itself. What is not called because of Ctrl-C is ready in the next tick, too."""
-        self._events += len(events)
-        by_fd = self._by_fd
+        self._counts.events += len(events)
+        by_fd = self._descriptors.by_fd
         for fd, mask in events:
             scope = by_fd.get(fd)
             if scope is None:
@@ -379,7 +352,7 @@ class Loop(Hosting):
         for _ in range(ROUNDS_MAX):
             batch, self.woken = self.woken, []
             try:
-                self._wakeups += len(batch)
+                self._counts.wakeups += len(batch)
                 for scope in batch:
                     scope.woken = False
                     machine = scope.machine
@@ -415,7 +388,7 @@ class Loop(Hosting):
                 machine = scope.machine
                 if machine is None or scope.deadline != NEVER:
                     continue  # stopped, or given a new deadline, by one that was due before it
-                self._timeouts += 1
+                self._counts.timeouts += 1
                 self._call(scope, machine.timeout)
         except BaseException:
             self.timers.put_back(rest, self.now)
@@ -482,7 +455,7 @@ class Loop(Hosting):
                 f"{told(machine)} returned {told(outcome)}; "
                 "a handler returns Continue, Timeout, Stop or UNCHANGED"
             )
-        self._crashed += 1
+        self._counts.crashed += 1
         try:
             self.log.error(
                 "machine crashed",
@@ -499,17 +472,10 @@ class Loop(Hosting):
         machine = scope.machine
         if machine is None:
             return
-        slot = scope.token & SLOT_MASK
-        scope.machine = None
-        scope.deadline = NEVER
-        self._slots[slot] = None
-        self._generations[slot] += 1
-        self._free.append(slot)
-        self._stopped += 1
-        if scope.fd >= 0:
-            self.unregister(scope, scope.fd)
-        while scope.fds:
-            self.unregister(scope, scope.fds.pop())
+        scope.forget_machine()
+        self._tokens.release(scope)
+        if scope.fd >= 0 or scope.fds:
+            self._descriptors.release(scope)
         interrupt = self._clean_up(machine, machine.stopped, scope, error)
         for closer in scope.take_closers():  # who settle replies perhaps: whatever the others do
             interrupt = self._clean_up(machine, closer, error) or interrupt
@@ -568,10 +534,10 @@ class Loop(Hosting):
         `patience` seconds an idle connection may still bring one request that its client was about to send.
         """
         seconds_of(seconds, "a drain", least=0)
-        self.patience = seconds_of(patience, "a patience", least=0)
+        seconds_of(patience, "a patience", least=0)
         if self._drain is None:
             self._drain = Drain(self.living)
-        self._drain_until = self._clock() + seconds  # a signal may come after a long poll
+        self._drain.grant(self._clock() + seconds, patience)  # a signal may come after a long poll
         self.notifier.wake(0)
 
     @property
@@ -579,13 +545,15 @@ class Loop(Hosting):
         """Whether `drain` was called."""
         return self._drain is not None
 
+    @property
+    def patience(self) -> float:
+        """For how many seconds an idle connection may still bring a request, see `drain`."""
+        return 0.0 if self._drain is None else self._drain.patience
+
     def _drain_on(self, drain: Drain) -> None:
-        if not drain.said:
-            drain.said = True
-            if not self.quiet_drain:
-                seconds = round(self._drain_until - self.now, 3)
-                self.log.info("draining", seconds=seconds, machines=self.machines)
-        if self.now >= self._drain_until:
+        if drain.begins() and not self.quiet_drain:
+            self.log.info("draining", seconds=round(drain.until - self.now, 3), machines=self.machines)
+        if self.now >= drain.until:
             left = self.machines
             if not self.quiet_drain:
                 self.log.warning("drain deadline passed", machines_left=left)
@@ -613,13 +581,14 @@ class Loop(Hosting):
 
     def _end_all(self, error: BaseException | None) -> None:
         interrupt: BaseException | None = None
-        for scope in list(self._slots)[1:]:
-            if scope is not None:
+        for scope in self._tokens:
+            if scope.token:  # the notifier's is 0
                 try:
                     self._end(scope, error)
                 except BaseException as failure:  # all have to end, whatever one of them does
                     interrupt = failure
-        self._drain_until = NEVER
+        if self._drain is not None:
+            self._drain.grant(NEVER, self._drain.patience)
         if interrupt is not None:
             raise interrupt
 
@@ -633,11 +602,11 @@ class Loop(Hosting):
         self._end_all(None)
         self.flush()
         self._end_all(None)
-        notifier = self._slots[0]
+        notifier = self._tokens.find(0)
         if notifier is not None:
             self._end(notifier, None)
         self.closed = True
-        self.poller.close()
+        self._descriptors.close()
         enter_loop(None if before is self else before)
 
     def __enter__(self) -> Loop:
@@ -655,16 +624,27 @@ class Loop(Hosting):
 
     def statistics(self) -> LoopStatistics:
         """What the loop has done so far."""
+        counts, tokens = self._counts, self._tokens
         return LoopStatistics(
             machines=self.machines,
-            slots=self._slots_max - 1,
-            spawned=self._spawned - 1,
-            stopped=self._stopped,
-            crashed=self._crashed,
-            ticks=self._ticks,
-            events=self._events,
-            wakeups=self._wakeups,
-            timeouts=self._timeouts,
-            dead_letters=self._dead,
+            slots=tokens.limit - 1,
+            spawned=tokens.taken - 1,
+            stopped=tokens.released,
+            crashed=counts.crashed,
+            ticks=counts.ticks,
+            events=counts.events,
+            wakeups=counts.wakeups,
+            timeouts=counts.timeouts,
+            dead_letters=counts.dead,
             log_lines_lost=self.log.lost,
         )
+
+
+class _Counts:
+    """What a loop has done."""
+
+    __slots__ = ("crashed", "dead", "dead_letters", "events", "ticks", "timeouts", "wakeups")
+
+    def __init__(self) -> None:
+        self.ticks = self.events = self.wakeups = self.timeouts = self.crashed = self.dead = 0
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)

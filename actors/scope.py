@@ -131,6 +131,27 @@ class Scope(Waker):
         """Watch a descriptor no longer. Call before closing it."""
         self.loop.unregister(self, fd)
 
+    def watches(self, fd: int) -> None:
+        """For the loop: this descriptor is watched from now on."""
+        if self.fd < 0:
+            self.fd = fd
+        elif self.fds is None:
+            self.fds = {fd}
+        else:
+            self.fds.add(fd)
+
+    def watches_no_longer(self, fd: int) -> None:
+        """For the loop: this descriptor is not watched now."""
+        if self.fd == fd:
+            self.fd = -1
+        elif self.fds is not None:
+            self.fds.discard(fd)
+
+    def forget_machine(self) -> None:
+        """For the loop: it has stopped."""
+        self.machine = None
+        self.deadline = NEVER
+
     def on_stop(self, closer: Callable[[BaseException | None], object]) -> None:
         """Have `closer(error)` called when the machine has stopped, after its own `stopped`. It must not
         raise."""

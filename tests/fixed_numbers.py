@@ -70,6 +70,9 @@ FIXED: dict[str, dict[str, str]] = {
         "BROKEN": STATE,
         "NOTHING": STATE,
     },
+    "actors.tokens": {
+        "FREE_MIN": "how slowly generations grow: no path of a machine's depends on it",
+    },
     "actors.supervision": {
         "BACKOFF": OPTION,
     },
@@ -288,13 +291,15 @@ FIXED: dict[str, dict[str, str]] = {
     "protocols.postgres.units": {
         "MANY_MAX": LIMIT,
     },
-    "protocols.postgres.wire": {
+    "protocols.postgres.answers": {
         "MESSAGE_MAX": WIRE,
         "DATA_ROW": WIRE,
         "BIND_COMPLETE": WIRE,
         "COMMAND_COMPLETE": WIRE,
         "READY": WIRE,
         "COPY_DATA": WIRE,
+    },
+    "protocols.postgres.wire": {
         "SENT_ALL": WIRE,
     },
     "protocols.redis.urls": {

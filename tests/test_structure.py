@@ -30,6 +30,12 @@ def test_every_exception_is_read_and_needed() -> None:
         assert name, f"{place}: nothing reads this comment; its form is told in tests/structure.py"
         now = structure.measure()[kind][name].count
         assert now == count > structure.KINDS[kind][1], f"{place}: there are {now}; say so, or take it away"
+
+
+def test_every_cycle_that_is_named_is_there() -> None:
+    graph = {name: structure.reached(name) for name in structure.MODULES}
+    groups = structure.strongly_connected(graph)
+    assert structure.CYCLES.keys() <= set(groups), "name those that are left"
     assert all(len(reason) > 10 for reason in structure.CYCLES.values())
 
 

@@ -249,6 +249,12 @@ class _Mailman(Machine["_Mailman"]):
         return self
 
 
+class _InThread(Loop):
+    """Its drain begins where a block is left."""
+
+    quiet_drain = True
+
+
 class ThreadLoop:
     """Made by `Loop.in_thread()`. `with` it, or call `start` and `stop`."""
 
@@ -293,8 +299,7 @@ class ThreadLoop:
     def _run(self, begun: ThreadReply[None]) -> None:
         self._number = get_ident()
         try:
-            with Loop(kernel=self._kernel, slots=self._slots) as loop:
-                loop.quiet_drain = True
+            with _InThread(kernel=self._kernel, slots=self._slots) as loop:
                 self._mailman = loop.spawn(_Mailman(self._posts))
                 self._loop = loop
                 begun._settle(None, None)

@@ -36,6 +36,6 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("protocols.postgres.rows.IRREGULAR", (1, 2), (10_000,)),
     Knob("protocols.postgres.types.scalars.LARGE", (1, 2), (10_000,)),
     Knob("protocols.postgres.wire.DOUBT_SECONDS", (0.0, 0.05), (60.0,)),
-    Knob("protocols.postgres.wire.LARGE", (0, 100), (1 << 24,)),
+    Knob("protocols.postgres.answers.LARGE", (0, 100), (1 << 24,)),
     Knob("protocols.postgres.wire.SENDS_MAX", (2,), (10,)),
 )

@@ -16,7 +16,7 @@ from .startup.handshake import Settings
 __all__ = ["hidden", "settings_of"]
 
 PORT: Final = 5432
-ENCODED: Final = "percent-encode what stands in a password, or give it as password="
+ENCODED: Final = "percent-encode special characters in a password, or give it as password="
 SSL_MODES: Final = ("disable", "require", "verify-full")
 
 

@@ -15,7 +15,7 @@ __all__ = ["discreet", "parse_url"]
 
 PORT: Final = 6379
 NOBODY: Final = Login()
-ENCODED: Final = "percent-encode what stands in a password"
+ENCODED: Final = "percent-encode special characters in a password"
 FORM: Final = "redis://user:password@host:6379/0, rediss://host, unix:///path.sock?db=0"
 
 

@@ -56,6 +56,11 @@ class Client(StreamProtocol):
         self.log.append(("stopped", error))
 
 
+def scope_of(loop, token):
+    (scope,) = [scope for scope in loop.living() if scope.token == token]
+    return scope
+
+
 @pytest.fixture
 def manual():
     with Loop(kernel=ManualKernel()) as loop:
@@ -317,7 +322,7 @@ def test_several_addresses_share_the_time_and_the_first_that_answers_wins(manual
     assert client.log == [("connected", token)]
     assert kernel.sockets[2].delivered() == b"hi"
     assert [sock.closed for sock in kernel.sockets] == [True, True, False]
-    assert manual._scope(token).deadline == float("inf")
+    assert scope_of(manual, token).deadline == float("inf")
 
 
 def test_the_last_error_is_told_when_every_address_fails(manual):
@@ -352,7 +357,7 @@ def test_a_name_that_is_not_resolved(manual, answer):
 def test_an_event_of_the_descriptors_former_owner_does_not_connect(manual):
     client = Client()
     token = manual.spawn(Connector(TcpAddress("192.0.2.1", 80), client))
-    scope = manual._scope(token)
+    scope = scope_of(manual, token)
     assert scope.machine.ready(scope, WRITABLE) is UNCHANGED
     assert client.log == []
 
@@ -364,7 +369,7 @@ def test_a_connector_that_is_stopped_tells_its_protocol(manual):
     assert isinstance(client.log[0][1], ConnectionAbortedError)
     other = Client()
     token = manual.spawn(Connector(TcpAddress("192.0.2.1", 80), other))
-    scope = manual._scope(token)
+    scope = scope_of(manual, token)
     assert isinstance(scope.machine.draining(scope), Stop)
     manual.drain()
     manual.tick(0)

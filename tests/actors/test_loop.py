@@ -67,7 +67,7 @@ def test_defaults_of_a_machine_do_nothing_and_stop_when_drained(loop):
     token = loop.spawn(Machine())
     loop.wake(token)
     loop.tick(0)
-    scope = loop._scope(token)
+    (scope,) = [scope for scope in loop.living() if scope.token == token]
     machine = loop.machine(token)
     assert machine.ready(scope, READABLE) == Continue(machine)
     assert machine.timeout(scope) == Continue(machine)

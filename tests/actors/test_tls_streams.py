@@ -413,7 +413,8 @@ def test_the_handshake_has_a_deadline_and_wakeups_wait_for_it(server, client):
     woken.shake()
     assert woken.protocol.log[0] == "connected"
     assert "wakeup" in woken.protocol.log
-    assert woken.loop._scope(woken.token).deadline == float("inf")
+    (scope,) = [scope for scope in woken.loop.living() if scope.token == woken.token]
+    assert scope.deadline == float("inf")
 
 
 def test_draining_and_the_deadline_of_the_protocol(server, client):

@@ -100,7 +100,7 @@ def stale_token_reuse(patch: Patch) -> None:
         real(self, scope, error)
         slot = scope.token & SLOT_MASK
         if alive and slot:
-            self._generations[slot] -= 1
+            self._tokens._generations[slot] -= 1
 
     patch.setattr(Loop, "_end", end)
 

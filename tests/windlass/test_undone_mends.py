@@ -231,7 +231,7 @@ UNDONE = [
             Edit(STATEMENTS, 'BY_PORTAL: Final = frozenset({"FETCH", ', "BY_PORTAL: Final = frozenset({"),
             Edit(STATEMENTS, "PLANNED: Final = frozenset({", 'PLANNED: Final = frozenset({"FETCH", '),
         ),
-        {"schema": (4, MISREAD)},
+        {"schema": (2, MISREAD)},
     ),
     Undone(
         "what was refused as untrue is sent again by what another connection knows",

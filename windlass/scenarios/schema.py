@@ -20,6 +20,7 @@ from pools import BackendDown, DeadlineExceeded, QueueFull
 from pools.simulation import account, watch
 from pools.testing import Account
 from protocols import postgres
+from protocols.postgres.errors import Turned
 from protocols.postgres.simulated import Changes, Database, Declared, SimulatedPostgres, declare
 from protocols.postgres.simulated.database import failure
 
@@ -49,6 +50,7 @@ ROW: Final = "select * from prices"
 CURSOR: Final = "declare cur cursor for select * from prices"
 FETCH: Final = "fetch 2 from cur"
 CLOSE: Final = "close cur"
+OTHER: Final = "declare cur cursor for select 'client 0'"
 ALTER: Final = "alter table prices alter price type bigint"
 NOTE: Final = "insert into ledger (id) values ($1)"
 KINDS: Final = ("bigint", "double precision", "integer", "real", "text", "bytea", "boolean", "timestamptz")
@@ -137,9 +139,9 @@ class Truth:
         """Whether it is the only row."""
         return len(found) == 1 and any(same(found[0], row) for row in self.rows[since:])
 
-    def fetched(self, since: int, found: tuple[list[Row], list[Row]]) -> bool:
-        """Whether it is the only row, and then none."""
-        return not found[1] and self.whole(since, found[0])
+    def fetched(self, since: int, found: tuple[list[Row], list[Row], list[Row]]) -> bool:
+        """Whether it is the only row, then none, then what the other cursor has."""
+        return not found[1] and self.whole(since, found[0]) and found[2] == [("client 0",)]
 
     def both(self, since: int, found: tuple[Any, Any]) -> bool:
         """Whether it is the first column of two versions, the one right after the other."""
@@ -148,12 +150,15 @@ class Truth:
 
 
 @postgres.transaction
-async def by_cursor(tx: postgres.Transaction) -> tuple[list[Row], list[Row]]:
-    """The table, by a cursor."""
+async def by_cursor(tx: postgres.Transaction) -> tuple[list[Row], list[Row], list[Row]]:
+    """The table, by a cursor, and something else by another one of the same name."""
     await tx.execute(CURSOR)
-    found = await tx.query(FETCH), await tx.query(FETCH)
+    found, end = await tx.query(FETCH), await tx.query(FETCH)
     await tx.execute(CLOSE)
-    return found
+    await tx.execute(OTHER)
+    other = await tx.query(FETCH)
+    await tx.execute(CLOSE)
+    return found, end, other
 
 
 @postgres.transaction
@@ -195,11 +200,7 @@ class Client:
         if isinstance(error, postgres.PostgresError):
             again = self.truth.changes - before > 1
             return error.sqlstate in IN_THE_WAY or (error.sqlstate in CHANGED and again)
-        return (
-            isinstance(error, postgres.UnreadableValue)
-            and "have become others" in str(error)
-            and not idempotent
-        )
+        return isinstance(error, Turned) and not idempotent
 
     def told(self, id: str, reply: Reply[Any]) -> None:
         """An error that rules out execution counts as "not done"."""

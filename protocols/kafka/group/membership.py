@@ -17,6 +17,8 @@ from typing import Any, Final
 import msgspec
 
 from actors import NEVER, Reply, Scope
+from actors.telling import told
+from pools import PoolClosed
 from protocols.kafka.asks import Asks
 from protocols.kafka.cluster import Cluster
 from protocols.kafka.connection.units import Call
@@ -230,8 +232,14 @@ class Member:
                 self._reader.release(position)
 
     def _tell(self, change: Rebalance) -> None:
+        """The caller, who is not prepared for what he has raised an error about."""
         if self._on_rebalance is not None:
-            self._on_rebalance(change)
+            try:
+                self._on_rebalance(change)
+            except Exception as error:
+                ended = PoolClosed(f"on_rebalance has failed ({told(error)}); the consumer has ended")
+                ended.__cause__ = error
+                self._failed(ended)
 
     def _look_at_topics(self, group: Group, now: float, counts: Mapping[str, int]) -> None:
         """Whether a topic has other partitions than when the leader decided: then it decides anew."""

@@ -198,7 +198,7 @@ def until(loop: Loop, condition: Callable[[], Any]) -> None:
 
 def streams(loop: Loop) -> list[Stream]:
     """The connections on a loop."""
-    machines = [scope.machine for scope in loop._slots if scope is not None]
+    machines = [scope.machine for scope in loop.living()]
     return [machine for machine in machines if isinstance(machine, Stream)]
 
 

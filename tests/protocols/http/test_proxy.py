@@ -670,7 +670,7 @@ def test_reprs_for_the_curious() -> None:
     assert repr(http.proxy(bench.pool)).startswith("<Proxy to <Pool 192.0.2.7:80 open")
 
     def shown() -> str:
-        return " ".join(repr(scope.machine) for scope in bench.loop._slots if scope is not None)
+        return " ".join(repr(scope.machine) for scope in bench.loop.living())
 
     assert "<ProxyResponder waiting for the backend>" in shown()
     (connection,) = bench.pool.backends[0].all

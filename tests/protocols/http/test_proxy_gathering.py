@@ -301,5 +301,5 @@ def test_a_backend_that_takes_nothing_is_not_its_clients_fault() -> None:
 def test_it_tells_what_it_does() -> None:
     bench = ProxyBench()
     bench.client(TEN + b"abc")
-    shown = repr([scope.machine for scope in bench.loop._slots if scope is not None])
+    shown = repr([scope.machine for scope in bench.loop.living()])
     assert "gathering <Gathered 3 bytes>" in shown

@@ -181,7 +181,7 @@ def test_a_slow_reader_does_not_hold_the_backends_connection() -> None:
     assert bench.idle == 1
     spools = [thing for thing in bench.kernel.spools if not thing.closed]
     assert len(spools) == 1
-    held = [scope.machine for scope in bench.loop._slots if scope and scope.machine]
+    held = [scope.machine for scope in bench.loop.living()]
     assert max(getattr(machine, "unsent", 0) for machine in held) < 2 << 20
     other = bench.client(GET)
     bench.say(OK)

@@ -319,9 +319,9 @@ def test_a_pool_that_stops_closes_its_tunnels() -> None:
 
 def test_ends_tell_how_far_they_are() -> None:
     bench, client = open_tunnel()
-    shown = [repr(scope.machine) for scope in bench.loop._slots if scope is not None]
+    shown = [repr(scope.machine) for scope in bench.loop.living()]
     assert sum("<TunnelEnd open>" in text for text in shown) == 2
     client.end()
     bench.run()
-    shown = [repr(scope.machine) for scope in bench.loop._slots if scope is not None]
+    shown = [repr(scope.machine) for scope in bench.loop.living()]
     assert sum("<TunnelEnd finished>" in text for text in shown) == 1

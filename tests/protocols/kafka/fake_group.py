@@ -29,10 +29,9 @@ class FakeGroup(FakeKafka):
         self.messages = messages
         self.changes: list[kafka.Rebalance] = []
         super().__init__(nodes, {"t": leaders})
-        given = {"group": "g", "auto_offset_reset": "earliest", **options}
-        self.consumer = self.loop.spawn(
-            kafka.consumer("192.0.2.1:9092", "t", on_rebalance=self.changes.append, **given)
-        )
+        told = {"on_rebalance": self.changes.append}
+        given = {"group": "g", "auto_offset_reset": "earliest", **told, **options}
+        self.consumer = self.loop.spawn(kafka.consumer("192.0.2.1:9092", "t", **given))
 
     def receive(self, count: int = 1) -> list[kafka.Record]:
         """The next messages, which must be there."""

@@ -28,7 +28,7 @@ def test_a_commit_that_waits_to_be_tried_again_when_everything_is_lost() -> None
     fake.script(Heartbeat, HeartbeatResponse(0, UNKNOWN_MEMBER))
     reply = fake.consumer.commit()
     fake.advance(0.1)
-    with pytest.raises(kafka.KafkaError, match="others"):
+    with pytest.raises(kafka.KafkaError, match="other members"):
         reply.result()
     assert fake.consumer.assignment == (T0,)
 

@@ -190,7 +190,12 @@ def test_a_commit_is_tried_again_while_that_can_help(code: int) -> None:
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [(22, "given the partitions to others"), (25, "to others"), (28, "offset.metadata"), (30, "ACL")],
+    [
+        (22, "given the partitions to other members"),
+        (25, "to other members"),
+        (28, "offset.metadata"),
+        (30, "ACL"),
+    ],
 )
 def test_a_commit_that_is_refused_says_why(code: int, text: str) -> None:
     fake = FakeGroup(auto_commit=None)

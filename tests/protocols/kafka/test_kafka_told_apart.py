@@ -123,13 +123,13 @@ WRONG: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda c: c.seek(PART, -1), ValueError, "write 0 or more"),
     (lambda c: c.seek(PART, 1 << 63), ValueError, "or less"),
     (lambda c: c.seek(0, 1), TypeError, "not a partition; write TopicPartition"),
-    (lambda c: c.seek("t", 1), TypeError, "no partition"),
+    (lambda c: c.seek("t", 1), TypeError, "not a partition"),
     (lambda c: c.seek(("t", "0"), 1), TypeError, "partition='0'"),
     (lambda c: c.seek((b"t", 0), 1), TypeError, "topic=b't'; write a string"),
-    (lambda c: c.pause(0), TypeError, "no partition"),
-    (lambda c: c.resume(None), TypeError, "no partition"),
-    (lambda c: c.commit("x"), TypeError, "no record"),
-    (lambda c: c.commit(PART), TypeError, "no record"),
+    (lambda c: c.pause(0), TypeError, "not a partition"),
+    (lambda c: c.resume(None), TypeError, "not a partition"),
+    (lambda c: c.commit("x"), TypeError, "not a record"),
+    (lambda c: c.commit(PART), TypeError, "not a record"),
 ]
 
 
@@ -159,7 +159,7 @@ def test_how_many_is_a_number(limit: Any, kind: type[Exception]) -> None:
     [
         ("g", {PART: 1}, "not a membership"),
         (Membership("g"), {PART: "1"}, "offset='1'"),
-        (Membership("g"), {"t": 1}, "no partition"),
+        (Membership("g"), {"t": 1}, "not a partition"),
         (Membership("g"), [PART], "not a mapping"),
     ],
 )

@@ -279,7 +279,7 @@ def test_plain() -> None:
 @pytest.mark.parametrize(
     ("answers", "says"),
     [
-        ([api.SaslHandshakeResponse(33, ["SCRAM-SHA-512"])], "takes: SCRAM-SHA-512"),
+        ([api.SaslHandshakeResponse(33, ["SCRAM-SHA-512"])], "accepts: SCRAM-SHA-512"),
         (
             [
                 api.SaslHandshakeResponse(0, ["PLAIN"]),

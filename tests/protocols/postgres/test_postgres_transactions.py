@@ -83,7 +83,7 @@ def test_an_error_that_the_body_swallows(ledger: Ask) -> None:
         with pytest.raises(PostgresError):
             await tx.execute("select 1 / 0")
 
-    with pytest.raises(RolledBack, match="went on"):
+    with pytest.raises(RolledBack, match="body continued"):
         ledger(swallow())
     assert value(ledger) == 0
 
@@ -228,7 +228,7 @@ def test_a_body_that_ends_its_transaction_itself_is_told(ledger: Ask, ask: Ask, 
 
     conflict = "do $$ begin raise exception 'as if' using errcode = '40001'; end $$"
     for then in ("select 1", conflict):
-        with pytest.raises(Misuse, match="has ended it itself"):
+        with pytest.raises(Misuse, match="has ended its own transaction"):
             ask(ends(then))
     assert runs == ["select 1", conflict]
     assert value(ledger) == (2 if end == "commit" else 0)

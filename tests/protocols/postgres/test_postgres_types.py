@@ -195,7 +195,7 @@ def test_types_that_are_not_in_the_table(added: Ask, kind: str, value: Any, come
         ("citext", b"abc", "citext"), ("citext", 5, "write a str"), ("money", 1.5, "money"), ("point", (1,
         2), "point"), ("added.mood", True, "mood"), ("added.mood[]", [1], "write a str"), ("added.mood[]",
         {"ok"}, "list of str"), ("added.small", "7", "small"), ("added.moment", MOMENT.replace(tzinfo=None),
-        "which moment"), ("added.pair", {"x": 1}, "pair"), ("added.small[]", ["1"], "small"),
+        "moment is not defined"), ("added.pair", {"x": 1}, "pair"), ("added.small[]", ["1"], "small"),
         ("added.document", {1: {2, object}}, ""), ("added.day", MOMENT, "datetime.date"), ("box[]",
         ["(1,1),(0,0)"], "write a str"),
     ],

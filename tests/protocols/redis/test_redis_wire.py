@@ -88,7 +88,7 @@ def test_a_refusal_says_what_to_do(replies: list[Any], advice: str) -> None:
 
 
 def test_what_is_no_redis_server() -> None:
-    with pytest.raises(redis.BadReply, match="no Redis server does"):
+    with pytest.raises(redis.BadReply, match="no Redis server sends"):
         converse(Login(), b"OK")
 
 
