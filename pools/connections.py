@@ -384,6 +384,7 @@ class Connection(StreamProtocol):
             work.tell()
         self.pool.end_of(work.unit)
 
+    # structure: complexity 19: run for every answer; benchmarks job proxy-64x1, 1 % with it in two
     def update(self) -> None:
         """See that this connection is on the right list, and the pool awake if something waits for it."""
         if self.driver is not None and not self._fifo:
@@ -395,7 +396,8 @@ class Connection(StreamProtocol):
                 if self.wire.writable:
                     if count == 0:
                         place = IDLE
-                        self._exclusive = False
+                        if self._place != IDLE:
+                            self._fell_idle()
                     elif count < self.pool.options.pipeline and not self._exclusive:
                         place = SHARING
             elif self.state is DRAINING and count == self._orphans and not self.wire.lingers:
@@ -403,23 +405,21 @@ class Connection(StreamProtocol):
                 return
         in_flight = count + (self.driver is not None)
         if place != self._place or in_flight != self._reported:
-            self._report(place, in_flight)
+            self.backend.holds(self, self._place, place, in_flight - self._reported)
+            self._place, self._reported = place, in_flight
         if (place and self.pool.queue.live) or (self.pool.draining_now and count == self._orphans):
             self.pool.wake()
 
-    def _report(self, place: int, in_flight: int) -> None:
-        self.backend.holds(self, self._place, place, in_flight - self._reported)
-        self._reported = in_flight
-        if place != self._place:
-            self._place = place
-            if place == IDLE:
-                now = self.pool.loop.now
-                self.times.is_idle(now)
-                if self.wire.keep_alive != NEVER:
-                    self.pool.look_at(now + self.wire.keep_alive)
+    def _fell_idle(self) -> None:
+        self._exclusive = False
+        self.times.idle = now = self.pool.loop.now
+        if self.wire.keep_alive != NEVER:
+            self.pool.look_at(now + self.wire.keep_alive)
 
     def _unlist(self) -> None:
-        self._report(NOWHERE, self.in_flight)
+        in_flight = self.in_flight
+        self.backend.holds(self, self._place, NOWHERE, in_flight - self._reported)
+        self._place, self._reported = NOWHERE, in_flight
 
     def left(self, work: Work[Any]) -> None:
         """Something in flight here has failed before its answer was there: an orphan from now on."""
@@ -598,7 +598,7 @@ class Connection(StreamProtocol):
     def received(self, transport: Transport) -> Outcome:
         """Have the wire read. What comes unasked on an idle connection ends it."""
         self._handling = True
-        self.times.has_heard(self.pool.loop.now)
+        self.times.heard = self.pool.loop.now
         if self._place == IDLE and not self.wire.pushes:
             self.close(BackendError(f"{self.backend.address} sent {bytes(transport.input[:64])!r} unasked"))
             return self._go_on(None)

@@ -510,9 +510,7 @@ class Pool(For[Kind], StreamOwner, Machine[Any]):
         """Put units back to where they stood in the queue, except those that were cancelled meanwhile."""
         works = [work for work in works if not work.settled]
         for work in works:
-            work.owner = self
-            work.stage = QUEUED
-            work.wire_bytes = -1
+            work.queue_again(self)
             self.wake_at(work.deadline)
         self.queue.put_back(works)
         self.wake()

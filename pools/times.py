@@ -29,11 +29,3 @@ class Times:
         """It takes units from now on, until it is to be renewed."""
         self.ready = now
         self.renewal = renewal
-
-    def is_idle(self, now: float) -> None:
-        """Nothing is in flight any more."""
-        self.idle = now
-
-    def has_heard(self, now: float) -> None:
-        """Bytes have come."""
-        self.heard = now

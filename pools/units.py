@@ -120,6 +120,12 @@ class Work(Entry[T]):
         """Be sent as this unit from now on. Its answer is the same."""
         self.unit = unit
 
+    def queue_again(self, owner: WorkOwner) -> None:
+        """It is with its pool again, and nothing of it is written."""
+        self.owner = owner
+        self.stage = QUEUED
+        self.wire_bytes = -1
+
     def left(self) -> None:
         """Out of the queue, or an orphan on its connection from now on."""
         self.owner.left(self)
