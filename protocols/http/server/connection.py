@@ -371,8 +371,6 @@ class ServerConnection(StreamProtocol):
         if exchange is not None:
             exchange.writable()
             return self._go_on(transport, exchange)
-        if transport.unsent > SENDING_MIN and not transport.linger:
-            return self._sending(transport, self.shared.timeouts)
         if self._left <= 0:
             return self._stop()
         self._move(TAKEN)
