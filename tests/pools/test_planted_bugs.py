@@ -30,7 +30,6 @@ Patch = pytest.MonkeyPatch
 def forget(connection: Connection, work: Work[Any]) -> None:
     """The connection is taken for clean, though the answer is still to come."""
     connection._fifo.remove(work)
-    connection.backend.in_flight -= 1
 
 
 def fifo_not_kept_on_cancel(patch: Patch) -> None:
@@ -119,7 +118,7 @@ def queue_wait_left_out_of_the_deadline(patch: Patch) -> None:
         for work in works:
             if work.deadline == NEVER:
                 work.deadline = self.pool.loop.now + unit_times[id(work.unit)]
-                self.pool._wake_at(work.deadline)
+                self.pool.wake_at(work.deadline)
         return send(self, works)
 
     unit_times: dict[int, float] = {}
@@ -131,7 +130,7 @@ def retry_of_what_may_have_been_executed(patch: Patch) -> None:
     """urllib3 and others, when told to retry: a POST is sent again after its connection was lost."""
 
     def may_retry(self: Pool, work: Work[Any]) -> bool:
-        return not self._stopped and work.attempts < self.options.attempts and work.deadline > self.loop.now
+        return not self.ended and work.attempts < self.options.attempts and work.deadline > self.loop.now
 
     patch.setattr(Pool, "may_retry", may_retry)
 
