@@ -280,7 +280,9 @@ class PoolModel(RuleBasedStateMachine):
     def capacity_is_kept(self) -> None:
         if hasattr(self, "bench"):
             pool = self.bench.pool
-            assert len(pool.queue) <= self.limit + pool.options.connections * pool.options.pipeline * len(pool.backends)
+            assert len(pool.queue) <= self.limit + pool.options.connections * pool.options.pipeline * len(
+                pool.backends
+            )
             for backend in pool.backends:
                 assert backend.connections <= pool.options.connections
                 assert backend.in_flight == sum(connection.in_flight for connection in backend.all)

@@ -64,6 +64,7 @@ SILENT = {
     "actors.net.streams.LINGER_SECONDS_MAX": "a deadline of the state that lingers",
     "actors.net.streams.READ_SIZE": "asked of a socket: who reads less or all of it is the system's business",
     "pools.assignment.SHARING_LOOKED_AT": "a capacity: how many connections are looked at",
+    "pools.backends.CONNECT_PAUSE_MIN": "a pause",
     "pools.backends.PAUSE_UNASKED": "a pause",
     "pools.pool.BACKOFF_ALONE": "a pause",
     "pools.pool.BACKOFF_SEVERAL": "a pause",
