@@ -118,7 +118,7 @@ def queue_wait_left_out_of_the_deadline(patch: Patch) -> None:
         for work in works:
             if work.deadline == NEVER:
                 work.deadline = self.pool.loop.now + unit_times[id(work.unit)]
-                self.pool._next = min(self.pool._next, work.deadline)
+                self.pool.wake_at(work.deadline)
         return send(self, works)
 
     unit_times: dict[int, float] = {}

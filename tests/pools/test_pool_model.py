@@ -225,7 +225,7 @@ class PoolModel(RuleBasedStateMachine):
             if rest:
                 server.asked.append(rest + "…")  # a line that has not come whole
             # a unit of several exchanges may go on while the first one's answer is not whole
-            assert len(server.asked) - server.asked.count("tail") <= self.bench.pool.pipeline
+            assert len(server.asked) - server.asked.count("tail") <= self.bench.pool.options.pipeline
 
     # -- what holds always -------------------------------------------------------------------------------
 
@@ -280,9 +280,11 @@ class PoolModel(RuleBasedStateMachine):
     def capacity_is_kept(self) -> None:
         if hasattr(self, "bench"):
             pool = self.bench.pool
-            assert len(pool.queue) <= self.limit + pool.connections * pool.pipeline * len(pool.backends)
+            assert len(pool.queue) <= self.limit + pool.options.connections * pool.options.pipeline * len(
+                pool.backends
+            )
             for backend in pool.backends:
-                assert backend.connections <= pool.connections
+                assert backend.connections <= pool.options.connections
                 assert backend.in_flight == sum(connection.in_flight for connection in backend.all)
                 assert set(backend.idle) | set(backend.sharing) <= set(backend.all)
 
