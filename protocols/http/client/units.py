@@ -423,7 +423,7 @@ def as_body(body: bytes | Channel[bytes], length: int | None) -> tuple[bytes, Up
 
 
 def bad_target(target: str) -> str:
-    """Refuse a target that is no path."""
+    """Refuse a target that is not a path."""
     raise ValueError(
         f"target {target!r} does not begin with a slash; the pool knows the host, so write only the path"
     )

@@ -5,7 +5,7 @@ Rules:
    through a channel whose receiver sets the pace: when the channel is full, nothing is read from the socket.
 2. A response is cut where RFC 9112 section 6.3 says, and nothing else: what comes after the last one is a
    protocol error.
-3. A truncated body is an error for whoever reads it, never a shorter body. One that lasts until the close was
+3. A truncated body is an error for its reader, never a shorter body. One that lasts until the close was
    truncated unless the close was a proper one: by TLS, with close_notify (RFC 9112 section 9.8).
 4. An answer that is complete before its request is (an early refusal) ends the upload and the connection.
 """
@@ -107,7 +107,7 @@ class HttpUnit(Unit[T, Http]):
         raise NotImplementedError
 
     def dropped(self) -> None:
-        """Nobody will read the upload."""
+        """The upload will not be read."""
         if self.upload is not None:
             self.upload.body.cancel()
 
@@ -120,10 +120,10 @@ class HttpUnit(Unit[T, Http]):
         raise NotImplementedError
 
     def interim(self, head: ResponseHead) -> None:
-        """A 1xx response came first. Ignored, unless somebody passes it on."""
+        """A 1xx response came first. Ignored, unless it is passed on."""
 
     def switched(self, head: ResponseHead) -> tuple[T, StreamProtocol]:
-        """101: what the reply settles with, and who takes the connection. Raises if nobody asked for it."""
+        """101: what the reply settles with, and who takes the connection. Raises if it was not asked for."""
         raise BadResponse("the backend switches protocols unasked")
 
 
@@ -499,7 +499,7 @@ class HttpWire(Wire):
         return self._read_body()
 
     def abandoned(self, work: Work[Any]) -> None:
-        """Nobody wants the answer: let its body go by."""
+        """The answer is not wanted: let its body go by."""
         if work is self.connection.current:
             self._pieces.clear()
 

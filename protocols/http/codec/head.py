@@ -4,7 +4,7 @@ How it is fast without trusting anything:
 
 1. One compiled pattern checks *every* byte of a head (`grammar`). A second one finds the six headers that
    decide framing and routing. The rest stays a block of validated bytes, which a proxy passes on and which is
-   split only if somebody asks (`Headers`).
+   split only on demand (`Headers`).
 2. What follows from those six headers is worked out once for each combination of them and remembered
    (`lru_cache`, bounded): connections repeat themselves.
 3. Whatever the pattern does not take (an incomplete head, a rare form, nonsense) goes the slow way, line

@@ -7,7 +7,7 @@ The rules (RFC 9110 section 5, RFC 9112 section 5):
    received, in the constructor of `Headers` for what a program says.
 2. Names are compared without case and kept as they were written; text is latin-1, byte for byte.
 3. A block (`b"Name: value\\r\\n"` any number of times) that has passed the check is passed on as bytes.
-   It is split into pairs only if somebody asks for one.
+   It is split into pairs when one is first asked for.
 """
 
 import re
@@ -219,7 +219,7 @@ def forwardable(
     """`block` without what must not travel on (RFC 9110 section 7.6.1).
 
     Goes: `HOP_BY_HOP`, the names in `connection` (lower case, from a parsed head), those in `extra`, and
-    Content-Length if `framing` is true (when the sender frames the body anew); all but what `connection`
+    Content-Length if `framing` is true (when the sender frames the body itself); all but what `connection`
     lists in every spelling that some program reads as the same. Order and case of the rest stay as they were.
     A `*` in `extra` stands for whatever there is of a name. `extra` is the program's own: a pattern is made
     for each set of names and kept.

@@ -2,7 +2,7 @@
 section 7.6).
 
 Rules:
-1. Framing is never forwarded, always made anew; so are the fields that concern one connection.
+1. Framing is never forwarded, always made again; so are the fields that concern one connection.
 2. Nothing that the client says of itself (Forwarded, X-Forwarded-*, X-Real-IP) is believed, unless it is a
    trusted proxy.
 3. A slow client holds no connection to a backend. Its request's body is gathered before one is taken, up to a

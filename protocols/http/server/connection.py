@@ -460,7 +460,7 @@ class ServerConnection(StreamProtocol):
         return self._listen(transport, patience)
 
     def stopped(self, transport: Transport, error: BaseException | None) -> None:
-        """Whoever was answering is told."""
+        """Its responder is told."""
         exchange, self._exchange = self._exchange, None
         self.state = CLOSING
         if exchange is not None:

@@ -1,6 +1,6 @@
 """A request as a handler sees it.
 
-Its head is what the codec has parsed, and its fields are split only if somebody asks. Its body is complete
+Its head is what the codec has parsed, and its fields are split only on demand. Its body is complete
 when the handler is called, unless the handler is marked `streaming`: then it comes through a channel.
 """
 

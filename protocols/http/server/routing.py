@@ -152,7 +152,7 @@ class Router:
 
 def path_pattern(path: str) -> str:
     """The regular expression of a path with braces. Raises `ValueError` for braces that do not match, and
-    for a name that comes twice or is none."""
+    for an invalid or repeated name."""
     parts = re.split(r"\{([^{}]*?)(\*?)\}", path)
     names = parts[1::3]
     if any("{" in literal or "}" in literal for literal in parts[0::3]):

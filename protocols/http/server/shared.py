@@ -130,7 +130,7 @@ class Shared:
     def report(
         self, transport: Transport, request: Request | None, status: int, size: int, seconds: float
     ) -> None:
-        """To the access log, if there is one. What it raises is logged, and reaches nobody else."""
+        """To the access log, if there is one. What it raises is logged, and goes no further."""
         if self.access_log is None:
             return
         try:
