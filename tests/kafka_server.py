@@ -38,6 +38,7 @@ JARS = ROOT / "build" / "kafka-jars"
 START_SECONDS_MAX = 60.0
 ATTEMPTS = 5
 STOP_SECONDS_MAX = 30.0
+READS_MAX = 20
 USER, PASSWORD = "walter", "corr ect:horse,staple=ü"
 JVM = ("-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 LOGGING = """
@@ -402,9 +403,19 @@ def kcat(*arguments: str, data: bytes = b"", seconds: float = 60.0) -> bytes:
     return done.stdout
 
 
-def read_all(bootstrap: str, topic: str, form: str = "%s\n", options: Iterable[str] = ()) -> list[bytes]:
-    """What an independent consumer reads in a topic, from beginning to end, as lines of kcat's format."""
+def read_all(
+    bootstrap: str, topic: str, form: str = "%s\n", options: Iterable[str] = (), least: int = 0
+) -> list[bytes]:
+    """What an independent consumer reads in a topic, from beginning to end, as lines of kcat's format.
+
+    A partition's new leader shows the end of its log only once its followers have told that they have it;
+    until then a reader finds the end too early. So fewer than `least` lines are read again, for a while.
+    """
     settings = [part for option in options for part in ("-X", option)]
-    return kcat(
-        "-b", bootstrap, "-C", "-q", "-e", "-o", "beginning", "-t", topic, "-f", form, *settings
-    ).splitlines()
+    for _ in range(READS_MAX):
+        lines = kcat(
+            "-b", bootstrap, "-C", "-q", "-e", "-o", "beginning", "-t", topic, "-f", form, *settings
+        ).splitlines()
+        if len(lines) >= least:
+            break
+    return lines

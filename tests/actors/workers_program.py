@@ -48,7 +48,10 @@ def main(loop: Loop) -> object:
     if BROKEN and Path(BROKEN).exists():
         raise RuntimeError("the configuration is broken")
     servers = [loop.spawn(http.server(address, answer)) for address in SPAWNED]
-    return {"server": servers[0], "twice": lambda: {"pids": 1, "requests": 2 * servers[0].requests}}
+    return {
+        "server": servers[0],
+        "twice": lambda: {"pids": 1, "requests": 2 * servers[0].statistics().requests},
+    }
 
 
 if __name__ == "__main__":

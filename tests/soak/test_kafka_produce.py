@@ -131,7 +131,8 @@ def test_nothing_is_lost_and_nothing_doubled(
 
 
 def held_against_what_is_read(cluster: KafkaCluster, topic: str, work: Producing) -> None:
-    read = [line.decode().split(" ", 2) for line in read_all(cluster.bootstrap(), topic, "%p %o %s\n")]
+    lines = read_all(cluster.bootstrap(), topic, "%p %o %s\n", least=len(work.acknowledged))
+    read = [line.decode().split(" ", 2) for line in lines]
     found = {(int(partition), int(offset)): text for partition, offset, text in read}
     assert found == work.acknowledged
     assert len(found) == len(set(found.values())), "doubled"
@@ -164,6 +165,6 @@ def test_idempotence_is_what_keeps_messages_from_being_doubled(
             leader.resume()
         run_until(loop, lambda: work.settled == 200, seconds=SECONDS_MAX, ticks=1 << 30)
     assert not work.failed
-    read = read_all(cluster.bootstrap(), topic)
+    read = read_all(cluster.bootstrap(), topic, least=200)
     assert len(set(read)) == 200
     assert (len(read) == 200) == idempotent

@@ -76,11 +76,7 @@ def test_who_must_have_it(kafka_cluster: KafkaCluster, loop: Loop, acks: Any) ->
     told = finish(loop, [pool.submit(kafka.message(topic, b"%d" % n, partition=n % 3)) for n in range(30)])
     assert [one.offset for one in told] == [-1 if acks == 0 else 1 + n // 3 for n in range(30)]
     finish(loop, [careful.submit(kafka.message(topic, b"30", partition=n)) for n in range(3)])
-    read: list[int] = []
-    for _ in range(20):  # nobody has promised when, without an acknowledgement
-        read = sorted(map(int, read_all(kafka_cluster.bootstrap(), topic)))
-        if len(read) == 36:
-            break
+    read = sorted(map(int, read_all(kafka_cluster.bootstrap(), topic, least=36)))
     assert read == [-1, -1, -1, *range(30), 30, 30, 30]
 
 
@@ -101,7 +97,7 @@ def test_a_leader_that_goes_away_costs_nothing(
     finally:
         leader.start()
         leader.wait()
-    assert len(read_all(kafka_cluster.bootstrap(), topic)) == 101
+    assert len(read_all(kafka_cluster.bootstrap(), topic, least=101)) == 101
 
 
 def test_a_broker_that_is_restarted_is_waited_for(kafka_broker: KafkaCluster, loop: Loop) -> None:
