@@ -29,6 +29,17 @@ class Spec(msgspec.Struct, Generic[H], frozen=True):
         """The machine, whole; its `start` is called next. What this raises, `spawn` raises."""
         raise NotImplementedError(f"{type(self).__name__}.make(scope) must return a machine")
 
+    if not TYPE_CHECKING:  # a checker is to know that there is no such attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """What only the running thing has. Raises `AttributeError` with what to do."""
+            raise AttributeError(
+                f"{type(self).__name__} is a description and has no {name!r}; "
+                "loop.spawn(description) returns the running thing",
+                name=name,
+                obj=self,
+            )
+
 
 class Making(Machine[Any]):
     """Has the slot while a description is made into its machine."""

@@ -69,6 +69,15 @@ def test_it_is_checked_when_it_is_written() -> None:
         Counts(first=-1)
 
 
+def test_what_only_the_running_thing_has_is_an_error_that_says_so() -> None:
+    advice = (
+        r"Counts is a description and has no 'count'; loop\.spawn\(description\) returns the running thing"
+    )
+    with pytest.raises(AttributeError, match=advice):
+        Counts().count  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(Counts(), "submit")
+
+
 def test_machines_spawn_descriptions() -> None:
     class Parent(Machine[Counter]):
         def start(self, scope: Scope) -> Outcome:
