@@ -258,6 +258,8 @@ class Flow(Machine["Reply[T]"], Generic[T]):
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         if not hasattr(coroutine, "send"):
+            if isinstance(coroutine, type):
+                raise Misuse(f"{coroutine.__name__} is a class; spawn one: spawn({coroutine.__name__}(...))")
             raise Misuse(
                 f"{coroutine!r} is neither a machine nor a coroutine; call the async function: spawn(main())"
             )

@@ -12,6 +12,7 @@ from actors import (
     Cancelled,
     DeadlineExceeded,
     Loop,
+    Machine,
     MachineStopped,
     Misuse,
     Reply,
@@ -211,6 +212,8 @@ def test_foreign_awaitables_are_refused_inside_at_once(loop):
     foreign.close()
     with pytest.raises(Misuse, match="call the async function"):
         loop.spawn(flow)
+    with pytest.raises(Misuse, match=r"Machine is a class; spawn one: spawn\(Machine\(\.\.\.\)\)"):
+        loop.spawn(Machine)  # type: ignore[type-var]
 
 
 def test_a_killed_flow_settles_and_leaves_no_deadline_behind(loop):

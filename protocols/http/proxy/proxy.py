@@ -25,7 +25,7 @@ from typing import Any, Final
 import msgspec
 
 import actors
-from actors import NEVER, NotSettled, Reply
+from actors import NEVER, Misuse, NotSettled, Reply, Spec
 from actors.errors import FAILURES
 from actors.options import check_counts, check_seconds
 from pools import Pool, PoolClosed, QueueFull
@@ -128,7 +128,18 @@ class Forward(
 
 
 class Proxy:
-    """The handler. `http.server(address, http.proxy(pool))`."""
+    """A handler that forwards every request to `pool`: `http.server(address, http.proxy(pool))`.
+
+    `timeout`: seconds for a backend's answer (the pool's default if None), counted from the last of the
+    request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and
+    Forwarded are kept and added to. `secure`: clients connect by TLS. `body_max`: bytes that a client may
+    send as a body, else 413. `gather`: bytes of a body that are gathered before a connection is taken for it;
+    a larger one streams. Either must make progress within `body_timeout` seconds, at `Timeouts.body_rate_min`
+    bytes a second at least, else 408. `spool_max`: bytes that one response's spool may take
+    on disk, `spool_total`: all of this proxy's together, in `spool_directory` (None: the system's for
+    temporary files). `tunnel_idle`: seconds an upgraded connection may be silent. Raises `ValueError` for a
+    name or a network that is invalid, and `Misuse` for a pool that was not spawned.
+    """
 
     streams = True  # called with the head, see `streaming`
     own_context = False  # it sets no context variables
@@ -149,6 +160,8 @@ class Proxy:
         spool_directory: str | None = None,
         tunnel_idle: float = TUNNEL_IDLE_SECONDS,
     ) -> None:
+        if isinstance(pool, Spec):
+            raise Misuse("this is the description of a pool; write http.proxy(loop.spawn(http.pool(...)))")
         if _is_name(name) is None:
             raise ValueError(f"name={name!r} is not valid in Via; write a token, such as 'windlass'")
         if timeout is not None:
@@ -648,44 +661,4 @@ def quoted(host: str) -> str:
     return f'"{host}"' if _quoted(host) else host
 
 
-def proxy(
-    pool: Pool,
-    *,
-    timeout: float | None = None,
-    name: str = "windlass",
-    trusted: Iterable[str] = (),
-    secure: bool = False,
-    body_max: int | None = None,
-    gather: int = GATHER,
-    body_timeout: float = BODY_TIMEOUT_SECONDS,
-    spool_max: int = SPOOL_MAX,
-    spool_total: int = SPOOL_TOTAL,
-    spool_directory: str | None = None,
-    tunnel_idle: float = TUNNEL_IDLE_SECONDS,
-) -> Proxy:
-    """A handler that forwards every request to `pool`.
-
-    `timeout`: seconds for a backend's answer (the pool's default if None), counted from the last of the
-    request's body. `name` stands in Via. `trusted`: networks (`"10.0.0.0/8"`) whose X-Forwarded-* and
-    Forwarded are kept and added to. `secure`: the clients come by TLS. `body_max`: bytes that a client may
-    send as a body, else 413. `gather`: bytes of a body that are gathered before a connection is taken for it;
-    a larger one streams. In `body_timeout` seconds something must have come of either, at the least
-    `Timeouts.body_rate_min` bytes a second, else 408. `spool_max`: bytes that one response's spool may take
-    on disk, `spool_total`: all of this proxy's together, in `spool_directory` (None: the system's for
-    temporary files). `tunnel_idle`: seconds an upgraded connection may be silent. Raises `ValueError` for a
-    name or a network that is none.
-    """
-    return Proxy(
-        pool,
-        timeout=timeout,
-        name=name,
-        trusted=trusted,
-        secure=secure,
-        body_max=body_max,
-        gather=gather,
-        body_timeout=body_timeout,
-        spool_max=spool_max,
-        spool_total=spool_total,
-        spool_directory=spool_directory,
-        tunnel_idle=tunnel_idle,
-    )
+proxy = Proxy

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from actors import Misuse
 from protocols import http
 from protocols.http.codec.bodies import body_decoder
 from protocols.http.codec.errors import BadRequest
@@ -116,6 +117,11 @@ def test_name_and_scheme_are_as_configured_and_a_port_is_quoted() -> None:
     sent = forwarded(b"GET / HTTP/1.1\r\nHost: a:81\r\n\r\n", proxy={"name": "edge", "secure": True})
     assert b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: a:81\r\n" in sent
     assert b'Forwarded: for=192.0.2.1;proto=https;host="a:81"\r\nVia: 1.1 edge\r\n' in sent
+
+
+def test_a_pool_that_was_not_spawned_is_refused() -> None:
+    with pytest.raises(Misuse, match=r"write http\.proxy\(loop\.spawn\(http\.pool\(\.\.\.\)\)\)"):
+        http.proxy(http.pool("http://127.0.0.1:1"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["a b", "a\r\nX: y", "", "caf\xe9"])
