@@ -95,7 +95,13 @@ def memory(folder: Path, counter: Counter, address: str) -> float:
 def _proxy(connections: int, pipeline: int) -> Price:
     backend = ("--listen", "127.0.0.1:PORT", "--backend", "http://127.0.0.1:ADDRESS")
     size = ("--connections", str(connections), "--pipeline", str(pipeline))
-    return servers("windlass", "proxy", *backend, *size, count=3200)
+    now = servers("windlass", "proxy", *backend, *size, count=3200)
+    before = servers("protocols.command", "proxy", *backend, *size, count=3200)
+
+    def price(folder: Path, counter: Counter, address: str) -> float:
+        return (now if (folder / "windlass").is_dir() else before)(folder, counter, address)
+
+    return price
 
 
 # -- what stands around a job --------------------------------------------------------------------------------
