@@ -36,8 +36,6 @@ __all__ = [
     "Sending",
     "pack",
     "pack_plain",
-    "same_stamp_until",
-    "stamp_of",
 ]
 
 EPOCH_MAX: Final = 32766  # the broker keeps the last one for itself
@@ -193,13 +191,29 @@ class Batch:
         """It may have been written."""
         self.maybe_written = True
 
-    def succeeds(self, on_cancel: Hook) -> list[Sending]:
-        """Take its messages out, for they settle now; `on_cancel` hears of those that are cancelled
-        meanwhile. Else they would hold each other, for the collector to find.
+    def succeed(self, offset: int, timestamp: int, on_cancel: Hook) -> None:
+        """It was written, its first message at `offset`; `timestamp` is the broker's, or -1. `on_cancel`
+        hears of messages that are cancelled while others are told.
+
+        Settling is written out from `Reply.settle`: 4 % of the benchmarks' job kafka-produce.
         """
         self.on_cancel = on_cancel
-        works, self.works = self.works, []
-        return works
+        works, self.works = self.works, []  # else they would hold each other, for the collector to find
+        topic, partition, clock = self.partition.topic, self.partition.index, self.clock
+        step, plain = 1 if offset >= 0 else 0, self.plain
+        stamp, until = timestamp, NEVER if timestamp >= 0 else -NEVER
+        for work in works:
+            if work.pending:
+                if work.since >= until:
+                    stamp = stamp_of(work, clock)
+                    until = same_stamp_until(stamp, clock) if plain else -NEVER
+                work._value = RecordMetadata(topic, partition, offset, stamp)
+                work.pending = False
+                waiters = work._waiters
+                if waiters is not None:
+                    work._waiters = None
+                    work._notify(waiters)
+            offset += step
 
     def fails(self) -> list[Sending]:
         """Take its messages out, for they fail now. It takes no more of them."""

@@ -28,7 +28,7 @@ from protocols.kafka.codes import Code
 from protocols.kafka.errors import MessageTooLarge, error_of, twin
 from protocols.kafka.records.compression import Codec
 
-from .accumulator import SMALL, Batch, Partition, Sending, same_stamp_until, stamp_of
+from .accumulator import SMALL, Batch, Partition, Sending
 from .messages import RECORD_OVERHEAD, Push, RecordMetadata, check
 from .sender import Delivery, Gate
 from .topics import LEGAL_NAME, Topic, Topics
@@ -455,16 +455,7 @@ class KafkaPool(Machine[Any]):
         """A batch was written, its first message at `offset`; `timestamp` is the broker's, or -1."""
         self.held -= batch.bytes + OBJECT_BYTES * batch.live
         self.succeeded += batch.live
-        topic, partition, clock = batch.partition.topic, batch.partition.index, batch.clock
-        step, plain = 1 if offset >= 0 else 0, batch.plain
-        stamp, until = timestamp, NEVER if timestamp >= 0 else -NEVER
-        for work in batch.succeeds(self._cancelled_late):
-            if work.pending:
-                if work.since >= until:
-                    stamp = stamp_of(work, clock)
-                    until = same_stamp_until(stamp, clock) if plain else -NEVER
-                work.settle(RecordMetadata(topic, partition, offset, stamp))
-            offset += step
+        batch.succeed(offset, timestamp, self._cancelled_late)
 
     def fail(self, batch: Batch, error: Exception) -> None:
         """Every message of a batch that somebody still waits for fails. Who hears of it may submit again at
