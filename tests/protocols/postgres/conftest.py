@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from actors import Loop
+from actors.simulation.knobs import turned
 from pools import Pool, Unit
 from protocols import postgres
 from tests.protocols.postgres.servers import Server, running_server
@@ -18,6 +19,14 @@ def server() -> Iterator[Server]:
     """PostgreSQL, set up and running."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A real server on a busy machine may take its time to hear a CancelRequest."""
+    given = {"protocols.postgres.orphans.LINGER_SECONDS": 30.0} if "server" in request.fixturenames else {}
+    with turned(given, ("protocols.postgres",)):
+        yield
 
 
 @pytest.fixture
