@@ -7,6 +7,8 @@ Rules:
    `UNCHANGED` keeps it.
 4. `value` means what the layer says: for a bare machine it is a machine to spawn; for a stream protocol it
    is what to expect next.
+
+The idea is that of rotor (https://github.com/tailhook/rotor), whose handlers return a `Response`.
 """
 
 from __future__ import annotations

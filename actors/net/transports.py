@@ -8,6 +8,8 @@ Rules:
 3. Above the high watermark the transport is `congested`; who feeds it stops, and goes on when `Flush` is met.
 4. What a protocol expects is data: `Bytes`, `Delimiter`, `Flush`, `Sleep`, or a pair of one to read and one
    `Flush`, for reading and flushing are independent of each other (full duplex).
+
+Expectations as data are those of rotor-stream (https://github.com/tailhook/rotor-stream).
 """
 
 from __future__ import annotations
