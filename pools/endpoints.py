@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from functools import cache
 
 import msgspec
 
 from actors import Address, parse_address
 
-__all__ = ["Endpoint", "as_endpoint"]
+__all__ = ["Endpoint", "as_endpoint", "system_trust"]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -24,3 +25,11 @@ def as_endpoint(given: Address | Endpoint | str) -> Endpoint:
     if isinstance(given, Endpoint):
         return given
     return Endpoint(parse_address(given) if isinstance(given, str) else given)
+
+
+@cache
+def system_trust() -> ssl.SSLContext:
+    """The context for servers whose certificates the system's authorities have signed, names checked. Made
+    once and shared, because reading the authorities takes 50 ms: do not change it.
+    """
+    return ssl.create_default_context()

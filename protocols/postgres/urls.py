@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from actors import TcpAddress, UnixAddress
 from pools import Endpoint
+from pools.endpoints import system_trust
 
 from .startup.handshake import Settings
 
@@ -92,10 +94,15 @@ def _context(mode: str | None, tls: ssl.SSLContext | None) -> ssl.SSLContext | N
         return None
     if tls is not None:
         return tls
+    return _unverified() if mode == "require" else system_trust()
+
+
+@cache
+def _unverified() -> ssl.SSLContext:
+    """Encrypts, and asks for no certificate that is trusted."""
     context = ssl.create_default_context()
-    if mode == "require":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     return context
 
 

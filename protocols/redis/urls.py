@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from actors import TcpAddress, UnixAddress
 from pools import Endpoint
+from pools.endpoints import system_trust
 
 from .handshake import Login
 
@@ -80,5 +81,5 @@ def _tcp(parts: SplitResult, tls: ssl.SSLContext | None) -> Endpoint:
         port = parts.port or PORT
     except ValueError:
         raise ValueError(f"the port is not a number from 1 to 65535; {ENCODED}, and write {FORM}") from None
-    context = (tls or ssl.create_default_context()) if parts.scheme == "rediss" else None
+    context = (tls or system_trust()) if parts.scheme == "rediss" else None
     return Endpoint(TcpAddress(parts.hostname, port), context, parts.hostname)

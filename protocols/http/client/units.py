@@ -19,6 +19,7 @@ from msgspec.structs import force_setattr
 from actors import Address, Channel, Scope, TcpAddress, parse_address
 from actors.options import check_counts, check_seconds
 from pools import Backend, Endpoint, Pool, PoolOptions
+from pools.endpoints import system_trust
 from protocols.http.codec.head import CHUNKED, ResponseHead
 from protocols.http.codec.headers import NO_HEADERS, Headers, HeadersLike
 from protocols.http.codec.limits import DEFAULT_LIMITS, Limits
@@ -392,7 +393,7 @@ def parse_url(url: str, tls: ssl.SSLContext | None = None) -> tuple[Endpoint, by
     address: Address = TcpAddress(f"{asked}%{zone}" if zone else asked, port)
     name = f"[{asked}]" if ":" in asked else asked
     host = name if port == PORTS[parts.scheme] else f"{name}:{port}"
-    context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+    context = (tls or system_trust()) if parts.scheme == "https" else None
     return Endpoint(address, context, asked), f"Host: {host}\r\n".encode()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypedDict, Unpack, overload
 
 from actors import TcpAddress, parse_address
 from actors.options import check_seconds
+from pools.endpoints import system_trust
 from protocols.kafka.arguments import SECONDS_MAX, text_of
 from protocols.kafka.cluster import Settings
 from protocols.kafka.connection.sasl import MECHANISMS, Login
@@ -158,7 +159,7 @@ def settings_of(
     return Settings(
         bootstrap=tuple(address for address in addresses if isinstance(address, TcpAddress)),
         login=Login(sasl, user, password, {}) if sasl else None,
-        tls=ssl.create_default_context() if tls is True else tls or None,
+        tls=system_trust() if tls is True else tls or None,
         client=client,
         connect_timeout=connect_timeout,
         request_timeout=request_timeout,
